@@ -1,0 +1,45 @@
+# `make demo` and `make test` set up their own environment and do everything else.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+READY := $(VENV)/.ready
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: setup demo test test-slow lint format examples bench constraints clean
+
+setup: $(READY)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test,cv,nlp]'
+	touch $(READY)
+
+demo: $(READY)
+	$(VENV)/bin/kerastl demo
+
+test: $(READY) lint
+	$(VENV)/bin/python -m pytest
+
+test-slow: $(READY)
+	$(VENV)/bin/python -m pytest -m slow
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(READY)
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+examples: $(READY)
+	$(VENV)/bin/python examples/published_recipe.py
+
+bench: $(READY)
+	$(VENV)/bin/python benchmarks/step_overhead.py
+
+# Writes the versions that are installed now; do so only after the whole suite has passed with them.
+constraints: $(READY)
+	$(VENV)/bin/python -m pip list --format=freeze --exclude-editable \
+		| grep -v -E '^(pip|setuptools|wheel|kerastl)==' > constraints.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache kerastl.egg-info

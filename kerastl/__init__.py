@@ -1,0 +1,60 @@
+"""kerastl: exact, fast and visible transfer learning for Keras 3 on TensorFlow.
+
+The whole public API is on this page. Names are loaded when first used. The command line alone
+starts without TensorFlow, so that it answers `--help` at once; `import kerastl` in a program loads
+what Keras must know to open a saved model.
+"""
+
+import importlib
+import pathlib
+import sys
+
+from kerastl._version import __version__
+
+_EXPORTS = {
+    # layer groups: what `where` selects from
+    "LayerGroups": "kerastl.groups",
+    "flatten": "kerastl.groups",
+    "layer_groups": "kerastl.groups",
+    "select_layers": "kerastl.groups",
+    # freezing
+    "freeze": "kerastl.freezing",
+    "freeze_batch_norm": "kerastl.freezing",
+    "freeze_to": "kerastl.freezing",
+    "unfreeze": "kerastl.freezing",
+    "trainable_summary": "kerastl.summary",
+    # rates
+    "LRMultiplier": "kerastl.optimizers",
+    "discriminative_rates": "kerastl.optimizers",
+    "layer_decay": "kerastl.optimizers",
+    "no_decay": "kerastl.optimizers",
+    # training
+    "FineTuner": "kerastl.fine_tuner",
+    "fine_tune": "kerastl.tune",
+}
+_MODULES = ("backbones", "callbacks", "data", "export", "glyphs", "strategies")
+
+__all__ = ["__version__", *_EXPORTS, *_MODULES]
+_SAVED_CLASSES = ("backbones", "callbacks", "fine_tuner", "optimizers")
+
+
+def __getattr__(name):
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"kerastl.{name}")
+    raise AttributeError(f"module 'kerastl' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)
+
+
+def register():
+    """Import every module with classes that a `.keras` file may name."""
+    for name in _SAVED_CLASSES:
+        importlib.import_module(f"kerastl.{name}")
+
+
+if pathlib.Path(sys.argv[0] if sys.argv else "").stem != "kerastl":
+    register()

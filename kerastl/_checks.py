@@ -1,0 +1,70 @@
+"""Argument checks and their wording: what is needed, what came, what to do next."""
+
+import difflib
+
+
+def closest(name, options, n=3):
+    """The `n` names of `options` nearest to `name`, quoted, for an error message.
+
+    Example:
+        >>> closest("conv5_blok3_out", ["conv5_block3_out", "stem"])
+        "'conv5_block3_out'"
+    """
+    options = [str(option) for option in options]
+    near = difflib.get_close_matches(str(name), options, n=n, cutoff=0.4)
+    return ", ".join(repr(option) for option in near or options[:n])
+
+
+def listed(names, limit=10):
+    """`names` on one line, cut after `limit` with a count of what is left.
+
+    Example:
+        >>> listed(["a", "b", "c"], limit=2)
+        'a, b and 1 more'
+    """
+    names = [str(name) for name in names]
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def one_of(value, options, name):
+    """Return `value` if it is one of `options`, else raise with the nearest of them.
+
+    Example:
+        >>> one_of("gradul", ["head", "gradual"], "strategy")
+        Traceback (most recent call last):
+        ValueError: `strategy` must be one of head, gradual. Received: strategy='gradul'. \
+Closest: 'gradual'.
+    """
+    if value not in options:
+        raise ValueError(
+            f"`{name}` must be one of {listed(options, 40)}. Received: {name}={value!r}. "
+            f"Closest: {closest(value, options, 1)}."
+        )
+    return value
+
+
+def in_range(value, low, high, name, what="a number"):
+    """Return `value` if `low <= value <= high`, else raise ValueError (TypeError for no number)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"`{name}` must be {what} in [{low}, {high}]. "
+            f"Received: {name}={value!r} (of type {type(value).__module__}."
+            f"{type(value).__qualname__})"
+        )
+    if not low <= value <= high:
+        raise ValueError(f"`{name}` must be {what} in [{low}, {high}]. Received: {name}={value!r}")
+    return value
+
+
+def whole(value, low, high, name):
+    """Return `value` if it is an int in [low, high], else raise.
+
+    Example:
+        >>> whole(0, 1, 10, "epochs")
+        Traceback (most recent call last):
+        ValueError: `epochs` must be an int in [1, 10]. Received: epochs=0
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"`{name}` must be an int in [{low}, {high}]. Received: {name}={value!r}")
+    return value

@@ -1,0 +1,6 @@
+"""Pretrained networks by name: pixels in, pooled features out."""
+
+from kerastl.backbones.loading import load
+from kerastl.backbones.specs import Spec, find, names
+
+__all__ = ["Spec", "find", "load", "names"]

@@ -1,0 +1,92 @@
+"""KerasHub presets, pictures or text (`keras_nlp` is today another name of KerasHub)."""
+
+import os
+
+from kerastl._checks import closest
+from kerastl.backbones._download import explained
+from kerastl.backbones.local import image_backbone, image_shape, is_image_backbone, text_backbone
+from kerastl.backbones.weights import load_weights
+
+_HANDLES = ("kaggle://", "hf://", "modelscope://")
+_IMAGE_SIZE = 224  # what most published image presets were trained at
+
+
+def accepts(name):
+    """Whether `name` is a preset: `hub:...`, a handle, or a folder with a `config.json`."""
+    return name.startswith(("hub:", *_HANDLES)) or os.path.isdir(name)
+
+
+def build(name, *, weights, image_size, pooling):
+    """The preset's backbone with its image converter's scaling inside, pooled.
+
+    The converter's resizing is not taken over: the model sees the size it is given.
+    """
+    preset = name.removeprefix("hub:")
+    keras_hub = _keras_hub()
+    _check_known(keras_hub, preset)
+    with explained(f"the preset {preset!r}"):
+        network = keras_hub.models.Backbone.from_preset(preset, load_weights=weights == "imagenet")
+    if weights not in (None, "imagenet"):
+        load_weights(network, weights)
+    if not is_image_backbone(network):
+        _no_image_size(network, image_size)
+        return text_backbone(network, pooling)
+    converter = _converter(keras_hub, preset)
+    size = image_size or _own_size(network, converter)
+    return image_backbone(network, image_shape(size), **_scaling(converter), pooling=pooling)
+
+
+def _keras_hub():
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise ImportError(
+            "KerasHub presets need the keras-hub package: pip install keras-hub"
+        ) from error
+    return keras_hub
+
+
+def _check_known(keras_hub, preset):
+    if os.path.isdir(preset):
+        if not os.path.isfile(os.path.join(preset, "config.json")):
+            raise ValueError(
+                "A preset folder must hold a config.json, as `backbone.save_to_preset(FOLDER)` "
+                f"writes it. Received: {preset!r}"
+            )
+        return
+    known = keras_hub.models.Backbone.presets
+    if "://" not in preset and preset not in known:
+        raise ValueError(
+            "`hub:PRESET` must name a KerasHub preset, a handle (kaggle://, hf://) or a preset "
+            f"folder. Received: {preset!r}. Closest: {closest(preset, known)}."
+        )
+
+
+def _no_image_size(network, image_size):
+    if image_size is not None:
+        raise ValueError(
+            "`image_size` is for backbones that take pictures; "
+            f"{network.name!r} takes text. Received: image_size={image_size!r}"
+        )
+
+
+def _converter(keras_hub, preset):
+    """The preset's image converter; None where it has none and so takes pixels as they are."""
+    try:
+        with explained(f"the preset {preset!r}"):
+            return keras_hub.layers.ImageConverter.from_preset(preset)
+    except FileNotFoundError:  # a backbone saved without a preprocessor
+        return None
+
+
+def _scaling(converter):
+    values = {} if converter is None else {"scale": converter.scale, "offset": converter.offset}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _own_size(network, converter):
+    shape = network.input.shape[1:3]
+    if None not in shape:
+        return tuple(shape)
+    size = getattr(converter, "image_size", None)
+    return _IMAGE_SIZE if size is None or None in size else tuple(size)

@@ -1,0 +1,81 @@
+"""The door: a pretrained network from a name, a preset, a file or a model."""
+
+import os
+
+import keras
+
+from kerastl.backbones import applications, cv, hub, local, weight_files
+from kerastl.backbones.pooling import check_pooling
+from kerastl.backbones.specs import find, lookup
+
+
+def load(name, *, weights="imagenet", image_size=None, pooling="auto", **options):
+    """A backbone that takes what was decoded and gives one feature vector an example.
+
+    Image backbones take RGB pixels 0 to 255, uint8 or float32, of shape `(batch, height,
+    width, 3)`; whatever scaling the network was trained with is inside the
+    model, once. Text backbones of KerasHub take the dict their preprocessor makes.
+
+    Args:
+        name: What to load:
+            a network of `keras.applications`, such as `"mobilenet_v2"` or `"MobileNetV2"`
+            (`kerastl.backbones.names()` lists them);
+            `"hub:PRESET"`, `"kaggle://..."`, `"hf://..."` or a preset folder for KerasHub;
+            `"cv:PRESET"` for KerasCV;
+            a `.keras` file or a `keras.Model`, taken as it is: it prepares its own input, and
+            only pooling is added where it ends in feature maps or tokens.
+        weights: `"imagenet"` (for a preset: its own weights), None for random weights, or the
+            path of a `.weights.h5`, `.h5` or `.keras` file, with or without the classifier.
+            A `.keras` file or a model brings its weights along; only a path is looked at then.
+        image_size: Int or `(height, width)` in pixels. None takes the size the published
+            weights saw.
+        pooling: `"auto"`, `"avg"`, `"max"`, `"token"`, or None for feature maps or tokens.
+            `"auto"` is the mean over a feature map, an encoder's own pooled output where it
+            has one, else the mean over its real tokens.
+        **options: `alpha`, `depth_multiplier` and `minimalistic`, for the networks that have them.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: For an unknown name, option or pooling, an image size the network refuses,
+            or a weights file that does not fit; the message says what differs.
+        FileNotFoundError: If a file is not there.
+        ConnectionError: If pretrained weights could not be downloaded.
+        ImportError: If the package a name needs is not installed.
+
+    Example:
+        >>> model = load("mobilenet", alpha=0.25, weights=None, image_size=32)
+        >>> model.output_shape
+        (None, 256)
+    """
+    check_pooling(pooling)
+    if weights not in (None, "imagenet"):
+        weights = weight_files.check_path(weights)
+    settings = {"weights": weights, "image_size": image_size, "pooling": pooling}
+    if isinstance(name, keras.Model):
+        _no_options(options)
+        return local.wrap(name, **settings)
+    name = os.fspath(name)
+    # Networks first: a folder that happens to be called resnet50 must not hide ResNet50.
+    build = None if lookup(name) else _other_builder(name)
+    if build is None:
+        return applications.build(find(name), options=options, **settings)
+    _no_options(options)
+    return build(name, **settings)
+
+
+def _other_builder(name):
+    for room in (hub, cv, local):
+        if room.accepts(name):
+            return room.build
+    return None
+
+
+def _no_options(options):
+    if options:
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise ValueError(
+            "Only networks of keras.applications take further options. A preset, a file or a "
+            f"model has its configuration inside. Received: {given}"
+        )

@@ -1,0 +1,126 @@
+"""What each network of `keras.applications` needs, as declared data."""
+
+import dataclasses
+import re
+
+from kerastl._checks import closest
+
+_ALPHA = ("alpha",)
+_MOBILE = ("alpha", "depth_multiplier")
+_V3 = ("alpha", "minimalistic")
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """One network of `keras.applications` and how its input must be prepared.
+
+    Args:
+        name: String, the name kerastl lists, such as `"mobilenet_v2"`.
+        constructor: String, its function in `keras.applications`.
+        preprocessing: `"tf"`, `"caffe"`, `"torch"`, or `"none"` where the network
+            rescales its input itself.
+        image_size: Int, height and width in pixels the published weights saw.
+        min_size: Int, the smallest height and width it accepts.
+        options: Tuple of strings, further arguments of the constructor `load` takes.
+        head_arrays: Int, how many arrays the published classifier adds to a weights file.
+    """
+
+    name: str
+    constructor: str
+    preprocessing: str
+    image_size: int
+    min_size: int = 32
+    options: tuple = ()
+    head_arrays: int = 2
+
+
+SPECS = (
+    Spec("mobilenet", "MobileNet", "tf", 224, options=_MOBILE),
+    Spec("mobilenet_v2", "MobileNetV2", "tf", 224, options=_ALPHA),
+    Spec("mobilenet_v3_small", "MobileNetV3Small", "none", 224, options=_V3, head_arrays=4),
+    Spec("mobilenet_v3_large", "MobileNetV3Large", "none", 224, options=_V3, head_arrays=4),
+    Spec("efficientnet_b0", "EfficientNetB0", "none", 224),
+    Spec("efficientnet_b1", "EfficientNetB1", "none", 240),
+    Spec("efficientnet_b2", "EfficientNetB2", "none", 260),
+    Spec("efficientnet_b3", "EfficientNetB3", "none", 300),
+    Spec("efficientnet_b4", "EfficientNetB4", "none", 380),
+    Spec("efficientnet_b5", "EfficientNetB5", "none", 456),
+    Spec("efficientnet_b6", "EfficientNetB6", "none", 528),
+    Spec("efficientnet_b7", "EfficientNetB7", "none", 600),
+    Spec("efficientnet_v2_b0", "EfficientNetV2B0", "none", 224),
+    Spec("efficientnet_v2_b1", "EfficientNetV2B1", "none", 240),
+    Spec("efficientnet_v2_b2", "EfficientNetV2B2", "none", 260),
+    Spec("efficientnet_v2_b3", "EfficientNetV2B3", "none", 300),
+    Spec("efficientnet_v2_s", "EfficientNetV2S", "none", 384),
+    Spec("efficientnet_v2_m", "EfficientNetV2M", "none", 480),
+    Spec("efficientnet_v2_l", "EfficientNetV2L", "none", 480),
+    Spec("resnet50", "ResNet50", "caffe", 224),
+    Spec("resnet101", "ResNet101", "caffe", 224),
+    Spec("resnet152", "ResNet152", "caffe", 224),
+    Spec("resnet50_v2", "ResNet50V2", "tf", 224),
+    Spec("resnet101_v2", "ResNet101V2", "tf", 224),
+    Spec("resnet152_v2", "ResNet152V2", "tf", 224),
+    Spec("vgg16", "VGG16", "caffe", 224, head_arrays=6),
+    Spec("vgg19", "VGG19", "caffe", 224, head_arrays=6),
+    Spec("densenet121", "DenseNet121", "torch", 224),
+    Spec("densenet169", "DenseNet169", "torch", 224),
+    Spec("densenet201", "DenseNet201", "torch", 224),
+    Spec("inception_v3", "InceptionV3", "tf", 299, min_size=75),
+    Spec("inception_resnet_v2", "InceptionResNetV2", "tf", 299, min_size=75),
+    Spec("xception", "Xception", "tf", 299, min_size=71),
+    Spec("nasnet_mobile", "NASNetMobile", "tf", 224),
+    Spec("nasnet_large", "NASNetLarge", "tf", 331),
+    Spec("convnext_tiny", "ConvNeXtTiny", "none", 224, head_arrays=4),
+    Spec("convnext_small", "ConvNeXtSmall", "none", 224, head_arrays=4),
+    Spec("convnext_base", "ConvNeXtBase", "none", 224, head_arrays=4),
+    Spec("convnext_large", "ConvNeXtLarge", "none", 224, head_arrays=4),
+    Spec("convnext_xlarge", "ConvNeXtXLarge", "none", 224, head_arrays=4),
+)
+
+
+def names():
+    """The networks of `keras.applications` that `load` knows, in the order of `SPECS`.
+
+    Example:
+        >>> names()[:2]
+        ('mobilenet', 'mobilenet_v2')
+    """
+    return tuple(spec.name for spec in SPECS)
+
+
+def find(name):
+    """The `Spec` of `name`; case, `-`, `_` and spaces do not matter.
+
+    Args:
+        name: String, such as `"mobilenet_v2"`, `"MobileNetV2"` or `"mobilenet-v2"`.
+
+    Returns:
+        A `Spec`.
+
+    Raises:
+        ValueError: If no network has that name; the message has the nearest ones.
+
+    Example:
+        >>> find("MobileNet-V2").name
+        'mobilenet_v2'
+    """
+    spec = lookup(name)
+    if spec is not None:
+        return spec
+    raise ValueError(
+        "`name` must be a network of keras.applications (see `kerastl.backbones.names()`), "
+        "`hub:PRESET`, `cv:PRESET`, a preset folder or a `.keras` file that exists. "
+        f"Received: name={name!r}. Closest: {closest(str(name).lower(), names())}."
+    )
+
+
+def lookup(name):
+    """As `find`, but None where no network has that name."""
+    for spec in SPECS:
+        if _squeezed(name) in (_squeezed(spec.name), _squeezed(spec.constructor)):
+            return spec
+    return None
+
+
+def _squeezed(name):
+    return re.sub(r"[-_\s]", "", str(name)).lower()

@@ -1,0 +1,66 @@
+"""Entry point of `kerastl`: finds the verb, turns errors into one line and an exit code."""
+
+import os
+import sys
+
+import click
+
+from kerastl._version import __version__
+from kerastl.cli.demo import demo
+from kerastl.cli.evaluate import evaluate
+from kerastl.cli.inspect import inspect
+from kerastl.cli.predict import predict
+from kerastl.cli.tune import tune
+
+INTERRUPTED, BAD_INPUT = 1, 2
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 interrupted or failed on the way, 2 unusable input.",
+)
+@click.version_option(__version__, prog_name="kerastl")
+def cli():
+    """Exact, fast and visible transfer learning for Keras 3 on TensorFlow."""
+
+
+for verb in (demo, tune, inspect, evaluate, predict):
+    cli.add_command(verb)
+
+
+def main(arguments=None):
+    """Run the command line and exit with 0, 1 (interrupted, failed) or 2 (unusable input)."""
+    sys.exit(run(arguments))
+
+
+def run(arguments=None):
+    """Run the command line; return its exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    try:
+        cli.main(args=arguments, prog_name="kerastl", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted. Nothing was written.")
+        return INTERRUPTED
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        _say(_one_line(error))
+        return BAD_INPUT
+    except RuntimeError as error:
+        _say(_one_line(error))
+        return INTERRUPTED
+    return 0
+
+
+def _one_line(error):
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(message):
+    click.echo(f"kerastl: {message}", err=True)

@@ -1,0 +1,78 @@
+"""`kerastl tune DATA`."""
+
+import click
+
+from kerastl.cli.output import metrics_table, print_json
+from kerastl.cli.progress import Progress
+
+
+@click.command(epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --epochs 15")
+@click.argument("data", type=click.Path())
+@click.option(
+    "--backbone",
+    default="mobilenet_v2",
+    show_default=True,
+    help="Network of keras.applications, hub:PRESET, preset folder or .keras file.",
+)
+@click.option(
+    "--weights",
+    default="imagenet",
+    show_default=True,
+    help="'imagenet', 'none' for random ones, or a weights file.",
+)
+@click.option("--alpha", type=float, help="Width multiplier of networks that have one.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["head", "partial", "full", "gradual"]),
+    default="gradual",
+    show_default=True,
+    help="Which layers thaw, and when.",
+)
+@click.option("--epochs", type=int, default=12, show_default=True)
+@click.option(
+    "--learning-rate",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    help="Peak rate of the head; layers below learn more slowly.",
+)
+@click.option("--image-size", type=int, help="Side in pixels.  [default: that of the weights]")
+@click.option("--batch-size", type=int, default=32, show_default=True)
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "light", "medium", "strong"]),
+    default="light",
+    show_default=True,
+    help="Random changes of training pictures.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--export",
+    type=click.Choice(["none", "float"]),
+    default="float",
+    show_default=True,
+    help="Device file to write and check.",
+)
+@click.option("--strict", is_flag=True, help="Stop at files that are not readable pictures.")
+@click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in saved_models]")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
+@click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of a table.")
+def tune(data, out, overwrite, as_json, **settings):
+    """Fine-tune a pretrained network on the pictures in DATA.
+
+    DATA is a folder of class folders, or one with train/ and val/ or test/ in it. The run folder
+    holds model.keras, model.tflite, labels.txt, config.json, metrics.json and curves.png. Model
+    and file take RGB pixels 0 to 255.
+    """
+    from kerastl.tune import fine_tune
+
+    if settings["weights"].lower() == "none":
+        settings["weights"] = None
+    with Progress() as progress:
+        result = fine_tune(data, out, progress=progress, overwrite=overwrite, **settings)
+    if as_json:
+        print_json({**result.metrics, "folder": str(result.folder)})
+        return
+    for notice in result.metrics["notices"]:
+        click.echo(f"Note: {notice}", err=True)
+    metrics_table(result.metrics, result.folder)

@@ -1,0 +1,104 @@
+"""Pictures in memory or on disk as a `tf.data.Dataset` of batches."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from kerastl.data.augment import Augmenter
+from kerastl.data.epochs import Epochs
+
+
+def make_dataset(images, labels, *, batch_size=32, seed=None, augment=None, num_classes=None):
+    """Batches of float32 pixels 0 to 255 and labels, for `fit`, `evaluate` and `predict`.
+
+    For training give a `seed`: every pass then has its own order and its own augmentation, and
+    both are the same in every run with this seed. For validation, test and prediction leave
+    `seed` and `augment` out: pictures come in order, as they are.
+
+    Args:
+        images: uint8 array, memory map or `Rows` of shape `(n, height, width, 3)`. It is read
+            batch by batch, never copied as a whole.
+        labels: `n` class indices.
+        batch_size: Pictures a batch; the last one of a pass may be smaller.
+        seed: Int to shuffle by, an `Epochs` (to go on at a given epoch), or None to keep the
+            order.
+        augment: What `Augmenter` takes: `"none"`, `"light"`, `"medium"`, `"strong"`, a Keras
+            layer, a callable of (images, labels), a list of them. Needs `seed`.
+        num_classes: Number of classes for one-hot float32 labels, which mixing layers need;
+            None gives int64 class indices.
+
+    Returns:
+        A `tf.data.Dataset` of `(images, labels)` with a known number of batches.
+
+    Raises:
+        ValueError: If lengths differ, `augment` comes without `seed`, or it mixes pictures
+            and `num_classes` is missing.
+
+    Example:
+        >>> images = np.zeros((5, 4, 4, 3), "uint8")
+        >>> dataset = make_dataset(images, range(5), batch_size=2, seed=1)
+        >>> len(dataset), sorted(int(y) for _, labels in dataset for y in labels)
+        (3, [0, 1, 2, 3, 4])
+    """
+    labels = np.asarray(labels, np.int64)
+    augmenter = Augmenter(augment)
+    _check(images, labels, seed, augmenter, num_classes)
+    epochs = seed if seed is None or isinstance(seed, Epochs) else Epochs(seed)
+    dataset = _batches(len(labels), batch_size, epochs)
+    dataset = dataset.map(_reader(images, labels, num_classes))
+    # One map at a time: the layers' seeds are set for a batch and then used by it.
+    dataset = dataset.map(lambda key, x, y: augmenter(x, y, key))
+    dataset = dataset.prefetch(2)
+    cardinality = tf.data.experimental.assert_cardinality(math.ceil(len(labels) / batch_size))
+    return dataset.apply(cardinality)
+
+
+def _check(images, labels, seed, augmenter, num_classes):
+    if len(images) != len(labels):
+        raise ValueError(
+            "`images` and `labels` must have one length. "
+            f"Received: len(images)={len(images)}, len(labels)={len(labels)}"
+        )
+    if augmenter.steps and seed is None:
+        raise ValueError(
+            "`augment` is for training and needs `seed`. Received: seed=None. "
+            "Leave `augment` out for validation and test."
+        )
+    if augmenter.mixes and num_classes is None:
+        raise ValueError(
+            "`augment` mixes pictures and their labels, which must be one-hot: give `num_classes` "
+            "and compile with keras.losses.CategoricalCrossentropy. Received: num_classes=None"
+        )
+
+
+def _batches(n, batch_size, epochs):
+    """Dataset of (key, rows): which rows make a batch, and the key of its randomness."""
+
+    def one_pass(epoch):
+        key = tf.stack([tf.constant(epochs.seed if epochs else 0, tf.int64), epoch])
+        rows = tf.range(n, dtype=tf.int64)
+        if epochs:
+            rows = tf.random.experimental.stateless_shuffle(rows, key, alg="philox")
+        batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+        return batches.enumerate().map(lambda step, rows: (tf.random.fold_in(key, step), rows))
+
+    def epoch(zero):
+        # In Python, not in a tf.Variable: a distribution strategy would make copies of that.
+        number = tf.numpy_function(epochs.advance, [], tf.int64) if epochs else zero
+        return tf.ensure_shape(number, ())
+
+    return tf.data.Dataset.range(1).map(epoch).flat_map(one_pass)
+
+
+def _reader(images, labels, num_classes):
+    """Map function from (key, rows) to (key, float32 images, labels)."""
+    shape = (None, *images.shape[1:])
+
+    def read(key, rows):
+        pixels = tf.numpy_function(lambda index: np.asarray(images[index]), [rows], images.dtype)
+        pixels = tf.cast(tf.ensure_shape(pixels, shape), tf.float32)
+        chosen = tf.gather(labels, rows)
+        return key, pixels, chosen if num_classes is None else tf.one_hot(chosen, num_classes)
+
+    return read

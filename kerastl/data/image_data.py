@@ -1,0 +1,143 @@
+"""A folder of pictures, read, checked and divided: what training starts from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kerastl._checks import one_of
+from kerastl.data.cache import decode_files, fits_in_memory
+from kerastl.data.decode import RESIZES, as_size
+from kerastl.data.divide import check_counts, divide
+from kerastl.data.duplicates import duplicate_notices
+from kerastl.data.rows import Rows
+from kerastl.data.scan import scan_images
+from kerastl.data.skipped import skipped_notice, strict_refusal
+from kerastl.data.split import check_seed
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Pictures for one purpose.
+
+    Attributes:
+        images: uint8 of shape `(n, height, width, 3)`: an array, or `Rows` of one on disk.
+        labels: int64 array of shape `(n,)`, indices into the class names.
+        paths: Tuple of the `n` files.
+    """
+
+    images: object
+    labels: np.ndarray
+    paths: tuple
+
+    def __len__(self):
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """What `load_image_folder` returns.
+
+    Attributes:
+        class_names: Names of the classes; a label is an index into them.
+        train: `Split` to fit on.
+        val: `Split` to choose on (early stopping, the best epoch).
+        test: `Split` to report on, seen by nothing before.
+        skipped: Tuple of `(path, reason)` of the files that could not be read.
+        notices: Lines for the user: skipped files, duplicates, how the data were divided.
+        image_size: `(height, width)` of every picture.
+        resize: How pictures were brought to that size.
+    """
+
+    class_names: tuple
+    train: Split
+    val: Split
+    test: Split
+    skipped: tuple
+    notices: tuple
+    image_size: tuple
+    resize: str
+
+
+def load_image_folder(
+    path, *, image_size, seed=0, strict=False, resize="stretch", cache_dir=None, progress=None
+):
+    """Read a folder of pictures for training: find, verify, decode and divide them.
+
+    Every file is opened and fully decoded once, up front, in threads; those that cannot be read
+    are skipped and listed. How the rest is divided depends on the folders:
+
+    | given | train | val | test |
+    | --- | --- | --- | --- |
+    | class folders only, or only `train/` | 70 % | 15 % | 15 % |
+    | `train/`, `test/` | 85 % of `train/` | 15 % of `train/` | `test/` |
+    | `train/`, `val/` | 85 % of `train/` | 15 % of `train/` | `val/` |
+    | `train/`, `val/`, `test/` | `train/` | `val/` | `test/` |
+
+    In the third case `val/` becomes the held-out test and a notice says so: a number measured
+    on pictures that chose the model would be too good to report.
+
+    Args:
+        path: The folder; see `scan_images` for its layouts.
+        image_size: `(height, width)`, or one int for a square.
+        seed: Non-negative int that decides the split.
+        strict: Whether to stop at unreadable files instead of skipping them.
+        resize: `"stretch"`, `"crop"` or `"pad"`; see `load_image`.
+        cache_dir: Folder to keep decoded pictures in between runs, needed when they do not fit
+            in memory. None keeps them in memory.
+        progress: Called as `progress(done, total)` while files are decoded.
+
+    Returns:
+        An `ImageData`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        NotADirectoryError: If `path` is a file.
+        ValueError: If the layout is none of the above, a class has too few readable pictures,
+            or, with `strict`, a file cannot be read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for grey in range(20):
+        ...         name = "dark" if grey < 10 else "light"
+        ...         pathlib.Path(root, name).mkdir(exist_ok=True)
+        ...         Image.new("L", (12, 9), 10 * grey).save(f"{root}/{name}/{grey:02}.png")
+        ...     data = load_image_folder(root, image_size=8)
+        >>> data.class_names, len(data.train), len(data.val), len(data.test)
+        (('dark', 'light'), 14, 2, 4)
+        >>> data.train.images.shape, data.train.images.dtype
+        ((14, 8, 8, 3), dtype('uint8'))
+    """
+    image_size = as_size(image_size)
+    one_of(resize, RESIZES, "resize")
+    check_seed(seed)
+    folder = scan_images(path)
+    items = [(split, *item) for split, part in folder.splits.items() for item in part]
+    files = [file for _, file, _ in items]
+    pixels, records = decode_files(
+        files, image_size=image_size, resize=resize, cache_dir=cache_dir, progress=progress
+    )
+    reasons = [record["reason"] for record in records]
+    skipped = [(str(f), reason) for f, reason in zip(files, reasons, strict=True) if reason]
+    if skipped and strict:
+        raise ValueError(strict_refusal(skipped, len(files)))
+    labels = np.array([label for _, _, label in items], np.int64)
+    kept = {
+        split: np.array([i for i, it in enumerate(items) if it[0] == split and not reasons[i]], int)
+        for split in folder.splits
+    }
+    check_counts(folder, labels, kept, items, reasons)
+    index, notices = divide(kept, labels, folder.class_names, seed)
+    notices = [*folder.notices, *notices, *duplicate_notices(index, labels, records, files)]
+    if skipped:
+        notices.insert(0, skipped_notice(skipped, len(files)))
+    parts = [_part(index[name], pixels, labels, files) for name in ("train", "val", "test")]
+    return ImageData(folder.class_names, *parts, tuple(skipped), tuple(notices), image_size, resize)
+
+
+def _part(rows, pixels, labels, files):
+    in_memory = fits_in_memory(pixels.nbytes)
+    images = pixels[rows] if in_memory else Rows(pixels, rows)
+    images = np.asarray(images) if in_memory else images
+    return Split(images, labels[rows], tuple(files[row] for row in rows))

@@ -1,0 +1,89 @@
+"""A stratified split with a seed: the same on every machine, whatever the other classes do."""
+
+import math
+import zlib
+
+import numpy as np
+
+VAL_SHARE = 0.15
+TEST_SHARE = 0.15
+
+
+def split_counts(n, val_share=VAL_SHARE, test_share=TEST_SHARE):
+    """How many of `n` pictures of one class go to train, validation and test.
+
+    Shares are rounded half up, first of both held-out parts together, so that what is left for
+    training is within half a picture of its share. A held-out part with a share gets at least
+    one picture while two are there for testing, three for both.
+
+    Args:
+        n: Number of pictures, at least 1.
+        val_share: Share for validation, in [0, 1).
+        test_share: Share for the test, in [0, 1).
+
+    Returns:
+        `(num_train, num_val, num_test)`; the first is at least 1.
+
+    Example:
+        >>> split_counts(100), split_counts(10), split_counts(3), split_counts(2)
+        ((70, 15, 15), (7, 1, 2), (1, 1, 1), (1, 0, 1))
+    """
+    test = max(_half_up(n * test_share), 1) if test_share else 0
+    val = max(_half_up(n * (val_share + test_share)) - test, 1) if val_share else 0
+    test = min(test, n - 1)
+    val = min(val, n - 1 - test)
+    return n - val - test, val, test
+
+
+def stratified_split(labels, class_names, *, seed=0, val_share=VAL_SHARE, test_share=TEST_SHARE):
+    """Divide pictures into train, validation and test, class by class.
+
+    `sklearn.model_selection.train_test_split` refuses a part smaller than the number of classes
+    and may leave a rare class out of one; here each class is divided by `split_counts`. A
+    class's own draw depends on `seed` and its name alone, so adding a class moves no other
+    class's pictures.
+
+    Args:
+        labels: Array of class indices, in an order that is the same everywhere.
+        class_names: Names of the classes.
+        seed: Int in [0, 2**31).
+        val_share: Share for validation, in [0, 1).
+        test_share: Share for the test, in [0, 1).
+
+    Returns:
+        Three sorted arrays of indices into `labels`.
+
+    Example:
+        >>> train, val, test = stratified_split([0] * 10 + [1] * 20, ["a", "b"], seed=1)
+        >>> len(train), len(val), len(test)
+        (21, 4, 5)
+    """
+    check_seed(seed)
+    labels = np.asarray(labels)
+    parts = [[], [], []]
+    for label, name in enumerate(class_names):
+        rows = np.flatnonzero(labels == label)
+        if not len(rows):
+            continue
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        num_train, num_val, _ = split_counts(len(rows), val_share, test_share)
+        drawn = np.split(rng.permutation(rows), [num_train, num_train + num_val])
+        for part, piece in zip(parts, drawn, strict=True):
+            part.append(piece)
+    return tuple(_sorted(part) for part in parts)
+
+
+def check_seed(seed):
+    """Return `seed` if it is an int in [0, 2**31), else raise ValueError."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
+        raise ValueError(f"`seed` must be an int in [0, 2**31). Received: seed={seed!r}")
+    return seed
+
+
+def _sorted(pieces):
+    return np.sort(np.concatenate(pieces)) if pieces else np.zeros(0, np.int64)
+
+
+def _half_up(value):
+    # 1e-9: 30 % of 5 is 1.5, also where floating point says 1.4999999999999998.
+    return math.floor(value + 0.5 + 1e-9)

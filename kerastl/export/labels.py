@@ -1,0 +1,40 @@
+"""Class names beside a model file: `labels.txt`, one a line, in the order of the outputs."""
+
+import os
+
+FILE_NAME = "labels.txt"
+
+
+def checked(labels, num_outputs):
+    """`labels` as a tuple of one-line strings, as many as the model has outputs.
+
+    Raises:
+        ValueError: If their number or a label does not fit.
+    """
+    labels = tuple(labels)
+    if len(labels) != num_outputs:
+        raise ValueError(
+            f"`labels` must name each of the model's {num_outputs} outputs. "
+            f"Received: {len(labels)} labels."
+        )
+    for label in labels:
+        if not isinstance(label, str) or not label.strip() or "\n" in label:
+            raise ValueError(f"Each label must be one line of text. Received: {label!r}")
+    return labels
+
+
+def written(labels, folder):
+    """Write `labels` to `folder`; returns the file's path."""
+    path = os.path.join(folder, FILE_NAME)
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(f"{label}\n" for label in labels)
+    return path
+
+
+def beside(path):
+    """The labels in the folder of the file `path`, or None where there are none."""
+    path = os.path.join(os.path.dirname(os.path.abspath(path)), FILE_NAME)
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        return tuple(file.read().splitlines())

@@ -1,0 +1,52 @@
+"""What a FineTuner's user calls layers, in the words of `LRMultiplier`, and by position."""
+
+import re
+
+from kerastl import _keras
+from kerastl.groups import leaf_layers, select_layers
+from kerastl.optimizers import resolve_multipliers
+
+
+def by_variable_path(model, multipliers):
+    """`multipliers` with each layer that `select_layers` knows spelled as its variables' paths.
+
+    Keras puts the name of a nested model before the paths of the variables made in it, and
+    leaves it out when the flat model is loaded again. Layers of the flat model are named the
+    same in both, so users may name those.
+
+    Args:
+        model: `FineTuner`.
+        multipliers: Dict as in `FineTuner.compile`, or None.
+
+    Returns:
+        Dict whose keys are group names, variable paths or regexes over variable paths.
+    """
+    translated = {}
+    for key, value in (multipliers or {}).items():
+        if key in model.groups or _names_variables(key, model.weights):
+            translated[key] = value
+            continue
+        leaves = [leaf for layer in select_layers(model, key) for leaf in leaf_layers(layer)]
+        for leaf in leaves:
+            for variable in _keras.own_weights(leaf):
+                translated[variable.path] = value
+    return translated
+
+
+def by_position(model, multipliers):
+    """Pairs of the position of a weight of `model` and its multiplier, where that is not 1."""
+    values = resolve_multipliers(
+        by_variable_path(model, multipliers), model.weights, groups=model.groups
+    )
+    return [[i, value] for i, value in enumerate(values) if value != 1.0]
+
+
+def _names_variables(key, weights):
+    try:
+        pattern = re.compile(key)
+    except re.error:
+        pattern = None
+    return any(
+        v.path == key or v.path.startswith(key + "/") or (pattern and pattern.fullmatch(v.path))
+        for v in weights
+    )

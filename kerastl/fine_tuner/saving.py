@@ -1,0 +1,71 @@
+"""What a `.keras` file must also hold for a FineTuner to go on exactly where it stopped."""
+
+import keras
+
+from kerastl.fine_tuner import hub_repairs
+from kerastl.fine_tuner.rates import by_position
+from kerastl.freezing import freezing_state, restore_freezing
+
+
+class Continues:
+    """The part of FineTuner that saves and restores freezing, multipliers and slot order.
+
+    Keras keeps neither the flags inside composite layers, nor the random states of dropout, nor
+    the order in which weights got their optimizer slots, and drops the whole state of the optimizer
+    when the set that trains differs.
+    Weights are told by position, because the paths of auto-named layers differ between processes.
+    """
+
+    def get_config(self):
+        hub_repairs.mend_before_saving(self.layers)
+        config = hub_repairs.mend_config(super().get_config())
+        seeds = [state.numpy().tolist() for state in _seeds(self)]
+        return {**config, "freezing": freezing_state(self), "seeds": seeds}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        freezing = config.pop("freezing", None)
+        seeds = config.pop("seeds", None)
+        model = super().from_config(config, custom_objects=custom_objects)
+        hub_repairs.mend_after_loading(model.layers)
+        if freezing is not None:
+            restore_freezing(model, freezing)
+        for state, value in zip(_seeds(model), seeds or (), strict=seeds is not None):
+            state.assign(value)
+        return model
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if not config or self.lr_multiplier is None:
+            return config
+        given = {"norms": self._group_norms is not None}
+        if not self._wraps_by_hand:
+            multipliers, no_decay = self._rates_given
+            inner = self.lr_multiplier.inner_optimizer
+            given["optimizer"] = keras.saving.serialize_keras_object(inner)
+            given["multipliers"] = by_position(self, multipliers)
+            given["no_decay"] = no_decay if no_decay is True else self._positions(no_decay)
+        return {**config, **given, "slots": self._positions(self.lr_multiplier.variables_paths)}
+
+    def compile_from_config(self, config):
+        config = keras.saving.deserialize_keras_object(config)
+        slots = config.pop("slots", None)
+        weights = self.weights
+        if config.get("no_decay", True) is not True:
+            config["no_decay"] = [weights[i].path for i in config["no_decay"]]
+        if "multipliers" in config:
+            config["multipliers"] = {weights[i].path: rate for i, rate in config["multipliers"]}
+        self.compile(**config)
+        if slots:
+            self.optimizer.build([weights[i] for i in slots])
+
+    def _positions(self, paths):
+        position = {weight.path: i for i, weight in enumerate(self.weights)}
+        return [position[path] for path in paths]
+
+
+def _seeds(model):
+    """The random states of a model: what is variable in it but no weight."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]

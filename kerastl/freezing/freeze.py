@@ -1,0 +1,139 @@
+"""Freeze and thaw layers by group, index, path or regex, at any depth, and say what changed."""
+
+from kerastl import _checks, _keras
+from kerastl.freezing.batch_norm import batch_norm_policy, fix_statistics, is_batch_norm
+from kerastl.freezing.change import Change
+from kerastl.freezing.flags import (
+    all_leaves,
+    count_trainable,
+    count_weights,
+    set_frozen,
+    training_ids,
+    with_leaves,
+)
+from kerastl.groups import layer_groups, select_layers
+
+
+def freeze(model, where):
+    """Stop layers of `model` from training, at any depth and for good.
+
+    It walks the leaves, so that it acts whatever the flags of the containers were. In a
+    `FineTuner` a frozen layer is also inert: batch normalization, dropout and stochastic depth run
+    in inference mode. In any other Keras model only batch normalization does; dropout of a frozen
+    layer stays active there. Random augmentation layers are left alone: they are input, not
+    network.
+
+    Args:
+        model: `keras.Model`, flat or nested, compiled or not.
+        where: What to freeze: a layer, an index or slice into the flat list of layers, an exact
+            path, a regex matching a whole path, a group name, or a list of these.
+
+    Returns:
+        `Change`: trainable weights before and after. Print it.
+
+    Raises:
+        ValueError: If `where` matches nothing; the message names the closest paths.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body"),
+        ...                           keras.layers.Dense(2, name="head")])
+        >>> print(freeze(model, "body"))
+        freeze 1 layers: trainable weights 23 -> 8 of 23
+    """
+    return _change("freeze", model, select_layers(model, where), False)
+
+
+def unfreeze(model, where, *, batch_norm=None):
+    """Let layers of `model` train, whatever the flags of their parents.
+
+    The statistics of a pretrained `BatchNormalization` jump when it thaws with few images. So a
+    batch normalization that was frozen stays in inference mode unless asked otherwise:
+
+    - `"inference"`: scale and offset train, the statistics stand still and are used (needs a
+      `FineTuner`, which is where it is the default),
+    - `"frozen"`: all of it stays frozen (the default in any other Keras model),
+    - `"train"`: all of it trains and the statistics follow the batches.
+
+    Layers that were training already are left as they are.
+
+    Args:
+        model: `keras.Model`, flat or nested, compiled or not.
+        where: As in `freeze`.
+        batch_norm: One of `"inference"`, `"frozen"`, `"train"`, or None for the default.
+
+    Returns:
+        `Change`: trainable weights before and after.
+
+    Raises:
+        ValueError: If `where` matches nothing or the model cannot honour `batch_norm`.
+        RuntimeError: If the model is compiled with an optimizer that was built without these
+            weights and cannot take them up.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body"),
+        ...                           keras.layers.Dense(2, name="head")])
+        >>> model.trainable = False
+        >>> print(unfreeze(model, "head"))
+        unfreeze 1 layers: trainable weights 0 -> 8 of 23
+    """
+    policy = batch_norm_policy(model, batch_norm)
+    chosen = select_layers(model, where)
+    thawing = {id(leaf) for leaf in with_leaves(chosen)} - training_ids(model)
+    norms = [leaf for leaf in all_leaves(model) if id(leaf) in thawing and is_batch_norm(leaf)]
+    if policy == "frozen":
+        held = {id(norm) for norm in norms}
+        chosen = [leaf for leaf in with_leaves(chosen) if id(leaf) not in held]
+    change = _change("unfreeze", model, chosen, True)
+    if policy != "frozen":
+        for norm in norms:
+            fix_statistics(norm, policy == "inference")
+    return change
+
+
+def freeze_to(model, n):
+    """Freeze the first `n` layer groups and train all after them.
+
+    Args:
+        model: `keras.Model`.
+        n: Int in [-len(groups), len(groups)]. Negative counts from the head: -1 trains the last
+            group alone.
+
+    Returns:
+        `Change`: trainable weights before and after.
+
+    Raises:
+        ValueError: If `n` is out of range; the message lists the groups.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body"),
+        ...                           keras.layers.Dense(2, name="head")])
+        >>> print(freeze_to(model, -1))
+        freeze_to 1 layers: trainable weights 23 -> 8 of 23
+    """
+    groups = layer_groups(model)
+    size = len(groups)
+    if isinstance(n, bool) or not isinstance(n, int) or not -size <= n <= size:
+        raise ValueError(
+            f"`n` must be an int in [-{size}, {size}], because the model has {size} groups: "
+            f"{_checks.listed(groups.names, 40)}. Received: n={n!r}"
+        )
+    names = list(groups.names)
+    cut = n if n >= 0 else size + n
+    frozen = [layer for name in names[:cut] for layer in groups[name]]
+    training = [layer for name in names[cut:] for layer in groups[name]]
+    before = count_trainable(model)
+    if training:
+        unfreeze(model, training)
+    if frozen:
+        freeze(model, frozen)
+    return Change("freeze_to", len(frozen), before, count_trainable(model), count_weights(model))
+
+
+def _change(action, model, chosen, trainable):
+    leaves = [leaf for leaf in with_leaves(chosen) if not _keras.is_augmentation(leaf)]
+    before = count_trainable(model)
+    set_frozen(model, leaves, not trainable)
+    return Change(action, len(leaves), before, count_trainable(model), count_weights(model))

@@ -1,0 +1,157 @@
+"""From the keys of `multipliers` to one number per variable."""
+
+import collections
+import math
+import re
+
+from kerastl import _checks
+
+# A key of a more exact kind wins over one of a less exact kind.
+KINDS = ("group", "regex", "layer", "path")
+
+
+def check_multipliers(multipliers):
+    """Return `multipliers` as a dict, or as the rows that a saved config holds."""
+    if multipliers is None:
+        return {}
+    if isinstance(multipliers, (list, tuple)):
+        return [
+            [path, _check_value(path, value), bool(spared)] for path, value, spared in multipliers
+        ]
+    if not isinstance(multipliers, collections.abc.Mapping):
+        raise TypeError(
+            "`multipliers` must be a dict from group name, path or regex to a number >= 0. "
+            f"Received: multipliers={multipliers!r}"
+        )
+    return {key: _check_value(key, value) for key, value in multipliers.items()}
+
+
+def _check_value(key, value):
+    number = float(value) if not isinstance(value, (bool, str)) else math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(
+            "A multiplier must be a finite number >= 0 (0 freezes, 1 is the full rate). "
+            f"Received: multipliers={{{key!r}: {value!r}}}"
+        )
+    return number
+
+
+def resolve(multipliers, variables, groups=None):
+    """One multiplier for each of `variables`, 1.0 where no key matches.
+
+    Args:
+        multipliers: Dict from key to number, or rows as `rows` makes them.
+        variables: `keras.Variable`s, the slots of the optimizer.
+        groups: `LayerGroups`, or None. Its variables count as matched where they have no slot: a
+            group that does not train may be named.
+
+    Returns:
+        List of floats in the order of `variables`.
+
+    Raises:
+        ValueError: If a key matches nothing, or two keys of the same kind differ on a variable.
+    """
+    if not isinstance(multipliers, dict):
+        return [value for _, value, _ in _match_rows(multipliers, variables)]
+    universe = _universe(variables, groups)
+    won = {}
+    for key, value in multipliers.items():
+        kind, matched = _match(key, universe, groups)
+        for identity in matched:
+            won[identity] = _stronger(won.get(identity), (kind, key, value), universe[identity])
+    return [won[id(v)][2] if id(v) in won else 1.0 for v in variables]
+
+
+def spared_slots(multipliers, variables, no_decay):
+    """The slots without weight decay: those that `no_decay` or a saved row names."""
+    found = {slot for slot, variable in enumerate(variables) if variable.path in no_decay}
+    if not isinstance(multipliers, dict):
+        rows_ = _match_rows(multipliers, variables)
+        found |= {slot for slot, (_, _, spared) in enumerate(rows_) if spared}
+    return found
+
+
+def rows(multipliers, variables, groups, spared):
+    """`multipliers` resolved to `[path, number, spared from decay]`, the slots first.
+
+    For a saved config, which can know no groups, and no paths either: Keras drops the name of a
+    Sequential model from them when it loads one. The order is what holds.
+    """
+    universe = list(_universe(variables, groups).values())
+    values = resolve(multipliers, universe, groups)
+    return [[v.path, value, spared(v)] for v, value in zip(universe, values, strict=True)]
+
+
+def _universe(variables, groups):
+    found = {id(variable): variable for variable in variables}
+    for name, _ in groups.items() if groups is not None else ():
+        found.update((id(v), v) for v in groups.variables(name) if id(v) not in found)
+    return found
+
+
+def _match(key, universe, groups):
+    """The kind of `key` and the ids of the variables it means."""
+    if groups is not None and key in groups:
+        return "group", [id(variable) for variable in groups.variables(key)]
+    if exact := [i for i, v in universe.items() if v.path == key]:
+        return "path", exact
+    if below := [i for i, v in universe.items() if v.path.startswith(key + "/")]:
+        return "layer", below
+    try:
+        matched = [i for i, v in universe.items() if re.fullmatch(key, v.path)]
+    except re.error:
+        matched = []
+    if matched:
+        return "regex", matched
+    raise ValueError(
+        "Each key of `multipliers` must be a group name, the path of a variable or layer, or a "
+        f"regex that matches a whole variable path. Received: {key!r}, which matches nothing. "
+        f"Closest: {_checks.closest(key, _names(universe, groups))}."
+    )
+
+
+def _names(universe, groups):
+    """All that a key may say: group names, variable paths and the layer paths above them."""
+    paths = [variable.path for variable in universe.values()]
+    layers = [path.rpartition("/")[0] for path in paths]
+    names = [name for name, _ in groups.items()] if groups is not None else []
+    return list(dict.fromkeys([*names, *layers, *paths]))
+
+
+def _stronger(before, new, variable):
+    if before is None or KINDS.index(new[0]) > KINDS.index(before[0]):
+        return new
+    if new[0] == before[0] and new[2] != before[2]:
+        raise ValueError(
+            f"{variable.path!r} must have one multiplier. Received: {before[1]!r}: {before[2]} "
+            f"and {new[1]!r}: {new[2]}, which both match it. Narrow one of them, or add "
+            f"{variable.path!r} itself, which wins over both."
+        )
+    return before
+
+
+def _match_rows(rows_, variables):
+    """The row of each variable: in order if the names agree, else by path.
+
+    Paths need not be unique in a model: the n-th variable of a path gets its n-th row.
+    """
+    head = rows_[: len(variables)]
+    if len(head) == len(variables) and all(
+        _same_but_for_prefix(row[0], variable.path)
+        for row, variable in zip(head, variables, strict=True)
+    ):
+        return head
+    waiting = collections.defaultdict(collections.deque)
+    for row in rows_:
+        waiting[row[0]].append(row)
+    unknown = [v.path for v in variables if not waiting[v.path]]
+    if unknown:
+        raise ValueError(
+            "The saved multipliers must cover all variables. Received, not among them: "
+            f"{_checks.listed(unknown, 5)}. Give new ones with `set_multipliers`."
+        )
+    return [waiting[v.path].popleft() for v in variables]
+
+
+def _same_but_for_prefix(a, b):
+    return f"/{a}".endswith(f"/{b}") or f"/{b}".endswith(f"/{a}")

@@ -1,0 +1,198 @@
+"""The private names of Keras's optimizers that `LRMultiplier` meets, in one place.
+
+Seen in Keras 3.15.1 with TensorFlow 2.21 (keras/src/optimizers/base_optimizer.py and
+keras/src/backend/tensorflow/optimizer.py). Keras has no public hook for a rate per variable: it
+passes one `learning_rate` to every `update_step`. This file can go when it has one.
+"""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+# The methods of the inner optimizer that use the rate or touch every slot. `apply` itself, the
+# filtering, loss unscaling, clipping, accumulation and constraints stay Keras's own.
+HOOKS = (
+    "_apply_weight_decay",
+    "_backend_update_step",
+    "_distributed_tf_update_step",
+    "_update_model_variables_moving_average",
+    "_overwrite_model_variables_with_average_value",
+)
+
+# An optimizer that replaces one of these may use the rate where no hook sees it. Two of Keras's
+# own do so in a way that is known and met: see `decay_of` and `steps.py`.
+MUST_BE_KERAS_OWN = (*HOOKS, "apply", "_backend_apply_gradients", "_get_current_learning_rate")
+KNOWN_OVERRIDES = {
+    "_apply_weight_decay": keras.optimizers.Muon,
+    "_backend_update_step": keras.optimizers.Nadam,
+}
+
+
+def overridden_methods(optimizer):
+    """Names of the methods that `optimizer` replaces in a way that `LRMultiplier` cannot see."""
+    kind = type(optimizer)
+    return [
+        name
+        for name in MUST_BE_KERAS_OWN
+        if getattr(kind, name)
+        not in (
+            getattr(keras.optimizers.Optimizer, name),
+            getattr(KNOWN_OVERRIDES.get(name, keras.optimizers.Optimizer), name),
+        )
+    ]
+
+
+def install(optimizer, **hooks):
+    """Put a method for each of `HOOKS` on the instance; return the methods they replace."""
+    originals = {name: getattr(optimizer, name) for name in HOOKS}
+    vars(optimizer).update({name: hooks[name] for name in HOOKS})
+    return originals
+
+
+def is_hooked(optimizer):
+    """Whether `install` was called on `optimizer` before."""
+    return any(name in vars(optimizer) for name in HOOKS)
+
+
+@contextlib.contextmanager
+def standing_in(optimizer, **attributes):
+    """Show `optimizer` other values of its private `attributes` while this lasts.
+
+    Through `vars`, because setting an attribute of an optimizer would track it as new state.
+    """
+    own = vars(optimizer)
+    kept = {name: own[name] for name in attributes}
+    own.update(attributes)
+    try:
+        yield
+    finally:
+        own.update(kept)
+
+
+def variables_of(optimizer):
+    """The model variables that `optimizer` is built on, in the order of its slots."""
+    return list(optimizer._trainable_variables)
+
+
+def slot_of(optimizer, variable):
+    """Position of `variable` in the slots, or None. Resolves replicas of mirrored variables."""
+    return optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
+
+
+def raw_iterations(optimizer):
+    """The counter of `apply` calls; `iterations` counts whole accumulation cycles."""
+    return optimizer._iterations
+
+
+def average_of(optimizer, slot):
+    """The moving average kept for the variable at `slot`."""
+    return optimizer._model_variables_moving_average[slot]
+
+
+def product_of(optimizer):
+    """Nadam's running product of momenta, the only state it shares among variables, or None."""
+    return getattr(optimizer, "_u_product", None)
+
+
+def decay_of(optimizer, variable):
+    """The weight decay that `optimizer` means for `variable`, or None.
+
+    Keras decides on the raw TensorFlow variable, whose name is the whole path; Muon decides on the
+    Keras variable and has a second decay for the variables that it leaves to AdamW.
+    """
+    if is_excluded_from_decay(optimizer, variable):
+        return None
+    if isinstance(optimizer, keras.optimizers.Muon) and optimizer._should_use_adamw(variable):
+        return optimizer.adam_weight_decay
+    return optimizer.weight_decay
+
+
+def is_excluded_from_decay(optimizer, variable):
+    """Whether `exclude_from_weight_decay` took `variable` out, by path or name."""
+    named = variable if isinstance(optimizer, keras.optimizers.Muon) else raw(variable)
+    return not optimizer._use_weight_decay(named)
+
+
+def is_tracing():
+    """Whether this runs inside a `tf.function`, once for many steps."""
+    return tf.inside_function()
+
+
+def raw(variable):
+    """The TensorFlow variable behind a Keras variable."""
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+def update_each(optimizer, variables, function, arguments):
+    """Call `function(variable, *its arguments)` on every device that holds a copy of each one."""
+
+    def merged(distribution, variables, arguments):
+        for variable, own in zip(variables, arguments, strict=True):
+            distribution.extended.update(variable, function, args=tuple(own), group=False)
+
+    tf.__internal__.distribute.interim.maybe_merge_call(
+        merged, optimizer._distribution_strategy, [raw(v) for v in variables], arguments
+    )
+
+
+def strategy_scope(optimizer):
+    """The scope of the `tf.distribute` strategy under which `optimizer` was made."""
+    return optimizer._distribution_strategy.scope()
+
+
+def untrack(optimizer, variable):
+    """Take `variable` out of the state of `optimizer`."""
+    optimizer._untrack_variable(variable)
+
+
+def drop_own_rate_and_counter(wrapper, inner):
+    """Have `wrapper` hold no rate and counter of its own, but show those of `inner`."""
+    for name in ("_iterations", "_learning_rate"):
+        wrapper._untrack_variable(getattr(wrapper, name))
+        del vars(wrapper)[name]
+    vars(wrapper)["_iterations"] = inner._iterations
+
+
+def adopt_slots(wrapper, inner):
+    """Have `wrapper` answer for the variables that `inner` is built on."""
+    vars(wrapper)["_trainable_variables"] = variables_of(inner)
+    vars(wrapper)["_trainable_variables_indices"] = inner._trainable_variables_indices
+
+
+def grow(optimizer, variables):
+    """Give the built `optimizer` slots for more `variables`; known ones keep theirs.
+
+    A second optimizer of the same configuration is built on all variables, so that the order of
+    the state is that of a fresh build; then everything known takes its place in that order.
+    """
+    known = len(optimizer._trainable_variables)
+    everything = [*optimizer._trainable_variables, *variables]
+    config = optimizer.get_config()
+    if not isinstance(optimizer._learning_rate, keras.Variable):
+        config["learning_rate"] = optimizer._learning_rate  # a schedule or function, as it is
+    with strategy_scope(optimizer):
+        fresh = type(optimizer).from_config(config)
+        fresh.build(everything)
+    replaced = {}
+    for name, value in list(vars(fresh).items()):
+        mine = vars(optimizer).get(name)
+        if isinstance(value, keras.Variable) and isinstance(mine, keras.Variable):
+            replaced[id(value)] = mine
+        elif _is_slot_list(name, value, len(everything)):
+            replaced.update((id(new), old) for new, old in zip(value, mine, strict=False))
+            setattr(optimizer, name, [*mine[:known], *value[known:]])
+    vars(optimizer)["_trainable_variables"] = everything
+    vars(optimizer)["_trainable_variables_indices"] = fresh._trainable_variables_indices
+    ordered = [replaced.get(id(v), v) for v in fresh._variables]
+    optimizer._variables.clear()  # in place: the tracker appends to this very list
+    optimizer._variables.extend(ordered)
+
+
+def _is_slot_list(name, value, length):
+    return (
+        isinstance(value, list)
+        and name not in ("_variables", "_trainable_variables")
+        and len(value) == length
+        and all(slot is None or isinstance(slot, keras.Variable) for slot in value)
+    )

@@ -1,0 +1,66 @@
+"""The settings of a tuning run, checked before any work is done."""
+
+import dataclasses
+
+from kerastl import _checks, strategies
+
+EXPORTS = ("none", "float")
+AUGMENTS = ("none", "light", "medium", "strong")
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneConfig:
+    """How to tune. Plain data: equal when equal, and saved as `config.json` in the run folder.
+
+    Attributes:
+        backbone: A name that `backbones.load` knows, a preset or a `.keras` file.
+        weights: `"imagenet"`, None for random ones, or the path of a weights file.
+        alpha: Float, width multiplier of the networks that have one, or None.
+        strategy: `"head"`, `"partial"`, `"full"` or `"gradual"`; see `strategies.make`.
+        epochs: Int > 0.
+        learning_rate: Float > 0, peak rate of the head; the layers below learn more slowly.
+        image_size: Int, side in pixels. None takes the size the weights were trained on.
+        batch_size: Int > 0.
+        augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
+        seed: Int, of the split, the head, dropout, shuffling and augmentation.
+        export: `"none"` or `"float"`, the `.tflite` to write.
+        dropout: Float in [0, 1), before the head.
+        label_smoothing: Float in [0, 1).
+        weight_decay: Float, decoupled, not applied to biases and norms.
+        strict: Boolean, whether unreadable files stop the run.
+    """
+
+    backbone: str = "mobilenet_v2"
+    weights: str | None = "imagenet"
+    alpha: float | None = None
+    strategy: str = "gradual"
+    epochs: int = 12
+    learning_rate: float = 1e-3
+    image_size: int | None = None
+    batch_size: int = 32
+    augment: str = "light"
+    seed: int = 0
+    export: str = "float"
+    dropout: float = 0.2
+    label_smoothing: float = 0.1
+    weight_decay: float = 1e-4
+    strict: bool = False
+
+    def __post_init__(self):
+        _checks.one_of(self.strategy, strategies.NAMES, "strategy")
+        _checks.one_of(self.export, EXPORTS, "export")
+        _checks.one_of(self.augment, AUGMENTS, "augment")
+        _checks.whole(self.epochs, 1, 100_000, "epochs")
+        _checks.whole(self.batch_size, 1, 100_000, "batch_size")
+        _checks.whole(self.seed, 0, 2**31 - 1, "seed")
+        _checks.in_range(self.learning_rate, 1e-12, 1e3, "learning_rate")
+        _checks.in_range(self.dropout, 0.0, 0.99, "dropout")
+        _checks.in_range(self.label_smoothing, 0.0, 0.99, "label_smoothing")
+        _checks.in_range(self.weight_decay, 0.0, 10.0, "weight_decay")
+        if self.image_size is not None:
+            _checks.whole(self.image_size, 1, 10_000, "image_size")
+
+    @property
+    def options(self):
+        """Options of the backbone that were given."""
+        return {} if self.alpha is None else {"alpha": self.alpha}

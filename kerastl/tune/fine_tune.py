@@ -1,0 +1,161 @@
+"""`fine_tune`: pictures in, a tuned, evaluated and exported model out."""
+
+import dataclasses
+import importlib.metadata
+import pathlib
+import time
+
+import keras
+
+from kerastl.data import load_image_folder, make_dataset, write_skipped
+from kerastl.freezing import count_weights
+from kerastl.report import draw_curves
+from kerastl.tune import training
+from kerastl.tune.config import TuneConfig
+from kerastl.tune.evaluation import evaluate_probabilities
+from kerastl.tune.run_folder import RunFolder, free_name
+
+PACKAGES = ("kerastl", "tensorflow", "keras", "keras-hub", "ai-edge-litert")
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneResult:
+    """What a run gave: the model, what `metrics.json` holds, and the folder it lies in."""
+
+    model: keras.Model
+    metrics: dict
+    folder: pathlib.Path
+
+
+def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **settings):
+    """Tune a pretrained network on a folder of pictures and write the run folder.
+
+    Args:
+        data: Folder of class folders, or one with `train/` and `val/` or `test/` in it.
+        out: Folder to write. None makes a new one under `saved_models/`.
+        config: `TuneConfig`. None makes one from `settings`.
+        progress: Object with `stage(name, total)`, `step(done)` and `callbacks()`, such as the
+            command line's; None for silence.
+        overwrite: Boolean, whether an earlier run at `out` is replaced.
+        **settings: Fields of `TuneConfig`, such as `backbone="resnet50", epochs=20`.
+
+    Returns:
+        `TuneResult`. The folder holds `model.keras`, `model.tflite`, `labels.txt`, `config.json`,
+        `metrics.json`, `curves.png`, and `skipped.csv` if files were skipped. Model and file take
+        RGB pixels 0 to 255 as decoded and resized, and give one probability a class.
+
+    Raises:
+        ValueError, OSError: For settings, data or weights that cannot be used, before training.
+    """
+    if config is not None and settings:
+        raise ValueError(f"Give either `config` or settings. Received both: {sorted(settings)}")
+    config = config or TuneConfig(**settings)
+    progress = progress or _Silent()
+    started = time.perf_counter()
+    out = out or free_name("saved_models", _run_name(data, config))
+    with RunFolder(out, overwrite=overwrite) as run:
+        keras.utils.set_random_seed(config.seed)
+        progress.stage(f"Loading {config.backbone}")
+        backbone = training.load_backbone(config)
+        images = _read(data, backbone, config, progress)
+        model = training.build(
+            backbone, len(images.class_names), dropout=config.dropout, name="tuned"
+        )
+        progress.stage("Training", config.epochs)
+        strategy, history = training.train(model, images, config, callbacks=progress.callbacks())
+        metrics = _evaluate(model, images, config, history)
+        progress.stage("Writing")
+        _write(run, model, images, config, strategy, history)
+        if config.export == "float":
+            progress.stage("Exporting and checking model.tflite")
+            metrics["tflite"] = _export(run, model, images)
+        metrics["seconds"] = round(time.perf_counter() - started, 1)
+        run.write_json("metrics.json", metrics)
+    return TuneResult(model, metrics, pathlib.Path(out))
+
+
+def _read(data, backbone, config, progress):
+    size = tuple(backbone.input_shape[1:3])
+    if None in size:
+        raise ValueError(
+            f"The backbone {config.backbone!r} takes pictures of any size, so `image_size` must "
+            "say which. Pass image_size=224 (--image-size 224), say. Received: image_size=None"
+        )
+    progress.stage("Reading pictures")
+    return load_image_folder(
+        data, image_size=size, seed=config.seed, strict=config.strict, progress=progress.count
+    )
+
+
+def _evaluate(model, images, config, history):
+    batches = make_dataset(images.test.images, images.test.labels, batch_size=config.batch_size)
+    probabilities = model.predict(batches.map(lambda pixels, _: pixels), verbose=0)
+    report = evaluate_probabilities(probabilities, images.test.labels, images.class_names)
+    return {
+        **report,
+        "evaluated_on": "held-out pictures that training never saw",
+        "num_train": len(images.train),
+        "num_val": len(images.val),
+        "num_skipped": len(images.skipped),
+        "num_weights": count_weights(model),
+        "val_accuracy": history.get("val_accuracy", [None])[-1],
+        "notices": list(images.notices),
+        "seed": config.seed,
+    }
+
+
+def _write(run, model, images, config, strategy, history):
+    model.save(run.file("model.keras"))
+    run.write_lines("labels.txt", images.class_names)
+    run.write_json(
+        "config.json",
+        {
+            "config": dataclasses.asdict(config),
+            "schedule": strategy.schedule,
+            "multipliers": strategy.multipliers,
+            "image_size": images.image_size,
+            "resize": images.resize,
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "history": history,
+        },
+    )
+    draw_curves(
+        history,
+        run.file("curves.png"),
+        thaws=strategy.schedule,
+        title=f"{config.backbone}, {config.strategy}: {len(images.train)} pictures",
+    )
+    if images.skipped:
+        write_skipped(run.file("skipped.csv"), images.skipped)
+
+
+def _export(run, model, images):
+    from kerastl import export
+
+    path = run.file("model.tflite")
+    export.to_litert(model, path)
+    parity = export.parity(model, path, images.test.images[:64].astype("float32"))
+    return {
+        "size_bytes": parity.size_bytes,
+        "max_abs_error": parity.max_abs_error,
+        "agreement": parity.agreement,
+        "median_ms": parity.median_ms,
+        "compared_on": min(64, len(images.test)),
+    }
+
+
+def _run_name(data, config):
+    backbone = pathlib.Path(config.backbone.replace(":", "-")).stem
+    return f"{pathlib.Path(data).resolve().name}-{backbone}"
+
+
+class _Silent:
+    def stage(self, name, total=None):
+        """A stage of the run begins."""
+
+    def count(self, done, total):
+        """`done` of `total` pieces of the stage are done."""
+
+    def callbacks(self):
+        """Keras callbacks that show the epochs."""
+        return []

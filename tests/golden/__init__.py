@@ -1,0 +1,1 @@
+"""Known-good results that tests compare with."""
