@@ -119,7 +119,10 @@ def test_published_efficientnet_file_by_path_equals_weights_imagenet(tmp_path, m
     received = backbones.load("efficientnet_b0", weights=path, image_size=32)
     assert len(expected.layers) == len(received.layers) + 1
     pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
-    np.testing.assert_allclose(received(pixels), expected(pixels), rtol=1e-4, atol=1e-5)
+    features = np.asarray(expected(pixels))
+    scale = np.abs(features).max()  # near 1e-6 behind fresh weights
+    assert scale > 0
+    np.testing.assert_allclose(received(pixels) / scale, features / scale, atol=1e-4)
 
 
 def _save_like_published(path):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kerastl import backbones, export
+from kerastl._quiet import quiet
 from kerastl.export import flatbuffer, litert_file
-from kerastl.export.quiet import quiet
 from tests.tolerances import EXACT, REDUCTION
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

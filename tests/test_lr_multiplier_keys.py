@@ -74,6 +74,7 @@ def test_a_group_without_slots_may_be_named():
         ({"stem": float("inf")}, "finite"),
         ({"stem": True}, "finite"),
         ({"stem": "0.1"}, "finite"),
+        ({"stem": None}, "finite"),
     ],
     ids=str,
 )
@@ -82,9 +83,16 @@ def test_bad_keys_and_values(multipliers, message):
         built(multipliers)
 
 
-def test_no_dict():
+@pytest.mark.parametrize("multipliers", [0.1, [0.1, 1.0], {"a"}], ids=str)
+def test_no_dict(multipliers):
     with pytest.raises(TypeError, match="must be a dict"):
-        LRMultiplier(optimizers.Adam(0.1), 0.1)
+        LRMultiplier(optimizers.Adam(0.1), multipliers)
+
+
+def test_no_decay_wants_paths():
+    for wrong in ("a/bias", [variables("a")[0]]):
+        with pytest.raises(TypeError, match="sequence of variable paths"):
+            LRMultiplier(optimizers.Adam(0.1), no_decay=wrong)
 
 
 @pytest.mark.parametrize("is_built", [False, True])

@@ -4,6 +4,7 @@ import click
 
 from kerastl.cli.output import metrics_table, percent, print_json, print_table
 from kerastl.cli.progress import Progress
+from kerastl.cli.start import start_tensorflow
 
 
 @click.command()
@@ -23,6 +24,7 @@ def demo(seeds, out, overwrite, as_json):
     A small network that was pretrained on letters and digits drawn with fonts is fine-tuned on
     100 handwritten digits and compared with the same network trained from scratch on them.
     """
+    start_tensorflow()
     from kerastl.demo import run_demo
 
     with Progress() as progress:

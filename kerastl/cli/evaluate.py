@@ -4,6 +4,7 @@ import click
 
 from kerastl.cli.output import percent, print_json, print_table
 from kerastl.cli.progress import Progress
+from kerastl.cli.start import start_tensorflow
 
 
 @click.command()
@@ -16,6 +17,7 @@ def evaluate(model, data, as_json):
     MODEL is a run folder, a .keras or a .tflite file; labels.txt is looked for beside it. DATA is
     a folder of class folders. Where it holds test/ (or val/), only that is used.
     """
+    start_tensorflow()
     from kerastl.tune.inference import evaluate_folder, load_predictor
 
     with Progress() as progress:
@@ -26,6 +28,8 @@ def evaluate(model, data, as_json):
     if as_json:
         print_json(report)
         return
+    for file in report["skipped"]:
+        click.echo(f"Skipped: {file['file']} ({file['reason']})", err=True)
     rows = [
         (name, percent(found["recall"]), found["num_examples"])
         for name, found in report["per_class"].items()

@@ -3,6 +3,7 @@
 import click
 
 from kerastl.cli.output import print_json, print_table
+from kerastl.cli.start import start_tensorflow
 
 
 @click.command()
@@ -24,6 +25,7 @@ from kerastl.cli.output import print_json, print_table
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(model, weights, alpha, image_size, show_layers, as_json):
     """Print the layer groups of MODEL: a network's name, a preset or a .keras file."""
+    start_tensorflow()
     network = _open(model, weights, alpha, image_size)
     groups, layers = _tables(network)
     if as_json:

@@ -36,7 +36,6 @@ def main(arguments=None):
 def run(arguments=None):
     """Run the command line; return its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         cli.main(args=arguments, prog_name="kerastl", standalone_mode=False)
     except click.exceptions.Exit as leaving:

@@ -4,6 +4,7 @@ import click
 
 from kerastl.cli.output import percent, print_json, print_table
 from kerastl.cli.progress import Progress
+from kerastl.cli.start import start_tensorflow
 
 
 @click.command()
@@ -22,6 +23,7 @@ def predict(model, files, top, as_json):
 
     MODEL is a run folder, a .keras or a .tflite file; labels.txt is looked for beside it.
     """
+    start_tensorflow()
     from kerastl.tune.inference import load_predictor, predict_files
 
     with Progress() as progress:

@@ -4,6 +4,7 @@ import click
 
 from kerastl.cli.output import metrics_table, print_json
 from kerastl.cli.progress import Progress
+from kerastl.cli.start import start_tensorflow
 
 
 @click.command(epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --epochs 15")
@@ -64,6 +65,7 @@ def tune(data, out, overwrite, as_json, **settings):
     holds model.keras, model.tflite, labels.txt, config.json, metrics.json and curves.png. Model
     and file take RGB pixels 0 to 255.
     """
+    start_tensorflow()
     from kerastl.tune import fine_tune
 
     if settings["weights"].lower() == "none":

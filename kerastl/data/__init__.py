@@ -3,6 +3,7 @@
 from kerastl.data.affine import RandomAffine
 from kerastl.data.augment import LEVELS as AUGMENTATIONS
 from kerastl.data.augment import Augmenter, augmentation_layers
+from kerastl.data.cache import decode_files
 from kerastl.data.dataset import make_dataset
 from kerastl.data.decode import ImageError, load_image
 from kerastl.data.epochs import Epochs
@@ -24,6 +25,7 @@ __all__ = [
     "Split",
     "augmentation_layers",
     "class_weights",
+    "decode_files",
     "find_images",
     "imbalance",
     "load_image",

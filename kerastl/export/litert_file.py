@@ -8,10 +8,10 @@ import tempfile
 import keras
 
 from kerastl._checks import listed
+from kerastl._quiet import quiet
 from kerastl.export import flatbuffer
 from kerastl.export import labels as label_file
 from kerastl.export.naming import graph_of, output_names
-from kerastl.export.quiet import quiet
 from kerastl.export.verify import check_outputs, needs_flex
 
 

@@ -5,8 +5,8 @@ import os
 
 import numpy as np
 
+from kerastl._quiet import quiet
 from kerastl.export import flatbuffer, labels
-from kerastl.export.quiet import quiet
 
 
 @dataclasses.dataclass(frozen=True)

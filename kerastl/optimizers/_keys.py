@@ -2,6 +2,7 @@
 
 import collections
 import math
+import numbers
 import re
 
 from kerastl import _checks
@@ -11,29 +12,41 @@ KINDS = ("group", "regex", "layer", "path")
 
 
 def check_multipliers(multipliers):
-    """Return `multipliers` as a dict, or as the rows that a saved config holds."""
+    """Return `multipliers` as a dict, or as the rows that a saved config holds (see `rows`)."""
     if multipliers is None:
         return {}
-    if isinstance(multipliers, (list, tuple)):
+    if isinstance(multipliers, collections.abc.Mapping):
+        return {key: _check_value(key, value) for key, value in multipliers.items()}
+    if isinstance(multipliers, (list, tuple)) and all(
+        isinstance(row, (list, tuple)) and len(row) == 3 for row in multipliers
+    ):
         return [
             [path, _check_value(path, value), bool(spared)] for path, value, spared in multipliers
         ]
-    if not isinstance(multipliers, collections.abc.Mapping):
+    raise TypeError(
+        "`multipliers` must be a dict from group name, path or regex to a number >= 0. "
+        f"Received: multipliers={multipliers!r}"
+    )
+
+
+def check_paths(paths):
+    """Return `paths`, those of `no_decay`, as a tuple of strings."""
+    if isinstance(paths, str) or not all(isinstance(path, str) for path in paths):
         raise TypeError(
-            "`multipliers` must be a dict from group name, path or regex to a number >= 0. "
-            f"Received: multipliers={multipliers!r}"
+            "`no_decay` must be a sequence of variable paths, such as `no_decay(model)` gives. "
+            f"Received: no_decay={paths!r}"
         )
-    return {key: _check_value(key, value) for key, value in multipliers.items()}
+    return tuple(paths)
 
 
 def _check_value(key, value):
-    number = float(value) if not isinstance(value, (bool, str)) else math.nan
-    if not (math.isfinite(number) and number >= 0):
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (real and math.isfinite(value) and value >= 0):
         raise ValueError(
             "A multiplier must be a finite number >= 0 (0 freezes, 1 is the full rate). "
             f"Received: multipliers={{{key!r}: {value!r}}}"
         )
-    return number
+    return float(value)
 
 
 def resolve(multipliers, variables, groups=None):

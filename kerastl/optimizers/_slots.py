@@ -53,19 +53,26 @@ def check_same_frozen(paths, values, frozen):
         )
 
 
-def save(state, paths, store):
-    """Write the vectors of `state` and the order of the slots into Keras's `store`."""
-    for name, vector in state.items():
+def save(steps, paths, store):
+    """Write the vectors of `steps` and the order of the slots into Keras's `store`."""
+    for name, vector in _state(steps).items():
         store[name] = vector.numpy()
     store["paths"] = np.frombuffer("\n".join(paths).encode(), dtype="uint8")
 
 
-def load(state, paths, store):
+def load(steps, paths, store):
     """Read what `save` wrote, if it belongs to the same slots in the same order."""
     text = np.asarray(store["paths"], dtype="uint8").tobytes().decode()
     _check_same_slots(tuple(text.split("\n")) if text else (), paths)
-    for name, vector in state.items():
+    for name, vector in _state(steps).items():
         vector.assign(store[name])
+
+
+def _state(steps):
+    if steps is None:  # not built yet
+        return {}
+    vectors = {"steps": steps.clocks, "u_products": steps.products}
+    return {name: vector for name, vector in vectors.items() if vector is not None}
 
 
 def _check_same_slots(saved, mine):

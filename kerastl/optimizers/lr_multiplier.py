@@ -76,7 +76,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         vars(self).update(
             _keys=_keys.check_multipliers(multipliers),
             _groups=groups,
-            _no_decay=tuple(no_decay),
+            _no_decay=_keys.check_paths(no_decay),
             _steps=None,
             _frozen=frozenset(),
             _traced=False,
@@ -86,7 +86,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
     def loss_scale_factor(self):
         """The static loss scale of the wrapped optimizer."""
         inner = vars(self).get("inner_optimizer")
-        return inner.loss_scale_factor if inner else None
+        return None if inner is None else inner.loss_scale_factor
 
     @loss_scale_factor.setter
     def loss_scale_factor(self, value):
@@ -179,8 +179,13 @@ class LRMultiplier(keras.optimizers.Optimizer):
         vars(self).update(_keys=keys, _groups=groups)
 
     def apply(self, grads, trainable_variables=None):
-        """Take one step with `grads`; pairs whose multiplier is 0 are left out of everything."""
+        """Take one step with `grads`; pairs whose multiplier is 0 are left out of everything.
+
+        With no pair left, nothing happens, as when Keras is given no gradients.
+        """
         grads = list(grads)
+        if not grads:
+            return
         variables = self._variables_of_step(grads, trainable_variables)
         inner, frozen = self.inner_optimizer, self._frozen
         slots = [_seam.slot_of(inner, variable) for variable in variables]
@@ -214,12 +219,12 @@ class LRMultiplier(keras.optimizers.Optimizer):
 
     def save_own_variables(self, store):
         """Save the clocks and the order of the slots. Keras saves the wrapped optimizer itself."""
-        _slots.save(self._own_state(), self.variables_paths if self.built else (), store)
+        _slots.save(self._steps, self.variables_paths, store)
 
     def load_own_variables(self, store):
         """Load what `save_own_variables` wrote; raise if it belongs to other slots."""
         if "paths" in store.keys():  # noqa: SIM118 (a store of Keras, not a dict)
-            _slots.load(self._own_state(), self.variables_paths if self.built else (), store)
+            _slots.load(self._steps, self.variables_paths, store)
             return
         warnings.warn(
             f"The saved state is not of an LRMultiplier; optimizer {self.name!r} starts anew.",
@@ -284,11 +289,6 @@ class LRMultiplier(keras.optimizers.Optimizer):
             return variable.path in self._no_decay
         excluded = _seam.is_excluded_from_decay(self.inner_optimizer, variable)
         return excluded or slot in self._steps.no_decay
-
-    def _own_state(self):
-        steps = self._steps
-        state = {"steps": steps and steps.clocks, "u_products": steps and steps.products}
-        return {name: variable for name, variable in state.items() if variable is not None}
 
     def _check_built(self):
         if not self.built:

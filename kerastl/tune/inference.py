@@ -9,7 +9,7 @@ import numpy as np
 
 import kerastl
 from kerastl import _checks
-from kerastl.data import load_image_paths, scan_images
+from kerastl.data import decode_files, load_image_paths, scan_images
 from kerastl.tune.evaluation import evaluate_probabilities
 
 
@@ -97,7 +97,8 @@ def evaluate_folder(predictor, data, *, progress=None):
     """Measure `predictor` on a folder of class folders: its `test/` or `val/` if it has one.
 
     Returns:
-        The dict of `evaluate_probabilities` and `"data"`, the folder measured on.
+        The dict of `evaluate_probabilities`, `"data"`, the folder measured on, and `"skipped"`,
+        the files that are no readable pictures.
 
     Raises:
         ValueError: If the folder has a class that the model does not know.
@@ -111,14 +112,25 @@ def evaluate_folder(predictor, data, *, progress=None):
             f"{_checks.listed(predictor.labels, 20)}. Received also: {_checks.listed(unknown)}"
         )
     files, labels = zip(*folder.splits[split], strict=True)
-    images, _ = load_image_paths(
+    pixels, records = decode_files(
         files, image_size=predictor.image_size, resize=predictor.resize, progress=progress
     )
+    kept = [i for i, record in enumerate(records) if not record["reason"]]
+    if not kept:
+        raise ValueError(f"{data} must hold at least one readable picture. Received: none")
     number = [predictor.labels.index(name) for name in folder.class_names]
     report = evaluate_probabilities(
-        predictor.predict(images), np.array([number[i] for i in labels]), predictor.labels
+        predictor.predict(pixels[kept]),
+        np.array([number[labels[i]] for i in kept]),
+        predictor.labels,
     )
-    return {**report, "data": str(data) if split == "all" else str(pathlib.Path(data, split))}
+    skipped = [
+        {"file": str(file), "reason": record["reason"]}
+        for file, record in zip(files, records, strict=True)
+        if record["reason"]
+    ]
+    measured = str(data) if split == "all" else str(pathlib.Path(data, split))
+    return {**report, "data": measured, "skipped": skipped}
 
 
 def _keras_file(path):

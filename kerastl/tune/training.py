@@ -2,7 +2,7 @@
 
 import keras
 
-from kerastl import backbones, strategies
+from kerastl import backbones, glyphs, strategies
 from kerastl.callbacks import Audit, GradualUnfreezing
 from kerastl.data import UNBALANCED, class_weights, imbalance, make_dataset
 from kerastl.fine_tuner import FineTuner
@@ -19,7 +19,12 @@ def build(backbone, num_classes, *, dropout, name):
 
 
 def load_backbone(config):
-    """The backbone that `config` names, pooled to one vector a picture."""
+    """The backbone that `config` names, pooled to one vector a picture.
+
+    `"glyphnet"` is the embedded default, which needs no download: letters and digits, 32 px.
+    """
+    if config.backbone == "glyphnet":
+        return glyphs.load_glyphnet()
     return backbones.load(
         config.backbone,
         weights=config.weights,

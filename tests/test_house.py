@@ -1,0 +1,111 @@
+"""The house holds: floors, what `import kerastl` loads, the sizes of rooms, the command line."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import kerastl
+
+ROOT = pathlib.Path(kerastl.__file__).parent
+FLOORS = {
+    "_version": 0, "_checks": 0, "_keras": 0, "_quiet": 0,
+    "groups": 1,
+    "freezing": 2, "optimizers": 2, "backbones": 2, "glyphs": 2,
+    "fine_tuner": 3,
+    "callbacks": 4, "summary": 4,
+    "data": 5, "export": 5, "strategies": 5,
+    "report": 6, "tune": 7, "demo": 8, "cli": 9,
+}  # fmt: skip
+FOREIGN = (
+    "tf_keras", "tensorflow_model_optimization", "keras_hub", "keras_cv", "keras_nlp",
+    "matplotlib", "sklearn", "PIL", "ai_edge_litert",
+)  # fmt: skip
+
+
+def modules():
+    return sorted(ROOT.rglob("*.py"))
+
+
+def imported(path):
+    """Names of the modules that `path` imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(dotted):
+    """The first part below `kerastl` of a dotted name, or None for what is not ours."""
+    parts = dotted.split(".")
+    return parts[1] if parts[0] == "kerastl" and len(parts) > 1 else None
+
+
+def test_every_room_has_a_floor():
+    rooms = {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in modules()}
+    assert rooms - {"__init__", "__main__"} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    own = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if own in ("__init__", "__main__"):
+        return
+    for name in imported(path):
+        other = room(name)
+        if other in FLOORS and other != own:
+            assert FLOORS[other] < FLOORS[own], f"{path} imports {name} from its own floor or above"
+
+
+def test_no_file_is_over_300_lines():
+    assert [path for path in modules() if len(path.read_text().splitlines()) > 300] == []
+
+
+def test_tf_keras_is_never_written():
+    said = [
+        path
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr == "keras"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "tf"
+    ]
+    assert said == []
+
+
+def test_import_loads_nothing_heavy():
+    """Beyond what Keras itself loads: with scikit-learn installed it loads that and more."""
+    program = (
+        "import sys, keras; before = set(sys.modules); import kerastl; "
+        f"print([m for m in {FOREIGN!r} if m in set(sys.modules) - before])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_does_not_load_tensorflow(tmp_path):
+    """Through the real entry point, for the program and each verb."""
+    script = tmp_path / "kerastl"
+    script.write_text(
+        "import sys\n"
+        "from kerastl.cli.main import run\n"
+        "for verb in ([], ['tune'], ['demo'], ['inspect'], ['evaluate'], ['predict']):\n"
+        "    assert run([*verb, '--help']) == 0\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "freez" not in done.stderr
+
+
+def test_public_names_resolve():
+    for name in kerastl.__all__:
+        assert getattr(kerastl, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        kerastl.no_such_name  # noqa: B018

@@ -1,0 +1,177 @@
+"""`fine_tune` on a folder of pictures: what it writes, that it works, and what it refuses."""
+
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from kerastl import fine_tune, strategies
+from kerastl.export import LiteRTModel
+from kerastl.glyphs import render_glyphs
+from kerastl.groups import layer_groups
+from kerastl.tune import RunFolder, TuneConfig
+from kerastl.tune.evaluation import evaluate_probabilities
+from kerastl.tune.inference import evaluate_folder, load_predictor, predict_files
+from kerastl.tune.run_folder import free_name
+
+
+def write_pictures(root, classes=3, each=12):
+    """A folder of class folders: glyphs `each` of the first `classes` classes, 40 px PNGs."""
+    images, labels = render_glyphs(1200, seed=0)
+    for label in range(classes):
+        folder = root / f"class_{label}"
+        folder.mkdir(parents=True)
+        for i, image in enumerate(images[labels == label][:each]):
+            Image.fromarray(np.asarray(image).astype("uint8").squeeze()).convert("RGB").resize(
+                (40, 40)
+            ).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One run on small pictures, one of them no picture, with the embedded backbone."""
+    home = tmp_path_factory.mktemp("tune")
+    data = write_pictures(home / "data")
+    (data / "class_0" / "broken.jpg").write_text("no picture")
+    result = fine_tune(data, home / "run", backbone="glyphnet", epochs=6, batch_size=8)
+    return data, result
+
+
+def test_the_run_folder_is_whole(run):
+    _, result = run
+    names = {file.name for file in result.folder.iterdir()}
+    assert names == {
+        "model.keras", "model.tflite", "labels.txt", "config.json", "metrics.json", "curves.png",
+        "skipped.csv",
+    }  # fmt: skip
+    assert not [name for name in os.listdir(result.folder.parent) if "partial" in name]
+    metrics = json.loads((result.folder / "metrics.json").read_text())
+    assert metrics["num_skipped"] == 1
+    assert metrics["accuracy"] == result.metrics["accuracy"]
+    assert metrics["tflite"]["agreement"] == 1.0
+    config = json.loads((result.folder / "config.json").read_text())
+    assert config["config"]["epochs"] == 6
+    assert list(config["multipliers"].values())[-1] == 1.0
+    with Image.open(result.folder / "curves.png") as picture:
+        assert picture.size[0] > 500
+
+
+def test_saved_model_file_and_result_agree_on_raw_pixels(run):
+    _, result = run
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    expected = result.model.predict(pixels, verbose=0)
+    saved = keras.models.load_model(result.folder / "model.keras")
+    np.testing.assert_array_equal(saved.predict(pixels, verbose=0), expected)
+    file = LiteRTModel(result.folder / "model.tflite")
+    np.testing.assert_allclose(file.predict(pixels), expected, atol=1e-4)  # other kernels
+    assert (result.folder / "labels.txt").read_text().split() == [f"class_{i}" for i in range(3)]
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.tflite", ""])
+def test_evaluate_and_predict_take_each_form_of_a_run(run, name):
+    data, result = run
+    predictor = load_predictor(result.folder / name)
+    picture = data / "class_1" / "0.png"
+    (found,) = predict_files(predictor, [picture], top=2)
+    assert found["file"] == str(picture)
+    assert len(found["top"]) == 2
+    if name == "model.tflite":
+        report = evaluate_folder(predictor, data)
+        assert report["num_examples"] == 36
+        assert [skipped["file"][-10:] for skipped in report["skipped"]] == ["broken.jpg"]
+        assert report["accuracy"] > 0.5  # a third by chance
+
+
+def test_an_unknown_class_is_refused(run, tmp_path):
+    _, result = run
+    write_pictures(tmp_path, classes=2)
+    (tmp_path / "class_0").rename(tmp_path / "zebra")
+    with pytest.raises(ValueError, match="zebra"):
+        evaluate_folder(load_predictor(result.folder), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"strategy": "gradul"}, "Closest: 'gradual'"),
+        ({"epochs": 0}, r"`epochs` must be an int in \[1"),
+        ({"learning_rate": -1.0}, "learning_rate"),
+        ({"export": "int8"}, "none, float"),
+        ({"backbone": "mobilenot"}, "mobilenet"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_work(tmp_path, settings, words):
+    data = write_pictures(tmp_path / "data", classes=2, each=2)
+    with pytest.raises(ValueError, match=words):
+        fine_tune(data, tmp_path / "run", **{"weights": None, **settings})
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_an_earlier_run_is_not_replaced_unasked(run):
+    _, result = run
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        RunFolder(result.folder)
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="not a run"):
+        RunFolder(tmp_path, overwrite=True)
+
+
+def test_a_run_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path / "run") as run:
+        run.write_lines("labels.txt", ["cat"])
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_earlier_run_is_replaced_whole(tmp_path):
+    for text in ("old", "new"):
+        with RunFolder(tmp_path / "run", overwrite=True) as run:
+            run.write_json("metrics.json", {"text": text})
+            run.write_lines(f"{text}.txt", [])
+    assert sorted(os.listdir(tmp_path / "run")) == ["metrics.json", "new.txt"]
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_free_name_counts_up(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run-2").mkdir()
+    assert free_name(tmp_path, "run").name == "run-3"
+
+
+def test_evaluation_by_hand():
+    """Three pictures, two right: recalls 1/2 and 1; loss is the mean of -ln 0.8, 0.3, 0.6."""
+    report = evaluate_probabilities([[0.8, 0.2], [0.3, 0.7], [0.4, 0.6]], [0, 0, 1], ["a", "b"])
+    assert report["accuracy"] == pytest.approx(2 / 3)
+    assert report["loss"] == pytest.approx(-np.log([0.8, 0.3, 0.6]).mean())
+    assert report["per_class"]["a"]["recall"] == 0.5
+    assert report["confusion"] == [[1, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("name", strategies.NAMES)
+@pytest.mark.parametrize("epochs", [1, 2, 5, 30])
+def test_strategies_thaw_from_the_head_down_and_in_time(name, epochs):
+    groups = layer_groups(keras.applications.MobileNet(
+        input_shape=(32, 32, 3), alpha=0.25, weights=None, classes=2))  # fmt: skip
+    strategy = strategies.make(name, groups, epochs)
+    order = [group for _, thawed in sorted(strategy.schedule.items()) for group in thawed]
+    assert order[0] == "head"
+    assert max(strategy.schedule) < epochs
+    assert len(order) == len(set(order))
+    rates = [strategy.multipliers[group] for group in groups.names]
+    assert rates == sorted(rates)
+    assert rates[-1] == 1.0
+    if name in ("full", "gradual") and epochs > 1:
+        assert set(order) == set(groups.names)
+    if name == "gradual":
+        assert order == list(reversed(groups.names))[: len(order)]
+
+
+def test_config_is_plain_equal_data():
+    assert TuneConfig(epochs=3) == TuneConfig(epochs=3) != TuneConfig(epochs=4)
