@@ -287,6 +287,10 @@ def test_saved_in_one_process_it_goes_on_in_another_bit_for_bit(tmp_path):
 def test_exports_like_any_keras_model(tmp_path):
     model = FineTuner.from_model(small())
     freeze(model, "low")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(*data(), verbose=0)
+    unfreeze(model, "low")
+    model.fit(*data(), verbose=0)
     model.export(tmp_path / "saved", verbose=False)
     import tensorflow as tf
 

@@ -1,18 +1,17 @@
 """One Keras optimizer with a learning rate of its own for every variable."""
 
-import warnings
-
 import keras
 import numpy as np
 
 from kerastl import _checks
 from kerastl.optimizers import _keys, _seam, _slots
+from kerastl.optimizers._saved import Saved
 from kerastl.optimizers._steps import PerVariableSteps
 from kerastl.optimizers._support import check_optimizer
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
-class LRMultiplier(keras.optimizers.Optimizer):
+class LRMultiplier(Saved, keras.optimizers.Optimizer):
     """Multiplies the step of each variable, and its decoupled weight decay, by a number.
 
     Use it to train early layers slower than late ones. It scales the *step*, not the gradient:
@@ -211,38 +210,6 @@ class LRMultiplier(keras.optimizers.Optimizer):
         """Multiply `loss` by the static loss scale of the wrapped optimizer, if it has one."""
         return self.inner_optimizer.scale_loss(loss)
 
-    def set_weights(self, weights):
-        """Set the state, in the order of `variables`."""
-        own = len(self._variables)
-        super().set_weights(weights[:own])
-        self.inner_optimizer.set_weights(weights[own:])
-
-    def save_own_variables(self, store):
-        """Save the clocks and the order of the slots. Keras saves the wrapped optimizer itself."""
-        _slots.save(self._steps, self.variables_paths, store)
-
-    def load_own_variables(self, store):
-        """Load what `save_own_variables` wrote; raise if it belongs to other slots."""
-        if "paths" in store.keys():  # noqa: SIM118 (a store of Keras, not a dict)
-            _slots.load(self._steps, self.variables_paths, store)
-            return
-        warnings.warn(
-            f"The saved state is not of an LRMultiplier; optimizer {self.name!r} starts anew.",
-            stacklevel=2,
-        )
-
-    def get_config(self):
-        keys = self._keys
-        if self.built or self._groups is not None:
-            variables = _seam.variables_of(self.inner_optimizer) if self.built else []
-            keys = _keys.rows(keys, variables, self._groups, self._is_spared)
-        return {
-            "name": self.name,
-            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
-            "multipliers": keys,
-            "no_decay": list(self._no_decay),
-        }
-
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
@@ -281,14 +248,6 @@ class LRMultiplier(keras.optimizers.Optimizer):
         self._steps.multipliers.assign(np.array(values, self._steps.multipliers.dtype))
         frozen = frozenset(slot for slot, value in enumerate(values) if value == 0)
         vars(self).update(_values=tuple(values), _frozen=frozen)
-
-    def _is_spared(self, variable):
-        """Whether `variable` is not decayed; Keras does not save its own exclusions."""
-        slot = _seam.slot_of(self.inner_optimizer, variable)
-        if slot is None:
-            return variable.path in self._no_decay
-        excluded = _seam.is_excluded_from_decay(self.inner_optimizer, variable)
-        return excluded or slot in self._steps.no_decay
 
     def _check_built(self):
         if not self.built:

@@ -1,0 +1,59 @@
+"""What Keras saves of an `LRMultiplier`, and what it reads back."""
+
+import warnings
+
+import keras
+
+from kerastl.optimizers import _keys, _seam, _slots
+
+
+class Saved:
+    """The part of `LRMultiplier` that turns its settings and state into a file's and back."""
+
+    def set_weights(self, weights):
+        """Set the state, in the order of `variables`."""
+        own = len(self._variables)
+        super().set_weights(weights[:own])
+        self.inner_optimizer.set_weights(weights[own:])
+
+    def save_own_variables(self, store):
+        """Save the clocks and the order of the slots. Keras saves the wrapped optimizer itself."""
+        _slots.save(self._steps, self.variables_paths, store)
+
+    def load_own_variables(self, store):
+        """Load what `save_own_variables` wrote; raise if it belongs to other slots."""
+        if "paths" in store.keys():  # noqa: SIM118 (a store of Keras, not a dict)
+            _slots.load(self._steps, self.variables_paths, store)
+            return
+        warnings.warn(
+            f"The saved state is not of an LRMultiplier; optimizer {self.name!r} starts anew.",
+            stacklevel=2,
+        )
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        """Leave the optimizer out of a SavedModel, which only serves.
+
+        TensorFlow 2.21 refuses to save a list that lost an element, as the lists of state do when
+        slots are added.
+        """
+        return {} if save_type == "savedmodel" else super()._trackable_children(save_type, **kwargs)
+
+    def get_config(self):
+        keys = self._keys
+        if self.built or self._groups is not None:
+            variables = _seam.variables_of(self.inner_optimizer) if self.built else []
+            keys = _keys.rows(keys, variables, self._groups, self._is_spared)
+        return {
+            "name": self.name,
+            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "multipliers": keys,
+            "no_decay": list(self._no_decay),
+        }
+
+    def _is_spared(self, variable):
+        """Whether `variable` is not decayed; Keras does not save its own exclusions."""
+        slot = _seam.slot_of(self.inner_optimizer, variable)
+        if slot is None:
+            return variable.path in self._no_decay
+        excluded = _seam.is_excluded_from_decay(self.inner_optimizer, variable)
+        return excluded or slot in self._steps.no_decay
