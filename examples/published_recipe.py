@@ -83,4 +83,4 @@ def main(weights=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    sys.exit(main(*sys.argv[1:2])["FineTuner"] > 0)

@@ -35,7 +35,7 @@ def demo(tmp_path_factory):
 def test_the_transfer_wins(demo):
     accuracy = demo[0].metrics["comparison"]["accuracy"]
     assert accuracy[TRANSFERRED]["mean"] > accuracy[SCRATCH]["mean"] > accuracy[PIXELS]["mean"]
-    # Errors on held-out digits fall by a third at least; the README's three seeds halve them.
+    # Errors on held-out digits fall by a third at least; over three seeds they halve.
     assert 1 - accuracy[TRANSFERRED]["mean"] < (1 - accuracy[SCRATCH]["mean"]) * 2 / 3
 
 

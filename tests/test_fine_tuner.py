@@ -309,3 +309,16 @@ def test_inert_is_frozen_or_fixed():
     assert is_inert(model.get_layer("norm"))  # its statistics stay fixed
     unfreeze(model, "low")
     assert not is_inert(model.get_layer("low"))
+
+
+@pytest.mark.parametrize("key", ["low", "low/kernel", "low/.*", "lo."])
+def test_multipliers_take_the_names_of_the_flat_model(key):
+    """Keras's own path of a weight made in a nested model has that model's name before it."""
+    inputs = keras.Input((6,))
+    model = FineTuner.from_model(keras.Model(inputs, small()(inputs)))
+    model.compile("sgd", "sparse_categorical_crossentropy", multipliers={key: 0.5})
+    model.fit(*data(), verbose=0)
+    scaled = {path.split("/", 1)[1] for path, rate in model.multipliers.items() if rate == 0.5}
+    assert scaled == ({"low/kernel"} if key == "low/kernel" else {"low/kernel", "low/bias"})
+    with pytest.raises(ValueError, match="Closest"):
+        model.compile("sgd", "mse", multipliers={"lowest": 0.5})

@@ -7,7 +7,7 @@ from kerastl.cli.progress import Progress
 from kerastl.cli.start import start_tensorflow
 
 
-@click.command()
+@click.command(short_help="Glyphs to handwritten digits, offline.")
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),

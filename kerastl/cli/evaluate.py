@@ -7,7 +7,7 @@ from kerastl.cli.progress import Progress
 from kerastl.cli.start import start_tensorflow
 
 
-@click.command()
+@click.command(short_help="Measure a model or .tflite on a folder of pictures.")
 @click.argument("model", type=click.Path())
 @click.argument("data", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -6,7 +6,7 @@ from kerastl.cli.output import print_json, print_table
 from kerastl.cli.start import start_tensorflow
 
 
-@click.command()
+@click.command(short_help="Print a network's layer groups and indices.")
 @click.argument("model")
 @click.option(
     "--weights",

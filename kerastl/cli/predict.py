@@ -7,7 +7,7 @@ from kerastl.cli.progress import Progress
 from kerastl.cli.start import start_tensorflow
 
 
-@click.command()
+@click.command(short_help="Name what is in pictures.")
 @click.argument("model", type=click.Path())
 @click.argument("files", nargs=-1, required=True, type=click.Path())
 @click.option(

@@ -7,7 +7,10 @@ from kerastl.cli.progress import Progress
 from kerastl.cli.start import start_tensorflow
 
 
-@click.command(epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --epochs 15")
+@click.command(
+    short_help="Fine-tune a pretrained network on a folder of pictures.",
+    epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --epochs 15",
+)
 @click.argument("data", type=click.Path())
 @click.option(
     "--backbone",
@@ -55,6 +58,9 @@ from kerastl.cli.start import start_tensorflow
     help="Device file to write and check.",
 )
 @click.option("--strict", is_flag=True, help="Stop at files that are not readable pictures.")
+@click.option(
+    "--cache-dir", type=click.Path(), help="Folder for decoded pictures, if memory is short."
+)
 @click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in saved_models]")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of a table.")

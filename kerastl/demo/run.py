@@ -7,13 +7,15 @@ import time
 import keras
 import numpy as np
 
-from kerastl import _checks, export
+from kerastl import _checks
 from kerastl.demo import contestants
 from kerastl.freezing import count_weights
 from kerastl.glyphs import digits
 from kerastl.report import draw_curves
 from kerastl.tune import RunFolder
+from kerastl.tune.device_file import write_device_file
 from kerastl.tune.evaluation import evaluate_probabilities
+from kerastl.tune.progress import Silent
 from kerastl.tune.run_folder import free_name
 
 LABELS_PER_CLASS = 10
@@ -22,7 +24,6 @@ TRANSFERRED = "fine-tuned from glyphs"
 SCRATCH = "same network from scratch"
 PIXELS = "logistic regression on pixels"
 BATCH_SIZE = 500  # pictures at once when nothing is trained
-COMPARED = 64  # pictures on which the exported file must agree with Keras
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ def run_demo(out=None, *, seeds=3, progress=None, overwrite=False):
         ValueError, OSError: If `seeds` is no positive int or `out` cannot be written.
     """
     _checks.whole(seeds, 1, 1000, "seeds")
-    progress = progress or _Silent()
+    progress = progress or Silent()
     started = time.perf_counter()
     with RunFolder(out or free_name("saved_models", "demo"), overwrite=overwrite) as run:
         progress.stage(f"Training on {len(CLASS_NAMES) * LABELS_PER_CLASS} digits", None)
@@ -65,7 +66,7 @@ def run_demo(out=None, *, seeds=3, progress=None, overwrite=False):
         metrics = {**first.metrics, "comparison": _comparison(scores, first)}
         progress.stage("Writing, exporting and checking", None)
         _write(run, first, seeds)
-        metrics["tflite"] = _export(run, first)
+        metrics["tflite"] = write_device_file(run, first.model, first.test)
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         run.write_json("metrics.json", metrics)
     return DemoResult(first.model, metrics, run.path)
@@ -154,24 +155,3 @@ def _write(run, first, seeds):
         thaws=first.strategy.schedule,
         title=f"glyphnet to handwritten digits, {first.metrics['num_train']} labels, first seed",
     )
-
-
-def _export(run, first):
-    path = run.file("model.tflite")
-    export.to_litert(first.model, path)
-    parity = export.parity(first.model, path, first.test[:COMPARED])
-    return {
-        "size_bytes": parity.size_bytes,
-        "max_abs_error": parity.max_abs_error,
-        "agreement": parity.agreement,
-        "median_ms": parity.median_ms,
-        "compared_on": parity.num_examples,
-    }
-
-
-class _Silent:
-    def stage(self, name, total=None):
-        """A stage of the run begins."""
-
-    def count(self, done, total):
-        """`done` of `total` pieces of the stage are done."""

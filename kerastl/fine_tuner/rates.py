@@ -23,14 +23,27 @@ def by_variable_path(model, multipliers):
     """
     translated = {}
     for key, value in (multipliers or {}).items():
-        if key in model.groups or _names_variables(key, model.weights):
+        if key in model.groups or _matching(key, {v.path: v for v in model.weights}):
             translated[key] = value
             continue
-        leaves = [leaf for layer in select_layers(model, key) for leaf in leaf_layers(layer)]
-        for leaf in leaves:
-            for variable in _keras.own_weights(leaf):
-                translated[variable.path] = value
+        for variable in _matching(key, _flat_paths(model)) or _of_layers(model, key):
+            translated[variable.path] = value
     return translated
+
+
+def _flat_paths(model):
+    """The weights of `model` by the path of their layer in the flat model and their name."""
+    leaves = [leaf for layers in dict(model.groups.items()).values() for leaf in layers]
+    return {
+        f"{model.groups.path_of(leaf)}/{variable.name}": variable
+        for leaf in leaves
+        for variable in _keras.own_weights(leaf)
+    }
+
+
+def _of_layers(model, where):
+    leaves = [leaf for layer in select_layers(model, where) for leaf in leaf_layers(layer)]
+    return [variable for leaf in leaves for variable in _keras.own_weights(leaf)]
 
 
 def by_position(model, multipliers):
@@ -41,12 +54,14 @@ def by_position(model, multipliers):
     return [[i, value] for i, value in enumerate(values) if value != 1.0]
 
 
-def _names_variables(key, weights):
+def _matching(key, paths):
+    """The variables whose path is `key`, lies below it, or is matched by it as a regex."""
     try:
         pattern = re.compile(key)
     except re.error:
         pattern = None
-    return any(
-        v.path == key or v.path.startswith(key + "/") or (pattern and pattern.fullmatch(v.path))
-        for v in weights
-    )
+    return [
+        variable
+        for path, variable in paths.items()
+        if path == key or path.startswith(f"{key}/") or (pattern and pattern.fullmatch(path))
+    ]

@@ -111,7 +111,7 @@ def freeze_to(model, n):
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body"),
         ...                           keras.layers.Dense(2, name="head")])
         >>> print(freeze_to(model, -1))
-        freeze_to 1 layers: trainable weights 23 -> 8 of 23
+        freeze_to 2 layers: trainable weights 23 -> 8 of 23
     """
     groups = layer_groups(model)
     size = len(groups)

@@ -126,4 +126,9 @@ APPLICATIONS = (
         ),
         tail=("final_norm", r"(?:global_.*_pooling2d|layer_normalization)(?:_\d+)?"),
     ),
+    Family(
+        name="glyphnet",  # the embedded default
+        anchors=(r"stem_rescale", r"stage_1_conv1"),
+        rules=(("stem", r"stem_.*"), ("stage_{0}", r"stage_(\d)_.*")),
+    ),
 )

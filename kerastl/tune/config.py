@@ -28,6 +28,7 @@ class TuneConfig:
         label_smoothing: Float in [0, 1).
         weight_decay: Float, decoupled, not applied to biases and norms.
         strict: Boolean, whether unreadable files stop the run.
+        cache_dir: Folder for decoded pictures, needed when they do not fit in memory.
     """
 
     backbone: str = "mobilenet_v2"
@@ -45,6 +46,7 @@ class TuneConfig:
     label_smoothing: float = 0.1
     weight_decay: float = 1e-4
     strict: bool = False
+    cache_dir: str | None = None
 
     def __post_init__(self):
         _checks.one_of(self.strategy, strategies.NAMES, "strategy")

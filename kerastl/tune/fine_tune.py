@@ -7,12 +7,14 @@ import time
 
 import keras
 
-from kerastl.data import load_image_folder, make_dataset, write_skipped
+from kerastl.data import load_image_folder, make_dataset, scan_images, write_skipped
 from kerastl.freezing import count_weights
 from kerastl.report import draw_curves
 from kerastl.tune import training
 from kerastl.tune.config import TuneConfig
+from kerastl.tune.device_file import write_device_file
 from kerastl.tune.evaluation import evaluate_probabilities
+from kerastl.tune.progress import Silent
 from kerastl.tune.run_folder import RunFolder, free_name
 
 PACKAGES = ("kerastl", "tensorflow", "keras", "keras-hub", "ai-edge-litert")
@@ -34,8 +36,8 @@ def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **
         data: Folder of class folders, or one with `train/` and `val/` or `test/` in it.
         out: Folder to write. None makes a new one under `saved_models/`.
         config: `TuneConfig`. None makes one from `settings`.
-        progress: Object with `stage(name, total)`, `step(done)` and `callbacks()`, such as the
-            command line's; None for silence.
+        progress: Object with the methods of `tune.progress.Silent`, such as the command
+            line's; None for silence.
         overwrite: Boolean, whether an earlier run at `out` is replaced.
         **settings: Fields of `TuneConfig`, such as `backbone="resnet50", epochs=20`.
 
@@ -50,10 +52,11 @@ def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **
     if config is not None and settings:
         raise ValueError(f"Give either `config` or settings. Received both: {sorted(settings)}")
     config = config or TuneConfig(**settings)
-    progress = progress or _Silent()
+    progress = progress or Silent()
     started = time.perf_counter()
     out = out or free_name("saved_models", _run_name(data, config))
     with RunFolder(out, overwrite=overwrite) as run:
+        scan_images(data)  # what is wrong with the folders is told before anything is loaded
         keras.utils.set_random_seed(config.seed)
         progress.stage(f"Loading {config.backbone}")
         backbone = training.load_backbone(config)
@@ -68,7 +71,7 @@ def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **
         _write(run, model, images, config, strategy, history)
         if config.export == "float":
             progress.stage("Exporting and checking model.tflite")
-            metrics["tflite"] = _export(run, model, images)
+            metrics["tflite"] = write_device_file(run, model, images.test.images)
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         run.write_json("metrics.json", metrics)
     return TuneResult(model, metrics, pathlib.Path(out))
@@ -83,7 +86,12 @@ def _read(data, backbone, config, progress):
         )
     progress.stage("Reading pictures")
     return load_image_folder(
-        data, image_size=size, seed=config.seed, strict=config.strict, progress=progress.count
+        data,
+        image_size=size,
+        seed=config.seed,
+        strict=config.strict,
+        cache_dir=config.cache_dir,
+        progress=progress.count,
     )
 
 
@@ -99,9 +107,15 @@ def _evaluate(model, images, config, history):
         "num_skipped": len(images.skipped),
         "num_weights": count_weights(model),
         "val_accuracy": history.get("val_accuracy", [None])[-1],
-        "notices": list(images.notices),
+        "notices": [*images.notices, *_advice(config)],
         "seed": config.seed,
     }
+
+
+def _advice(config):
+    if config.backbone == "glyphnet" and config.augment != "none":
+        return ["Writing means something else in the mirror: --augment none suits glyphnet better."]
+    return []
 
 
 def _write(run, model, images, config, strategy, history):
@@ -129,33 +143,6 @@ def _write(run, model, images, config, strategy, history):
         write_skipped(run.file("skipped.csv"), images.skipped)
 
 
-def _export(run, model, images):
-    from kerastl import export
-
-    path = run.file("model.tflite")
-    export.to_litert(model, path)
-    parity = export.parity(model, path, images.test.images[:64].astype("float32"))
-    return {
-        "size_bytes": parity.size_bytes,
-        "max_abs_error": parity.max_abs_error,
-        "agreement": parity.agreement,
-        "median_ms": parity.median_ms,
-        "compared_on": min(64, len(images.test)),
-    }
-
-
 def _run_name(data, config):
     backbone = pathlib.Path(config.backbone.replace(":", "-")).stem
     return f"{pathlib.Path(data).resolve().name}-{backbone}"
-
-
-class _Silent:
-    def stage(self, name, total=None):
-        """A stage of the run begins."""
-
-    def count(self, done, total):
-        """`done` of `total` pieces of the stage are done."""
-
-    def callbacks(self):
-        """Keras callbacks that show the epochs."""
-        return []
