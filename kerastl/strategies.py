@@ -25,7 +25,7 @@ class Strategy:
     multipliers: dict
 
 
-def make(name, groups, epochs, *, head_rate_over_backbone=3.0, spread=10.0):
+def make(name, groups, epochs, *, head_rate_over_backbone=30.0, spread=5.0):
     """The strategy `name` for these layer groups and this many epochs.
 
     - `head`: the head alone.
@@ -55,7 +55,7 @@ def make(name, groups, epochs, *, head_rate_over_backbone=3.0, spread=10.0):
         >>> strategy.schedule
         {0: ['head'], 2: ['body'], 4: ['stem']}
         >>> [round(rate, 3) for rate in strategy.multipliers.values()]
-        [0.033, 0.333, 1.0]
+        [0.007, 0.033, 1.0]
     """
     _checks.one_of(name, NAMES, "strategy")
     _checks.in_range(epochs, 1, 100_000, "epochs", "a number of epochs")

@@ -100,7 +100,7 @@ def test_a_pass_is_a_function_of_its_number(images):
 
 def test_batches_of_one_pass_are_augmented_differently():
     same = np.broadcast_to(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), (8, 16, 16, 3))
-    (pixels, _), *_ = passes(make_dataset(same, [0] * 8, seed=0, augment="light", batch_size=2))
+    (pixels, _), *_ = passes(make_dataset(same, [0] * 8, seed=0, augment="medium", batch_size=2))
     assert len({picture.tobytes() for picture in pixels}) == 8
 
 

@@ -89,8 +89,8 @@ def test_the_split_depends_on_the_seed_and_not_on_the_file_system(tmp_path, monk
     ("folders", "sizes", "words"),
     # 15 % of 20 are 3 a class.
     [
-        ({"train": 20, "test": 4}, (34, 6, 8), "6 of the 40 pictures of train/ .* test/ is kept"),
-        ({"train": 20, "val": 4}, (34, 6, 8), "6 of the 40 pictures of train/ .* val/ is kept"),
+        ({"train": 20, "test": 4}, (34, 6, 8), "test/ is kept .* 6 of the 40 pictures of train/"),
+        ({"train": 20, "val": 4}, (34, 6, 8), "val/ is kept .* 6 of the 40 pictures of train/"),
         ({"train": 20, "val": 4, "test": 5}, (40, 8, 10), None),
         ({"train": 20}, (28, 6, 6), None),
     ],
@@ -106,6 +106,17 @@ def test_given_splits_are_kept(tmp_path, folders, sizes, words):
         assert re.search(words, text)
     else:
         assert text == ""
+
+
+@pytest.mark.parametrize(
+    ("folders", "sizes"),
+    [({"train": 20, "test": 4}, (40, 0, 8)), ({"train": 20}, (34, 0, 6))],
+)
+def test_without_a_validation_share_all_pictures_train(tmp_path, folders, sizes):
+    counts = {f"{split}/{c}": n for split, n in folders.items() for c in "ab"}
+    data = load(make(tmp_path, counts), val_share=0)
+    assert (len(data.train), len(data.val), len(data.test)) == sizes
+    assert "held back" not in " ".join(data.notices)
 
 
 @pytest.fixture

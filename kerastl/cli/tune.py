@@ -32,11 +32,11 @@ from kerastl.cli.start import start_tensorflow
     show_default=True,
     help="Which layers thaw, and when.",
 )
-@click.option("--epochs", type=int, default=12, show_default=True)
+@click.option("--epochs", type=int, default=20, show_default=True)
 @click.option(
     "--learning-rate",
     type=float,
-    default=1e-3,
+    default=5e-3,
     show_default=True,
     help="Peak rate of the head; layers below learn more slowly.",
 )
@@ -56,6 +56,13 @@ from kerastl.cli.start import start_tensorflow
     default="float",
     show_default=True,
     help="Device file to write and check.",
+)
+@click.option(
+    "--validation",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Share of the training pictures held back for curves, if DATA has no val/.",
 )
 @click.option("--strict", is_flag=True, help="Stop at files that are not readable pictures.")
 @click.option(

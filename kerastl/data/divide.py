@@ -32,26 +32,28 @@ def check_counts(folder, labels, kept, items, reasons):
             )
 
 
-def divide(kept, labels, class_names, seed):
+def divide(kept, labels, class_names, seed, val_share=VAL_SHARE):
     """Dict of row indices for train, val and test, and what to tell the user about them."""
     if "all" in kept:
-        index, notice = _drawn(kept["all"], labels, class_names, seed, TEST_SHARE), []
-        if len(index["val"]) < len(class_names):
+        shares = (val_share, TEST_SHARE)
+        index, notice = _drawn(kept["all"], labels, class_names, seed, shares), []
+        if val_share and len(index["val"]) < len(class_names):
             notice = ["Some classes have too few pictures for a place in the validation part."]
         return index, notice
     if len(kept) == 3:
         return dict(kept), []
-    index = _drawn(kept["train"], labels, class_names, seed, 0)
+    index = _drawn(kept["train"], labels, class_names, seed, (val_share, 0))
     held_out = "test" if "test" in kept else "val"
-    notice = (
-        f"{len(index['val'])} of the {len(kept['train'])} pictures of train/ are used to choose "
-        f"the model; {held_out}/ is kept for the final evaluation."
+    chosen = f"{len(index['val'])} of the {len(kept['train'])} pictures of train/"
+    notice = f"{held_out}/ is kept for the final evaluation" + (
+        f"; {chosen} are held back for validation." if val_share else "."
     )
     return index | {"test": kept[held_out]}, [notice]
 
 
-def _drawn(rows, labels, class_names, seed, test_share):
+def _drawn(rows, labels, class_names, seed, shares):
+    val_share, test_share = shares
     parts = stratified_split(
-        labels[rows], class_names, seed=seed, val_share=VAL_SHARE, test_share=test_share
+        labels[rows], class_names, seed=seed, val_share=val_share, test_share=test_share
     )
     return {name: rows[part] for name, part in zip(("train", "val", "test"), parts, strict=True)}

@@ -27,6 +27,9 @@ class TuneConfig:
         dropout: Float in [0, 1), before the head.
         label_smoothing: Float in [0, 1).
         weight_decay: Float, decoupled, not applied to biases and norms.
+        validation: Float in [0, 0.5], share of the training pictures held back to draw validation
+            curves where DATA has no `val/`. Nothing is chosen on them, so that by default they
+            train: the last epoch of the cosine schedule is kept.
         strict: Boolean, whether unreadable files stop the run.
         cache_dir: Folder for decoded pictures, needed when they do not fit in memory.
     """
@@ -35,8 +38,8 @@ class TuneConfig:
     weights: str | None = "imagenet"
     alpha: float | None = None
     strategy: str = "gradual"
-    epochs: int = 12
-    learning_rate: float = 1e-3
+    epochs: int = 20
+    learning_rate: float = 5e-3
     image_size: int | None = None
     batch_size: int = 32
     augment: str = "light"
@@ -45,6 +48,7 @@ class TuneConfig:
     dropout: float = 0.2
     label_smoothing: float = 0.1
     weight_decay: float = 1e-4
+    validation: float = 0.0
     strict: bool = False
     cache_dir: str | None = None
 
@@ -57,6 +61,7 @@ class TuneConfig:
         _checks.whole(self.seed, 0, 2**31 - 1, "seed")
         _checks.in_range(self.learning_rate, 1e-12, 1e3, "learning_rate")
         _checks.in_range(self.dropout, 0.0, 0.99, "dropout")
+        _checks.in_range(self.validation, 0.0, 0.5, "validation", "a share")
         _checks.in_range(self.label_smoothing, 0.0, 0.99, "label_smoothing")
         _checks.in_range(self.weight_decay, 0.0, 10.0, "weight_decay")
         if self.image_size is not None:

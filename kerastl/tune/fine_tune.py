@@ -90,6 +90,7 @@ def _read(data, backbone, config, progress):
         image_size=size,
         seed=config.seed,
         strict=config.strict,
+        val_share=config.validation,
         cache_dir=config.cache_dir,
         progress=progress.count,
     )

@@ -10,10 +10,18 @@ from kerastl.freezing import freeze_to
 
 
 def build(backbone, num_classes, *, dropout, name):
-    """A `FineTuner`: `backbone`, dropout and a softmax head for `num_classes` classes."""
+    """A `FineTuner`: `backbone`, dropout and a softmax head for `num_classes` classes.
+
+    The head starts at zero, so that it gives every class the same probability and nothing of a
+    random start is left when it has few pictures to learn from.
+    """
     x = keras.layers.Dropout(dropout, name="head_dropout")(backbone.output)
     head = keras.layers.Dense(
-        num_classes, activation="softmax", dtype="float32", name="predictions"
+        num_classes,
+        activation="softmax",
+        kernel_initializer="zeros",
+        dtype="float32",
+        name="predictions",
     )
     return FineTuner.from_model(keras.Model(backbone.input, head(x)), name=name)
 
