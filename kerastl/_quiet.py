@@ -26,7 +26,7 @@ def quiet():
             log.seek(0)
             text = log.read().decode(errors="replace").strip()
             if text:
-                error.add_note(f"The converter's last words: {text[-_KEPT:]}")
+                error.add_note(f"What the native code printed last: {text[-_KEPT:]}")
             raise error
 
 

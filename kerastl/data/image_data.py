@@ -40,7 +40,7 @@ class ImageData:
     Attributes:
         class_names: Names of the classes; a label is an index into them.
         train: `Split` to fit on.
-        val: `Split` to choose on (early stopping, the best epoch).
+        val: `Split` for validation curves or choices; empty with `val_share=0`.
         test: `Split` to report on, seen by nothing before.
         skipped: Tuple of `(path, reason)` of the files that could not be read.
         notices: Lines for the user: skipped files, duplicates, how the data were divided.

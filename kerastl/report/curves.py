@@ -36,9 +36,9 @@ def _draw(axis, history, metric, thaws):
     if any(thaws):
         axis.plot([], [], color="#999999", lw=0.8, ls=":", label="groups thaw")
     axis.set_xlabel("epoch")
-    axis.set_ylabel("cross-entropy (nats)" if metric == "loss" else metric)
+    axis.set_ylabel("loss (nats)" if metric == "loss" else metric)
     if metric == "accuracy":
-        axis.set_ylim(top=1.0)
+        axis.set_ylim(top=1.02)
     else:
         axis.set_ylim(bottom=0.0)
     axis.xaxis.get_major_locator().set_params(integer=True)

@@ -66,6 +66,8 @@ def load_keras(path):
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Give the path of a .keras file")
+    if path.suffix != ".keras":
+        raise ValueError(f"The model must be a .keras file. Received: {path}")
     try:
         return keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError) as error:
