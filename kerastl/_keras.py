@@ -11,6 +11,7 @@ from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing
     BaseImagePreprocessingLayer,
 )
 from keras.src.losses.loss import unscale_loss_for_distribution  # noqa: F401 (re-exported)
+from keras.src.utils.rng_utils import get_random_seed
 
 NORMALIZERS_WITH_STATISTICS = (keras.layers.BatchNormalization,)
 
@@ -126,3 +127,32 @@ def unknown_to_optimizer(model, variables):
         return []
     known = optimizer._trainable_variables_indices
     return [v for v in variables if optimizer._var_key(v) not in known]
+
+
+@contextlib.contextmanager
+def without_finalizing(optimizer):
+    """Keep `fit` from overwriting weights by their moving averages while this lasts.
+
+    Keras does so at the end of each `fit`; one training that consists of several has one end.
+    """
+    vars(optimizer)["finalize_variable_values"] = lambda variables: None
+    try:
+        yield
+    finally:
+        del vars(optimizer)["finalize_variable_values"]
+
+
+def take_initial_epoch(model):
+    """The epoch at which a callback has told `fit` to begin, or None; `fit` then forgets it."""
+    epoch, model._initial_epoch = model._initial_epoch, None
+    return epoch
+
+
+def build_compiled(model, batch):
+    """Make the state of the compiled loss and metrics from one batch `(x, y, ...)` of `fit`."""
+    model._symbolic_build(data_batch=batch)
+
+
+def random_seed():
+    """The seed given to `keras.utils.set_random_seed`, or None; Keras has a setter only."""
+    return get_random_seed()

@@ -12,12 +12,12 @@ import kerastl
 ROOT = pathlib.Path(kerastl.__file__).parent
 FLOORS = {
     "_version": 0, "_checks": 0, "_keras": 0, "_quiet": 0,
-    "groups": 1,
+    "groups": 1, "passes": 1,
     "freezing": 2, "optimizers": 2, "backbones": 2, "glyphs": 2,
-    "fine_tuner": 3,
-    "callbacks": 4, "summary": 4,
-    "data": 5, "export": 5, "strategies": 5,
-    "report": 6, "tune": 7, "demo": 8, "cli": 9,
+    "fine_tuner": 4,
+    "callbacks": 5, "summary": 5, "strategies": 5,
+    "data": 6, "export": 6,
+    "report": 7, "tune": 8, "demo": 9, "cli": 10,
 }  # fmt: skip
 FOREIGN = (
     "tf_keras", "tensorflow_model_optimization", "keras_hub", "keras_cv", "keras_nlp",

@@ -95,6 +95,15 @@ class Augmenter:
             images = tf.clip_by_value(images, 0.0, 255.0)
         return images, labels
 
+    def description(self):
+        """What is done, as text that differs where the settings do."""
+        return [
+            repr((type(step).__name__, step.get_config()))
+            if isinstance(step, keras.layers.Layer)
+            else f"{step.__module__}.{step.__qualname__}"
+            for step in self.steps
+        ]
+
     def _set_seeds(self, key):
         if not self._seeds:
             return

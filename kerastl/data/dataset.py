@@ -1,12 +1,11 @@
 """Pictures in memory or on disk as a `tf.data.Dataset` of batches."""
 
-import math
-
 import numpy as np
 import tensorflow as tf
 
 from kerastl.data.augment import Augmenter
 from kerastl.data.epochs import Epochs
+from kerastl.data.image_passes import ImagePasses
 
 
 def make_dataset(images, labels, *, batch_size=32, seed=None, augment=None, num_classes=None):
@@ -29,7 +28,8 @@ def make_dataset(images, labels, *, batch_size=32, seed=None, augment=None, num_
             None gives int64 class indices.
 
     Returns:
-        A `tf.data.Dataset` of `(images, labels)` with a known number of batches.
+        A `tf.data.Dataset` of `(images, labels)` with a known number of batches. Its attribute
+        `repeatable` holds its `Passes`, by which `FineTuner.fit` reads pass by pass.
 
     Raises:
         ValueError: If lengths differ, `augment` comes without `seed`, or it mixes pictures
@@ -45,13 +45,17 @@ def make_dataset(images, labels, *, batch_size=32, seed=None, augment=None, num_
     augmenter = Augmenter(augment)
     _check(images, labels, seed, augmenter, num_classes)
     epochs = seed if seed is None or isinstance(seed, Epochs) else Epochs(seed)
-    dataset = _batches(len(labels), batch_size, epochs)
-    dataset = dataset.map(_reader(images, labels, num_classes))
-    # One map at a time: the layers' seeds are set for a batch and then used by it.
-    dataset = dataset.map(lambda key, x, y: augmenter(x, y, key))
-    dataset = dataset.prefetch(2)
-    cardinality = tf.data.experimental.assert_cardinality(math.ceil(len(labels) / batch_size))
-    return dataset.apply(cardinality)
+    passes = ImagePasses(
+        images,
+        labels,
+        augmenter,
+        batch_size=batch_size,
+        seed=None if epochs is None else epochs.seed,
+        num_classes=num_classes,
+    )
+    dataset = _one_pass_at_a_time(passes, epochs)
+    dataset.repeatable = passes
+    return dataset
 
 
 def _check(images, labels, seed, augmenter, num_classes):
@@ -72,33 +76,13 @@ def _check(images, labels, seed, augmenter, num_classes):
         )
 
 
-def _batches(n, batch_size, epochs):
-    """Dataset of (key, rows): which rows make a batch, and the key of its randomness."""
+def _one_pass_at_a_time(passes, epochs):
+    """Dataset that gives another pass each time it is read."""
 
-    def one_pass(epoch):
-        key = tf.stack([tf.constant(epochs.seed if epochs else 0, tf.int64), epoch])
-        rows = tf.range(n, dtype=tf.int64)
-        if epochs:
-            rows = tf.random.experimental.stateless_shuffle(rows, key, alg="philox")
-        batches = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-        return batches.enumerate().map(lambda step, rows: (tf.random.fold_in(key, step), rows))
-
-    def epoch(zero):
+    def number(zero):
         # In Python, not in a tf.Variable: a distribution strategy would make copies of that.
-        number = tf.numpy_function(epochs.advance, [], tf.int64) if epochs else zero
-        return tf.ensure_shape(number, ())
+        drawn = tf.numpy_function(epochs.advance, [], tf.int64) if epochs else zero
+        return tf.ensure_shape(drawn, ())
 
-    return tf.data.Dataset.range(1).map(epoch).flat_map(one_pass)
-
-
-def _reader(images, labels, num_classes):
-    """Map function from (key, rows) to (key, float32 images, labels)."""
-    shape = (None, *images.shape[1:])
-
-    def read(key, rows):
-        pixels = tf.numpy_function(lambda index: np.asarray(images[index]), [rows], images.dtype)
-        pixels = tf.cast(tf.ensure_shape(pixels, shape), tf.float32)
-        chosen = tf.gather(labels, rows)
-        return key, pixels, chosen if num_classes is None else tf.one_hot(chosen, num_classes)
-
-    return read
+    dataset = tf.data.Dataset.range(1).map(number).flat_map(passes.elements)
+    return passes.counted(dataset.prefetch(2))

@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 
 from kerastl import _keras
+from kerastl.fine_tuner.feeding import Settings
+from kerastl.fine_tuner.fitting import fit_by_epochs, plan_fit
 from kerastl.fine_tuner.group_norms import GroupNorms
 from kerastl.fine_tuner.inert import run_training
 from kerastl.fine_tuner.rates import by_variable_path
@@ -44,6 +46,10 @@ class FineTuner(Continues, keras.Model):
         ['body', 'head']
     """
 
+    passes = None  # the `Passes` that `fit` reads
+    passes_done = 0  # the pass that the next `fit` begins with
+    pass_offset = 0  # number of the pass minus number of the epoch, in the present `fit`
+    resume_at = None  # (epoch, batches done in it), set by a callback that restores a run
     runs_own_graph = True  # what `call` runs is the graph, layer by layer
     honours_fixed_statistics = True
 
@@ -158,6 +164,36 @@ class FineTuner(Continues, keras.Model):
                 id(v) for leaf in leaves for v in _keras.own_trainable_variables(leaf)
             )
         )
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        **others,
+    ):
+        """Train, as `keras.Model.fit` does, with passes over the data that can be repeated.
+
+        Data from `kerastl.data.make_dataset` and arrays in memory are read pass by pass, each a
+        function of its number alone: epoch `n` of a fresh model is pass `n`, a later `fit` goes
+        on with the passes after it. Other datasets and generators are read by Keras itself.
+
+        Args:
+            x: As in `keras.Model.fit`, and so are `y`, `batch_size`, `epochs`, `verbose` and
+                `callbacks`.
+            **others: Every other argument of `keras.Model.fit`, by name.
+
+        Returns:
+            The `History` callback.
+        """
+        settings = Settings(callbacks, epochs, verbose, batch_size, others)
+        self.passes = plan_fit(self, x, y, settings)
+        if self.passes is None:
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
+        return fit_by_epochs(self, super().fit, settings)
 
     def make_train_function(self, force=False):
         """Build the optimizer over everything that may train, then trace as Keras does."""

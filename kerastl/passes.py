@@ -1,0 +1,166 @@
+"""Passes over a training set: which rows make which batch, as a pure function of seed and pass."""
+
+import abc
+import hashlib
+import math
+
+import numpy as np
+import tensorflow as tf
+
+
+class Passes(abc.ABC):
+    """A training set of which any pass can be repeated exactly, whatever was read before.
+
+    `tf.data.Dataset.shuffle` depends on how many iterators were made before, so that a run that
+    stopped cannot go on as it would have. Here the order of a pass is a function of `seed`, the
+    number of the pass and the position of the batch. A dataset carries its passes as its attribute
+    `repeatable`.
+
+    Args:
+        num_examples: Int > 0.
+        batch_size: Int > 0; the last batch of a pass may be smaller.
+        seed: Int to shuffle by, or None to keep the order.
+
+    Attributes:
+        random: What makes the inputs of two passes differ besides their order, such as
+            `"augmentation"`, or None.
+    """
+
+    random = None
+
+    def __init__(self, num_examples, batch_size, seed=None):
+        self.num_examples = num_examples
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @property
+    def num_batches(self):
+        """Batches a pass."""
+        return math.ceil(self.num_examples / self.batch_size)
+
+    @abc.abstractmethod
+    def inputs(self, rows):
+        """The inputs of `rows`, an int64 vector; called inside tf.data."""
+
+    @abc.abstractmethod
+    def targets(self, rows):
+        """`(y,)`, `(y, sample_weight)` or `()` of `rows`; called inside tf.data."""
+
+    @abc.abstractmethod
+    def fingerprint(self):
+        """Hash of inputs, targets and what is done to them, as hexadecimal digits."""
+
+    def augment(self, element, key):
+        """`element`, `(x, *targets)`, changed at random by `key`; as it is unless overridden."""
+        return element
+
+    def epoch(self, number):
+        """Dataset of the batches `(x, *targets)` of pass `number`."""
+        return self.counted(self.elements(number).prefetch(2))
+
+    def elements(self, number):
+        """`epoch`, where `number` may be a tensor."""
+        batches = self._keyed_rows(number, self.seed)
+        read = batches.map(lambda key, rows: (key, (self.inputs(rows), *self.targets(rows))))
+        # One map at a time: the layers' seeds are set for a batch and then used by it.
+        return read.map(lambda key, element: self.augment(element, key))
+
+    def rows(self, number):
+        """Dataset of `(rows, *targets)`: what pass `number` is made of, without its inputs."""
+        batches = self._keyed_rows(number, self.seed)
+        return self.counted(batches.map(lambda key, rows: (rows, *self.targets(rows))))
+
+    def in_order(self):
+        """Dataset of the batches of inputs in the order of the rows, not augmented."""
+        batches = self._keyed_rows(0, None)
+        return self.counted(batches.map(lambda key, rows: self.inputs(rows)).prefetch(2))
+
+    def view(self, number):
+        """Like `in_order`, augmented by the key of view `number`."""
+        batches = self._keyed_rows(number, None)
+        read = batches.map(lambda key, rows: (key, (self.inputs(rows), *self.targets(rows))))
+        return self.counted(read.map(lambda key, element: self.augment(element, key)[0]))
+
+    def counted(self, dataset):
+        """`dataset` with its number of batches known."""
+        return dataset.apply(tf.data.experimental.assert_cardinality(self.num_batches))
+
+    def _keyed_rows(self, number, seed):
+        """Dataset of (key, rows): which rows make a batch, and the key of its randomness."""
+        number = tf.cast(number, tf.int64)
+        key = tf.stack([tf.constant(self.seed or 0, tf.int64), number])
+        rows = tf.range(self.num_examples, dtype=tf.int64)
+        if seed is not None:
+            rows = tf.random.experimental.stateless_shuffle(rows, key, alg="philox")
+        batches = tf.data.Dataset.from_tensor_slices(rows).batch(self.batch_size)
+        return batches.enumerate().map(lambda step, rows: (tf.random.fold_in(key, step), rows))
+
+
+class ArrayPasses(Passes):
+    """Passes over arrays, as `fit(x, y, sample_weight)` takes them.
+
+    Args:
+        x: Array with examples along its first axis, or a list, tuple or dict of them.
+        y: The same for targets, or None.
+        sample_weight: The same for weights, or None. Needs `y`.
+        batch_size: Int > 0.
+        seed: As in `Passes`.
+
+    Example:
+        >>> passes = ArrayPasses(np.arange(5.0), np.arange(5) % 2, batch_size=2, seed=1)
+        >>> first = [x.numpy().tolist() for x, y in passes.epoch(3)]
+        >>> first == [x.numpy().tolist() for x, y in passes.epoch(3)], sorted(sum(first, []))
+        (True, [0.0, 1.0, 2.0, 3.0, 4.0])
+    """
+
+    def __init__(self, x, y=None, sample_weight=None, *, batch_size=32, seed=None):
+        given = (x,) if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
+        self._x, *self._targets = (tf.nest.map_structure(_standard, part) for part in given)
+        lengths = {len(array) for array in tf.nest.flatten([self._x, self._targets])}
+        if len(lengths) != 1:
+            raise ValueError(
+                "All arrays must hold the same number of examples along their first axis. "
+                f"Received: lengths {sorted(lengths)}"
+            )
+        super().__init__(lengths.pop(), batch_size, seed)
+
+    def inputs(self, rows):
+        return _gather(self._x, rows)
+
+    def targets(self, rows):
+        return tuple(_gather(part, rows) for part in self._targets)
+
+    def fingerprint(self):
+        return hash_of_arrays(tf.nest.flatten([self._x, self._targets]))
+
+
+def hash_of_arrays(arrays):
+    """Hash of shapes, types and contents, read in pieces, as hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        digest.update(repr((tuple(array.shape), str(array.dtype))).encode())
+        step = max(1, 2**24 // max(1, math.prod(array.shape[1:])))
+        for start in range(0, len(array), step):
+            digest.update(np.ascontiguousarray(array[start : start + step]).tobytes())
+    return digest.hexdigest()
+
+
+def _standard(array):
+    """An array in the types that Keras gives a model: floats in its default width."""
+    import keras
+
+    array = np.asarray(array)
+    is_float = np.issubdtype(array.dtype, np.floating)
+    return array.astype(keras.config.floatx(), copy=False) if is_float else array
+
+
+def _gather(structure, rows):
+    arrays = tf.nest.flatten(structure)
+    read = tf.numpy_function(
+        lambda index: [array[index] for array in arrays], [rows], [a.dtype for a in arrays]
+    )
+    shaped = [
+        tf.ensure_shape(part, (None, *array.shape[1:]))
+        for part, array in zip(read, arrays, strict=True)
+    ]
+    return tf.nest.pack_sequence_as(structure, shaped)
