@@ -21,41 +21,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from models import bert, mobilenet
 
 from kerastl.optimizers import LRMultiplier
 
 NUM_GROUPS = 8
-
-
-def mobilenet():
-    """MobileNetV2 at 96 pixels with a head for 10 classes, and a batch of 16."""
-    inputs = keras.Input((96, 96, 3))
-    base = keras.applications.MobileNetV2(
-        input_tensor=inputs, include_top=False, weights=None, pooling="avg"
-    )
-    model = keras.Model(inputs, keras.layers.Dense(10, name="classes")(base.output))
-    rng = np.random.default_rng(0)
-    images = rng.uniform(-1, 1, size=(16, 96, 96, 3)).astype("float32")
-    return model, images, rng.integers(0, 10, size=16)
-
-
-def bert():
-    """A BERT of 4 layers, 128 wide, on 64 tokens, and a batch of 16."""
-    import keras_hub
-
-    backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=5000, num_layers=4, num_heads=4, hidden_dim=128, intermediate_dim=512
-    )
-    outputs = keras.layers.Dense(4, name="classes")(backbone.output["pooled_output"])
-    model = keras.Model(backbone.input, outputs)
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(1, 5000, size=(16, 64))
-    inputs = {
-        "token_ids": tokens,
-        "segment_ids": np.zeros_like(tokens),
-        "padding_mask": np.ones_like(tokens),
-    }
-    return model, inputs, rng.integers(0, 4, size=16)
 
 
 def groups_of(variables):

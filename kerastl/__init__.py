@@ -25,14 +25,31 @@ _EXPORTS = {
     "trainable_summary": "kerastl.summary",
     # rates
     "LRMultiplier": "kerastl.optimizers",
+    "OneCycle": "kerastl.schedules",
+    "SlantedTriangular": "kerastl.schedules",
     "discriminative_rates": "kerastl.optimizers",
     "layer_decay": "kerastl.optimizers",
     "no_decay": "kerastl.optimizers",
+    # plans
+    "Phase": "kerastl.plan",
+    "TransferPlan": "kerastl.plan",
+    "recommend": "kerastl.strategies",
     # training
     "FineTuner": "kerastl.fine_tuner",
+    "compare": "kerastl.compare",
     "fine_tune": "kerastl.tune",
+    "lr_find": "kerastl.callbacks",
 }
-_MODULES = ("backbones", "callbacks", "data", "export", "glyphs", "strategies")
+_MODULES = (
+    "backbones",
+    "callbacks",
+    "data",
+    "export",
+    "glyphs",
+    "plan",
+    "schedules",
+    "strategies",
+)
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
 _SAVED_CLASSES = ("backbones", "callbacks", "fine_tuner", "optimizers")

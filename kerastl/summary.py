@@ -7,6 +7,7 @@ import keras
 from kerastl import _keras
 from kerastl.freezing import has_fixed_statistics, training_ids
 from kerastl.groups import flat_layers, layer_groups, leaf_layers
+from kerastl.optimizers import LRMultiplier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,7 @@ def trainable_summary(model):
     visible = training_ids(model)
     order = enumerate(flat_layers(model))
     flat = {id(leaf): i for i, layer in order for leaf in leaf_layers(layer)}
+    rates = _rates(model)
     rows = []
     for name, layers in groups.items():
         positions = [flat[id(layer)] for layer in layers if id(layer) in flat]
@@ -70,7 +72,7 @@ def trainable_summary(model):
                 _size(variables),
                 _size(training),
                 _batch_norm(layers, visible),
-                _rate(model, training),
+                _spread(rates[id(v)] for v in training if id(v) in rates),
             )
         )
     return TrainableSummary(tuple(rows))
@@ -92,13 +94,23 @@ def _state(norm, visible):
     return "statistics fixed" if has_fixed_statistics(norm) else "training"
 
 
-def _rate(model, training):
-    if not training or not getattr(model, "compiled", False):
-        return ""
-    rate = float(model.optimizer.learning_rate)
-    multipliers = getattr(model, "multipliers", {})
-    rates = sorted({rate * multipliers.get(v.path, 1.0) for v in training})
-    return " to ".join(f"{r:.3g}" for r in dict.fromkeys([rates[0], rates[-1]]))
+def _rates(model):
+    """The rate of each weight of `model` now, by id; empty for a model that is not compiled."""
+    if not getattr(model, "compiled", False) or model.optimizer is None:
+        return {}
+    optimizer = model.optimizer
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    if not isinstance(optimizer, LRMultiplier):
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        return {id(v): rate for v in model.weights}
+    said = zip(model.weights, optimizer.rates_of(model.weights), strict=True)
+    return {id(v): own[0] * optimizer.rate_now() for v, own in said if own is not None}
+
+
+def _spread(rates):
+    ordered = sorted(set(rates))
+    return " to ".join(f"{r:.3g}" for r in dict.fromkeys([*ordered[:1], *ordered[-1:]]))
 
 
 def _text(value):

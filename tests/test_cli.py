@@ -73,6 +73,9 @@ def make_bad(tmp_path, data):
     (broken / "class_0" / "0.png").write_text("no picture")
     text = tmp_path / "weights.h5"
     text.write_text("no weights")
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    other.save_weights(tmp_path / "other.weights.h5")
+    other.save(tmp_path / "dense.keras")
     tune = ["tune", str(data), "--out", str(tmp_path / "run"), "--backbone", "glyphnet"]
     mobilenet = [*tune[:-1], "mobilenet", "--weights", "none"]
     return {
@@ -83,7 +86,15 @@ def make_bad(tmp_path, data):
         "not an image": (["tune", str(broken), *tune[2:], "--strict"], "0.png"),
         "unknown backbone": ([*tune[:-1], "mobilnet"], "mobilenet"),
         "weights are no weights": ([*mobilenet[:-1], str(text)], "weights.h5"),
+        "weights of another": (
+            [*mobilenet[:-1], str(tmp_path / "other.weights.h5"), "--image-size", "32"],
+            "does not hold this model's weights",
+        ),
         "size refused": ([*mobilenet, "--image-size", "8"], "32"),
+        "width refused": ([*mobilenet, "--alpha", "-1"], "alpha=-1"),
+        "embedded at another size": ([*tune, "--image-size", "64"], "32 pixels"),
+        "embedded with weights": ([*tune, "--weights", "none"], "weights of its own"),
+        "takes no pictures": ([*tune[:-1], str(tmp_path / "dense.keras")], "must take pictures"),
         "bad strategy": ([*tune, "--strategy", "gradul"], "gradual"),
         "no model": (["evaluate", str(tmp_path / "none.keras"), str(data)], "none.keras"),
         "no tflite": (["predict", str(text.rename(tmp_path / "x.tflite")), str(data)], "x.tflite"),
@@ -128,14 +139,17 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path, data, capsys, monkey
     assert os.listdir(tmp_path) == []
 
 
-def test_interrupt_exits_with_1_and_leaves_nothing(tmp_path, data, capsys, monkeypatch):
+def test_interrupt_exits_with_1_and_says_how_to_go_on(tmp_path, data, capsys, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(keras.Model, "fit", interrupted)
     assert run(["tune", str(data), "--out", str(tmp_path / "run"), *FAST]) == 1
-    assert "interrupted" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == []
+    assert "interrupted. What is done lies in" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == [".run.unfinished"]
+    other = ["tune", str(data), "--out", str(tmp_path / "run"), *FAST, "--seed", "1"]
+    assert run(other) == 2
+    assert "other settings" in capsys.readouterr().err
 
 
 def test_an_existing_run_is_kept(folder, data, capsys):

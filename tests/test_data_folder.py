@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kerastl import _disk
 from kerastl.data import (
     ImageError,
-    cache,
     load_image,
     load_image_folder,
     load_image_paths,
@@ -227,7 +227,7 @@ def test_the_cache_remembers_what_was_skipped(damaged, tmp_path):
 def test_large_sets_stay_on_disk(tmp_path, monkeypatch):
     root = make(tmp_path / "data", {"a": 10, "b": 10})
     in_memory = load(root)
-    monkeypatch.setattr(cache, "_physical_memory", lambda: 0)
+    monkeypatch.setattr(_disk, "_physical_memory", lambda: 0)
     monkeypatch.setattr("kerastl.data.image_data.fits_in_memory", lambda n: False)
     on_disk = load(root, cache_dir=tmp_path / "cache")
     assert isinstance(on_disk.train.images, Rows)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from kerastl import FineTuner, freeze, trainable_summary, unfreeze
+from kerastl import FineTuner, LRMultiplier, freeze, trainable_summary, unfreeze
 from tests.test_fine_tuner import small
 
 
@@ -36,3 +36,18 @@ def test_counts_add_up_to_the_model_and_rates_are_the_optimizers():
     text = str(summary).splitlines()
     assert len(text) == 1 + len(summary.rows)
     assert text[0].split()[:2] == ["group", "indices"]
+
+
+def test_rates_are_told_before_the_first_step_and_of_any_model():
+    """The slots of an optimizer are made when training begins; the rates are known before."""
+    tuner, plain = FineTuner.from_model(small()), small()
+    tuner.compile(keras.optimizers.SGD(0.2), "mse", multipliers={"mid": 0.5, "head": 0})
+    scaled = keras.optimizers.LossScaleOptimizer(
+        LRMultiplier(keras.optimizers.SGD(0.2), {".*mid.*": 0.5, ".*head.*": 0})
+    )
+    plain.compile(scaled, "mse")
+    for model in (tuner, plain):
+        rates = {row.group: row.rate for row in trainable_summary(model).rows}
+        assert list(rates.values()) == ["0.2", "0.1", "0"], rates
+    plain.compile(keras.optimizers.SGD(0.3), "mse")
+    assert {row.rate for row in trainable_summary(plain).rows} == {"0.3"}

@@ -12,6 +12,7 @@ from kerastl import fine_tune, strategies
 from kerastl.export import LiteRTModel
 from kerastl.glyphs import render_glyphs
 from kerastl.groups import layer_groups
+from kerastl.plan import TransferPlan
 from kerastl.tune import RunFolder, TuneConfig
 from kerastl.tune.evaluation import evaluate_probabilities
 from kerastl.tune.inference import evaluate_folder, load_predictor, predict_files
@@ -45,8 +46,8 @@ def test_the_run_folder_is_whole(run):
     _, result = run
     names = {file.name for file in result.folder.iterdir()}
     assert names == {
-        "model.keras", "model.tflite", "labels.txt", "config.json", "metrics.json", "curves.png",
-        "skipped.csv",
+        "model.keras", "model.tflite", "labels.txt", "config.json", "plan.json", "metrics.json",
+        "curves.png", "skipped.csv",
     }  # fmt: skip
     assert not [name for name in os.listdir(result.folder.parent) if "partial" in name]
     metrics = json.loads((result.folder / "metrics.json").read_text())
@@ -56,8 +57,63 @@ def test_the_run_folder_is_whole(run):
     config = json.loads((result.folder / "config.json").read_text())
     assert config["config"]["epochs"] == 6
     assert list(config["multipliers"].values())[-1] == 1.0
+    plan = TransferPlan.load(result.folder / "plan.json")
+    names = layer_groups(result.model).names
+    thaws = plan.resolve(names).thaws
+    assert config["schedule"] == {str(epoch): thawed for epoch, thawed in thaws.items()}
+    assert plan == strategies.make("gradual", names, 6, learning_rate=5e-3)
     with Image.open(result.folder / "curves.png") as picture:
         assert picture.size[0] > 500
+
+
+class StopsOnce:
+    """Progress that raises KeyboardInterrupt at the end of an epoch, the first time it comes."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+        self.epochs_seen = []
+
+    def stage(self, name, total=None):
+        pass
+
+    def count(self, done, total):
+        pass
+
+    def callbacks(self):
+        def stop(epoch, logs):
+            self.epochs_seen.append(epoch)
+            if epoch == self.epoch and self.epochs_seen.count(epoch) == 1:
+                raise KeyboardInterrupt
+
+        return [keras.callbacks.LambdaCallback(on_epoch_end=stop)]
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(run, tmp_path):
+    """Across a thaw, with dropout, shuffling and augmentation: every weight, every number."""
+    data, result = run
+    progress = StopsOnce(epoch=3)
+    settings = {"backbone": "glyphnet", "epochs": 6, "batch_size": 8}
+    with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
+        fine_tune(data, tmp_path / "run", progress=progress, **settings)
+    again = fine_tune(data, tmp_path / "run", progress=progress, **settings)
+    assert progress.epochs_seen == [0, 1, 2, 3, 3, 4, 5]
+    for got, want in zip(again.model.variables, result.model.variables, strict=True):
+        np.testing.assert_array_equal(got, want, err_msg=want.path)
+    times = ("seconds", "tflite", "frozen_features")
+    for name in set(result.metrics) - set(times):
+        assert again.metrics[name] == result.metrics[name], name
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_what_the_cache_saved_is_told(tmp_path):
+    data = write_pictures(tmp_path / "data")
+    settings = {"backbone": "glyphnet", "epochs": 4, "batch_size": 8, "export": "none"}
+    plain = fine_tune(data, tmp_path / "a", strategy="head", **settings).metrics
+    assert plain["frozen_features"]["epochs"] == 0
+    assert "augmented_copies" in plain["frozen_features"]["reason"]
+    still = {**settings, "augment": "none", "strategy": "head"}
+    cached = fine_tune(data, tmp_path / "b", **still).metrics["frozen_features"]
+    assert cached["epochs"] == 4 and cached["reason"] is None and cached["seconds"] >= 0
 
 
 def test_saved_model_file_and_result_agree_on_raw_pixels(run):
@@ -130,6 +186,33 @@ def test_a_run_that_fails_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_an_interrupted_job_is_found_again_by_itself_alone(tmp_path):
+    def run(job, **options):
+        with RunFolder(tmp_path / "run", job=job, **options) as folder:
+            seen = (folder.work / "weights").is_file()
+            (folder.work / "weights").write_text("half-trained")
+            if not seen:
+                raise KeyboardInterrupt
+        return seen
+
+    with pytest.raises(KeyboardInterrupt):
+        run({"epochs": 3})
+    with pytest.raises(FileExistsError, match=r"other settings.*--overwrite"):
+        run({"epochs": 4})
+    with (
+        RunFolder(tmp_path / "other", job={}),
+        pytest.raises(OSError, match="another process"),
+    ):
+        RunFolder(tmp_path / "other", job={})
+    assert run({"epochs": 3})
+    assert sorted(os.listdir(tmp_path)) == ["other", "run"]
+    assert os.listdir(tmp_path / "run") == []
+    (tmp_path / "run").rmdir()
+    for epochs in (1, 2):  # the second drops the first and begins anew
+        with pytest.raises(KeyboardInterrupt):
+            run({"epochs": epochs}, overwrite=True)
+
+
 def test_an_earlier_run_is_replaced_whole(tmp_path):
     for text in ("old", "new"):
         with RunFolder(tmp_path / "run", overwrite=True) as run:
@@ -154,17 +237,19 @@ def test_evaluation_by_hand():
     assert report["confusion"] == [[1, 1], [0, 1]]
 
 
-@pytest.mark.parametrize("name", strategies.NAMES)
+@pytest.mark.parametrize("name", ["head", "partial", "full", "gradual"])
 @pytest.mark.parametrize("epochs", [1, 2, 5, 30])
 def test_strategies_thaw_from_the_head_down_and_in_time(name, epochs):
     groups = layer_groups(keras.applications.MobileNet(
         input_shape=(32, 32, 3), alpha=0.25, weights=None, classes=2))  # fmt: skip
-    strategy = strategies.make(name, groups, epochs)
-    order = [group for _, thawed in sorted(strategy.schedule.items()) for group in thawed]
+    plan = strategies.make(name, groups, epochs)
+    thaws = plan.resolve(groups).thaws
+    order = [group for _, thawed in sorted(thaws.items()) for group in thawed]
     assert order[0] == "head"
-    assert max(strategy.schedule) < epochs
+    assert plan.epochs == epochs
+    assert max(thaws) < epochs
     assert len(order) == len(set(order))
-    rates = [strategy.multipliers[group] for group in groups.names]
+    rates = [plan.phases[-1].multipliers[name] for name in groups.names if name in order]
     assert rates == sorted(rates)
     assert rates[-1] == 1.0
     if name in ("full", "gradual") and epochs > 1:

@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 
-from kerastl._checks import closest, listed
+from kerastl._checks import closest, in_range, listed
 from kerastl.backbones._download import explained
 from kerastl.backbones.local import image_shape
 from kerastl.backbones.preprocessing import preprocess
@@ -15,6 +15,8 @@ from kerastl.backbones.weights import load_weights
 # expects the variance; keras.applications mends it with one more Rescaling, but only for
 # weights="imagenet" (https://github.com/tensorflow/tensorflow/issues/49930, Keras 3.15).
 _EFFICIENTNET_STD = (0.229, 0.224, 0.225)
+
+_WIDTHS = ("alpha", "depth_multiplier")  # options that multiply a number of filters
 
 
 def build(spec, *, weights, image_size, pooling, options):
@@ -66,6 +68,8 @@ def _check_options(spec, options):
             raise ValueError(
                 f"{spec.name} takes {allowed}. Received: {name}={options[name]!r}.{near}"
             )
+        if name in _WIDTHS:
+            in_range(options[name], 0.01, 100, name)
 
 
 def _construct(spec, pixels, weights, settings):

@@ -1,6 +1,20 @@
 """Callbacks that carry a transfer through one `fit` and check that it happened."""
 
 from kerastl.callbacks.audit import Audit, AuditError
+from kerastl.callbacks.follow_plan import FollowPlan
 from kerastl.callbacks.gradual_unfreezing import GradualUnfreezing
+from kerastl.callbacks.lr_find import lr_find
+from kerastl.callbacks.lr_finder import LRFinder
+from kerastl.callbacks.lr_result import LRFinderResult
+from kerastl.callbacks.resume import Resume
 
-__all__ = ["Audit", "AuditError", "GradualUnfreezing"]
+__all__ = [
+    "Audit",
+    "AuditError",
+    "FollowPlan",
+    "GradualUnfreezing",
+    "LRFinder",
+    "LRFinderResult",
+    "Resume",
+    "lr_find",
+]

@@ -67,7 +67,7 @@ class Audit(keras.callbacks.Callback):
             self._phase = phase
             self._before = _digests(self.model)
             self._watched = 0
-        self._learns = float(self.model.optimizer.learning_rate) > 0
+        self._learns = _rate(self.model) > 0
         self._step_before = _updates(self.model.optimizer)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -153,6 +153,12 @@ def _digests(model):
     leaves = all_leaves(model)
     variables = {id(v): v for leaf in leaves for v in _keras.own_variables(leaf)}
     return {key: hashlib.blake2b(v.numpy().tobytes()).digest() for key, v in variables.items()}
+
+
+def _rate(model):
+    """The rate of the next step, with the shape that a plan has laid over it."""
+    wrapper = getattr(model, "lr_multiplier", None)
+    return float(model.optimizer.learning_rate) if wrapper is None else wrapper.rate_now()
 
 
 def _updates(optimizer):

@@ -59,7 +59,8 @@ class GradualUnfreezing(keras.callbacks.Callback):
         super().set_model(model)
         self._plan = self._resolve(list(model.groups.names))
         self._training = None
-        model.reserve(sorted({name for names in self._plan.values() for name in names}))
+        names = {name for thawed in self._plan.values() for name in thawed}
+        model.reserve([layer for name in sorted(names) for layer in model.groups[name]])
 
     def on_epoch_begin(self, epoch, logs=None):
         names = self.groups_training(epoch)
@@ -78,6 +79,10 @@ class GradualUnfreezing(keras.callbacks.Callback):
         """Names of the groups that train in `epoch` (from 0), ordered from input to head."""
         thawed = {name for start, names in self._plan.items() if start <= epoch for name in names}
         return [name for name in self.model.groups.names if name in thawed]
+
+    def next_change(self, epoch):
+        """The first epoch after `epoch` with which other groups train, or None."""
+        return min((start for start in self._plan if start > epoch), default=None)
 
     def _apply(self, names):
         groups = self.model.groups

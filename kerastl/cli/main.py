@@ -6,9 +6,11 @@ import sys
 import click
 
 from kerastl._version import __version__
+from kerastl.cli.compare import compare
 from kerastl.cli.demo import demo
 from kerastl.cli.evaluate import evaluate
 from kerastl.cli.inspect import inspect
+from kerastl.cli.lr_find import lr_find
 from kerastl.cli.predict import predict
 from kerastl.cli.tune import tune
 
@@ -24,7 +26,7 @@ def cli():
     """Exact, fast and visible transfer learning for Keras 3 on TensorFlow."""
 
 
-for verb in (demo, tune, inspect, evaluate, predict):
+for verb in (demo, tune, lr_find, compare, inspect, evaluate, predict):
     cli.add_command(verb)
 
 
@@ -43,8 +45,9 @@ def run(arguments=None):
     except click.ClickException as error:
         error.show()
         return BAD_INPUT
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted. Nothing was written.")
+    except (KeyboardInterrupt, click.Abort) as error:
+        cause = error.__cause__ or error  # click turns a KeyboardInterrupt into its own
+        _say(f"interrupted. {str(cause) or 'Nothing was written.'}")
         return INTERRUPTED
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         _say(_one_line(error))

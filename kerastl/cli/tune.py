@@ -2,6 +2,7 @@
 
 import click
 
+from kerastl.cli.options import AUGMENTATIONS, STRATEGIES, backbone_options
 from kerastl.cli.output import metrics_table, print_json
 from kerastl.cli.progress import Progress
 from kerastl.cli.start import start_tensorflow
@@ -12,22 +13,10 @@ from kerastl.cli.start import start_tensorflow
     epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --epochs 15",
 )
 @click.argument("data", type=click.Path())
-@click.option(
-    "--backbone",
-    default="mobilenet_v2",
-    show_default=True,
-    help="Network of keras.applications, hub:PRESET, preset folder or .keras file.",
-)
-@click.option(
-    "--weights",
-    default="imagenet",
-    show_default=True,
-    help="'imagenet', 'none' for random ones, or a weights file.",
-)
-@click.option("--alpha", type=float, help="Width multiplier of networks that have one.")
+@backbone_options
 @click.option(
     "--strategy",
-    type=click.Choice(["head", "partial", "full", "gradual"]),
+    type=click.Choice(STRATEGIES),
     default="gradual",
     show_default=True,
     help="Which layers thaw, and when.",
@@ -40,14 +29,18 @@ from kerastl.cli.start import start_tensorflow
     show_default=True,
     help="Peak rate of the head; layers below learn more slowly.",
 )
-@click.option("--image-size", type=int, help="Side in pixels.  [default: that of the weights]")
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option(
     "--augment",
-    type=click.Choice(["none", "light", "medium", "strong"]),
+    type=click.Choice(AUGMENTATIONS),
     default="light",
     show_default=True,
     help="Random changes of training pictures.",
+)
+@click.option(
+    "--augmented-copies",
+    type=int,
+    help="Cache so many views of each picture at the frozen layers.  [default: none]",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -75,14 +68,13 @@ def tune(data, out, overwrite, as_json, **settings):
     """Fine-tune a pretrained network on the pictures in DATA.
 
     DATA is a folder of class folders, or one with train/ and val/ or test/ in it. The run folder
-    holds model.keras, model.tflite, labels.txt, config.json, metrics.json and curves.png. Model
-    and file take RGB pixels 0 to 255.
+    holds model.keras, model.tflite, labels.txt, plan.json, config.json, metrics.json and
+    curves.png. Model and file take RGB pixels 0 to 255. A run that was stopped goes on when the
+    same command is given again.
     """
     start_tensorflow()
     from kerastl.tune import fine_tune
 
-    if settings["weights"].lower() == "none":
-        settings["weights"] = None
     with Progress() as progress:
         result = fine_tune(data, out, progress=progress, overwrite=overwrite, **settings)
     if as_json:

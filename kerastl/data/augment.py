@@ -84,6 +84,9 @@ class Augmenter:
     def __init__(self, augment):
         self.steps = _steps(augment)
         self.mixes = any(isinstance(step, MIXERS) for step in self.steps)
+        self.sees_labels = self.mixes or not all(
+            isinstance(step, keras.layers.Layer) for step in self.steps
+        )
         self._seeds = [seed for step in self.steps for seed in _seed_states(step)]
 
     def __call__(self, images, labels, key):
@@ -96,13 +99,11 @@ class Augmenter:
         return images, labels
 
     def description(self):
-        """What is done, as text that differs where the settings do."""
-        return [
-            repr((type(step).__name__, step.get_config()))
-            if isinstance(step, keras.layers.Layer)
-            else f"{step.__module__}.{step.__qualname__}"
-            for step in self.steps
-        ]
+        """What is done, as text that differs where the settings do; names and seeds do not count.
+
+        The seeds are set batch by batch, and automatic names differ between processes.
+        """
+        return [_described(step) for step in self.steps]
 
     def _set_seeds(self, key):
         if not self._seeds:
@@ -125,6 +126,14 @@ def _steps(augment):
         f"`augment` must be one of {listed(LEVELS)}, a Keras layer, a callable of (images, labels) "
         f"or a list of them. Received: augment={augment!r}"
     )
+
+
+def _described(step):
+    if not isinstance(step, keras.layers.Layer):
+        return f"{step.__module__}.{step.__qualname__}"
+    config = step.get_config()
+    kept = {name: value for name, value in config.items() if name not in ("name", "seed")}
+    return repr((type(step).__name__, kept))
 
 
 def _seed_states(step):

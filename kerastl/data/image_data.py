@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kerastl._checks import in_range, one_of
-from kerastl.data.cache import decode_files, fits_in_memory
+from kerastl._disk import fits_in_memory
+from kerastl.data.cache import decode_files
 from kerastl.data.decode import RESIZES, as_size
 from kerastl.data.divide import check_counts, divide
 from kerastl.data.duplicates import duplicate_notices

@@ -24,8 +24,8 @@ class ImagePasses(Passes):
         super().__init__(len(labels), batch_size, seed)
         self._images, self._labels = images, labels
         self._augmenter, self._num_classes = augmenter, num_classes
-        if augmenter.mixes:
-            self.random = "augmentation that mixes pictures and their labels"
+        if augmenter.sees_labels:
+            self.random = "augmentation of pictures together with their labels"
         elif augmenter.steps:
             self.random = "augmentation"
 

@@ -4,10 +4,9 @@ import keras
 import numpy as np
 
 from kerastl import strategies
-from kerastl.callbacks import Audit, GradualUnfreezing
+from kerastl.callbacks import Audit, FollowPlan
 from kerastl.data import make_dataset
 from kerastl.fine_tuner import FineTuner
-from kerastl.freezing import freeze_to
 from kerastl.glyphs import glyphnet, load_glyphnet
 
 NUM_CLASSES = 10
@@ -31,19 +30,23 @@ def transferred(images, labels, *, seed, callbacks=()):
         callbacks: Further Keras callbacks.
 
     Returns:
-        Tuple `(model, strategy, history)`.
+        Tuple `(model, plan, history)`.
     """
     keras.utils.set_random_seed(seed)
     model = _with_head(load_glyphnet())
-    strategy = strategies.make(
-        "gradual", model.groups, EPOCHS, head_rate_over_backbone=3.0, spread=10.0
+    plan = strategies.make(
+        "gradual",
+        model.groups,
+        EPOCHS,
+        learning_rate=TRANSFER_RATE,
+        head_rate_over_backbone=3.0,
+        spread=10.0,
     )
-    freeze_to(model, -1)
-    carry_out = [GradualUnfreezing(strategy.schedule), Audit(), *callbacks]
+    carry_out = [FollowPlan(plan), Audit(), *callbacks]
     batches = _batches(images, labels, seed)
-    _compile(model, TRANSFER_RATE, len(batches), multipliers=strategy.multipliers)
+    _compile(model, TRANSFER_RATE)
     history = model.fit(batches, epochs=EPOCHS, callbacks=carry_out, shuffle=False, verbose=0)
-    return model, strategy, history.history
+    return model, plan, history.history
 
 
 def from_scratch(images, labels, *, seed, callbacks=()):
@@ -54,7 +57,7 @@ def from_scratch(images, labels, *, seed, callbacks=()):
     keras.utils.set_random_seed(seed)
     model = _with_head(glyphnet())
     batches = _batches(images, labels, seed)
-    _compile(model, SCRATCH_RATE, len(batches))
+    _compile(model, strategies.COSINE.over(SCRATCH_RATE, EPOCHS * len(batches)))
     model.fit(batches, epochs=EPOCHS, callbacks=list(callbacks), shuffle=False, verbose=0)
     return model
 
@@ -85,18 +88,9 @@ def _batches(images, labels, seed):
     return make_dataset(images, labels, batch_size=BATCH_SIZE, seed=seed, augment=shift)
 
 
-def _compile(model, learning_rate, steps_per_epoch, *, multipliers=None):
-    """AdamW under a cosine with a tenth of the steps as warm-up."""
-    steps = EPOCHS * steps_per_epoch
-    rate = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 25,
-        steps - steps // 10,
-        warmup_target=learning_rate,
-        warmup_steps=steps // 10,
-    )
+def _compile(model, learning_rate):
     model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=1e-4),
+        keras.optimizers.AdamW(learning_rate, weight_decay=1e-4),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
-        multipliers=multipliers,
     )

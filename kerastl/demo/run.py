@@ -50,9 +50,9 @@ def run_demo(out=None, *, seeds=3, progress=None, overwrite=False):
 
     Returns:
         `DemoResult`. The folder holds the transferred network of the first seed as
-        `model.keras` and `model.tflite`, `labels.txt`, `config.json`, `metrics.json` and
-        `curves.png`. `metrics["comparison"]["accuracy"]` maps each of the three ways to learn
-        to its `mean`, `std` and `each` seed's accuracy.
+        `model.keras` and `model.tflite`, `labels.txt`, `config.json`, `plan.json`,
+        `metrics.json` and `curves.png`. `metrics["comparison"]["accuracy"]` maps each of the
+        three ways to learn to its `mean`, `std` and `each` seed's accuracy.
 
     Raises:
         ValueError, OSError: If `seeds` is no positive int or `out` cannot be written.
@@ -77,7 +77,7 @@ class _First:
     """What is kept of the first seed's transfer."""
 
     model: keras.Model
-    strategy: object
+    plan: object
     history: dict
     metrics: dict
     test: np.ndarray
@@ -135,6 +135,8 @@ def _comparison(scores, first):
 def _write(run, first, seeds):
     first.model.save(run.file("model.keras"))
     run.write_lines("labels.txt", CLASS_NAMES)
+    first.plan.save(run.file("plan.json"))
+    thaws = first.plan.resolve(first.model.groups).thaws
     settings = {
         "backbone": "glyphnet",
         "seeds": seeds,
@@ -144,14 +146,14 @@ def _write(run, first, seeds):
         "shift": contestants.SHIFT,
         "learning_rate": contestants.TRANSFER_RATE,
         "learning_rate_from_scratch": contestants.SCRATCH_RATE,
-        "schedule": first.strategy.schedule,
-        "multipliers": first.strategy.multipliers,
+        "schedule": thaws,
+        "multipliers": first.plan.phases[-1].multipliers,
         "history": first.history,
     }
     run.write_json("config.json", settings)
     draw_curves(
         first.history,
         run.file("curves.png"),
-        thaws=first.strategy.schedule,
+        thaws=thaws,
         title=f"glyphnet to handwritten digits, {first.metrics['num_train']} labels, first seed",
     )

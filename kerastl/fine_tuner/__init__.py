@@ -1,6 +1,6 @@
 """FineTuner: the Keras model that trains as the plan says."""
 
-from kerastl.fine_tuner.inert import is_inert
 from kerastl.fine_tuner.model import FineTuner
+from kerastl.freezing import is_inert
 
 __all__ = ["FineTuner", "is_inert"]

@@ -1,8 +1,13 @@
 """What each epoch of a FineTuner's `fit` is fed."""
 
 import dataclasses
+import time
 
 import tensorflow as tf
+
+from kerastl import _keras
+from kerastl.fine_tuner.sources import validation_passes_of
+from kerastl.frozen_features import FeatureCache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,6 +17,8 @@ class Settings:
     Attributes:
         callbacks: As in `keras.Model.fit`, and so are `epochs`, `verbose` and `batch_size`.
         others: Dict of the arguments that were given by name besides these.
+        cache_frozen: As in `FineTuner.fit`, and so are `augmented_copies`, `cache_dir` and
+            `cache_dtype`.
     """
 
     callbacks: object
@@ -19,6 +26,10 @@ class Settings:
     verbose: object
     batch_size: int | None
     others: dict
+    cache_frozen: object = "auto"
+    augmented_copies: int | None = None
+    cache_dir: object = None
+    cache_dtype: str = "float32"
 
     @property
     def initial_epoch(self):
@@ -26,31 +37,92 @@ class Settings:
 
 
 class Feed:
-    """Chooses the data of an epoch after callbacks have begun it.
+    """Chooses the data of an epoch after callbacks have begun it: raw, or cached features.
+
+    Args:
+        model: `FineTuner`.
+        settings: `Settings`.
+        callbacks: `OneTraining`; told of the progress of computing features, and asked when what
+            trains will change.
 
     Attributes:
         batches_before: Int, batches of the present epoch that an earlier process has trained on.
+        report: List of a dict an epoch: whether training used cached features, why, and the
+            seconds spent computing them.
     """
 
-    def __init__(self, model, settings):
-        self._model, self._settings = model, settings
+    def __init__(self, model, settings, callbacks):
+        self._model, self._settings, self._callbacks = model, settings, callbacks
+        self._validation = validation_passes_of(
+            settings.others.get("validation_data"),
+            settings.others.get("validation_batch_size") or settings.batch_size,
+        )
+        self._cache = FeatureCache(
+            model,
+            settings.cache_frozen,
+            augmented_copies=settings.augmented_copies,
+            cache_dir=settings.cache_dir,
+            dtype=settings.cache_dtype,
+            progress=callbacks.on_frozen_features,
+        )
         self.batches_before = 0
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self._model.resume_at = None
+        self.report = []
+        self._is_built = False
 
     def for_epoch(self, epoch):
         """Training data and validation data of `epoch`, as `keras.Model.fit` takes them."""
         self.batches_before = self._batches_before(epoch)
-        data = self._model.passes.epoch(epoch + self._model.pass_offset)
+        self._cache.update()
+        data = self._training_data(epoch)
         if self.batches_before:
             left = self._model.passes.num_batches - self.batches_before
             data = data.skip(self.batches_before)
             data = data.apply(tf.data.experimental.assert_cardinality(left))
-        return data, self._settings.others.get("validation_data")
+        return data, self._validation_data(epoch)
+
+    def _training_data(self, epoch):
+        passes, number = self._model.passes, epoch + self._model.pass_offset
+        decision = self._cache.decide(passes, epochs_left=self._epochs_left(epoch))
+        if not decision.use:
+            self._say(epoch, decision, 0.0)
+            return passes.epoch(number)
+        self._prepare(passes.epoch(number))
+        started = time.perf_counter()
+        data = self._cache.epoch(passes, number)
+        self._say(epoch, decision, time.perf_counter() - started)
+        return data
+
+    def _validation_data(self, epoch):
+        given = self._settings.others.get("validation_data")
+        if self._validation is None:
+            return given
+        decision = self._cache.decide(
+            self._validation, epochs_left=self._epochs_left(epoch), optional=True
+        )
+        if not decision.use:
+            return given
+        self._prepare(self._model.passes.epoch(0))
+        return self._cache.epoch(self._validation, 0)
+
+    def _prepare(self, raw):
+        """Have the model's steps take features at the present frontier."""
+        if not self._is_built:
+            _keras.build_compiled(self._model, next(iter(raw.take(1))))
+            self._is_built = True
+        if self._model.frontier is not self._cache.frontier:
+            self._model.frontier = self._cache.frontier
+            _keras.remake_train_function(self._model)
+            self._model.test_function = None
+
+    def _epochs_left(self, epoch):
+        """Epochs for which what trains will stay as it is, as far as callbacks can tell."""
+        told = [c.next_change(epoch) for c in self._callbacks.with_method("next_change")]
+        return min([e for e in told if e is not None], default=self._settings.epochs) - epoch
+
+    def _say(self, epoch, decision, seconds):
+        self.report.append(
+            {"epoch": epoch, "cached": decision.use, "reason": decision.reason, "seconds": seconds}
+        )
 
     def _batches_before(self, epoch):
         begin, step = self._model.resume_at or (None, 0)

@@ -1,10 +1,13 @@
 """One `fit` as a row of one-epoch fits of Keras, so that an epoch's data is chosen as it begins."""
 
 import keras
+import tensorflow as tf
 
 from kerastl import _keras
 from kerastl.fine_tuner.feeding import Feed
+from kerastl.fine_tuner.one_training import LastOfAll, one_training
 from kerastl.fine_tuner.sources import passes_of
+from kerastl.freezing import is_frozen
 from kerastl.passes import ArrayPasses
 
 
@@ -12,21 +15,51 @@ def plan_fit(model, x, y, settings):
     """The `Passes` that `fit_by_epochs` is to train on, or None to leave `fit` to Keras.
 
     Keras alone reads datasets that nobody can repeat, and `steps_per_epoch` or
-    `validation_split` of them. Arrays are left to it too, unless a pass must be repeatable.
+    `validation_split` of them. Arrays are left to it too, unless a pass must be repeatable or
+    frozen layers may be computed once.
+
+    Raises:
+        ValueError: If `cache_frozen=True` and the data cannot be repeated.
     """
-    others = settings.others
+    passes = None if _only_keras_can(settings) else _repeatable(x, y, settings)
+    if passes is None and settings.cache_frozen is True:
+        raise ValueError(
+            "`cache_frozen=True` needs data that can be read again row by row: arrays, or a "
+            "dataset of `kerastl.data.make_dataset`, without `steps_per_epoch`, `validation_split` "
+            f"and a CallbackList. Received: x={type(x).__module__}.{type(x).__qualname__}"
+        )
+    is_used = not isinstance(passes, ArrayPasses) or _must_repeat(model, settings)
+    return passes if is_used else None
+
+
+def _only_keras_can(settings):
     is_list = isinstance(settings.callbacks, keras.callbacks.CallbackList)  # made by the user
-    if is_list or others.get("steps_per_epoch") or others.get("validation_split"):
-        return None
-    passes = passes_of(
+    given = settings.others
+    return is_list or bool(given.get("steps_per_epoch") or given.get("validation_split"))
+
+
+def _repeatable(x, y, settings):
+    given = settings.others
+    return passes_of(
         x,
         y,
-        others.get("sample_weight"),
+        given.get("sample_weight"),
         batch_size=settings.batch_size,
-        shuffle=others.get("shuffle", True),
+        shuffle=given.get("shuffle", True),
     )
-    resumes = any(getattr(c, "resumes", False) for c in keras.tree.flatten(settings.callbacks))
-    return None if isinstance(passes, ArrayPasses) and not resumes else passes
+
+
+def _must_repeat(model, settings):
+    callbacks = keras.tree.flatten(settings.callbacks)
+    if any(getattr(callback, "resumes", False) for callback in callbacks):
+        return True
+    freezes = any(hasattr(callback, "next_change") for callback in callbacks)
+    may_gain = settings.epochs - settings.initial_epoch > 1 and (freezes or _has_frozen(model))
+    return settings.cache_frozen is True or (settings.cache_frozen == "auto" and may_gain)
+
+
+def _has_frozen(model):
+    return any(layer.weights and is_frozen(layer) for layer in model.layers)
 
 
 def fit_by_epochs(model, fit, settings):
@@ -43,21 +76,14 @@ def fit_by_epochs(model, fit, settings):
     Returns:
         The `History` callback.
     """
-    callbacks = OneTraining(
-        settings.callbacks,
-        add_history=True,
-        add_progbar=settings.verbose != 0,
-        verbose=settings.verbose,
-        epochs=settings.epochs,
-        steps=model.passes.num_batches,
-        model=model,
-    )
+    callbacks = one_training(model, settings, steps=model.passes.num_batches)
     model.stop_training = False
     model.resume_at = None
     model.pass_offset = max(0, model.passes_done - settings.initial_epoch)
     model.make_train_function()
     callbacks.begin()
-    with _keras.without_finalizing(model.optimizer), Feed(model, settings) as feed:
+    feed = Feed(model, settings, callbacks)
+    with _keras.without_finalizing(model.optimizer):
         for epoch in range(_first_epoch(model, settings), settings.epochs):
             if model.stop_training:
                 break
@@ -77,10 +103,27 @@ def fit_by_epochs(model, fit, settings):
                 verbose=settings.verbose,
                 **_for_keras(settings),
             )
+    model.resume_at = None
+    model.history.frozen_features = feed.report
     if settings.epochs > 0:
         model.optimizer.finalize_variable_values(model.trainable_weights)
     callbacks.end()
     return model.history
+
+
+def for_keras(model, x, settings):
+    """The callbacks for a `fit` left to Keras: in order, where one of them saves the training."""
+    callbacks = settings.callbacks
+    resumes = any(getattr(c, "resumes", False) for c in keras.tree.flatten(callbacks))
+    if not resumes or isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    steps = settings.others.get("steps_per_epoch") or _known_batches(x)
+    return one_training(model, settings, steps, LastOfAll)
+
+
+def _known_batches(x):
+    number = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else None
+    return number if number is None or number >= 0 else None
 
 
 def _for_keras(settings):
@@ -94,44 +137,3 @@ def _first_epoch(model, settings):
     """Where to begin: said by a callback that restores a run, by `initial_epoch` otherwise."""
     restored = _keras.take_initial_epoch(model)
     return settings.initial_epoch if restored is None else restored
-
-
-class OneTraining(keras.callbacks.CallbackList):
-    """A list of callbacks that sees one training where Keras runs several.
-
-    `begin`, `begin_epoch` and `end` are what the driver calls; Keras's own calls of
-    `on_train_begin`, `on_epoch_begin` and `on_train_end` in each one-epoch fit go nowhere.
-
-    Attributes:
-        batches_before: Int, batches of the present epoch that an earlier process has trained on.
-    """
-
-    batches_before = 0
-    _logs = None
-
-    def begin(self):
-        super().on_train_begin()
-
-    def begin_epoch(self, epoch):
-        super().on_epoch_begin(epoch)
-
-    def end(self):
-        super().on_train_end(self._logs)
-
-    def on_train_begin(self, logs=None):
-        pass
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Metrics have been reset by now: a resumed epoch may put theirs back."""
-        for callback in self.callbacks:
-            if hasattr(callback, "on_metrics_reset"):
-                callback.on_metrics_reset(epoch)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        super().on_train_batch_begin(batch + self.batches_before, logs)
-
-    def on_train_batch_end(self, batch, logs=None):
-        super().on_train_batch_end(batch + self.batches_before, logs)
-
-    def on_train_end(self, logs=None):
-        self._logs = logs

@@ -1,40 +1,10 @@
-"""Which layers run in inference mode while the others train."""
+"""A training pass of a whole graph in which frozen layers infer."""
 
 from kerastl import _keras
-from kerastl.freezing import has_fixed_statistics, is_frozen
-from kerastl.groups import leaf_layers
-
-
-def is_inert(layer):
-    """Whether `layer` runs in inference mode inside `FineTuner.fit`.
-
-    It does when nothing in it trains, or when it is a batch normalization whose statistics are
-    held. Random augmentation is never inert: it belongs to the input.
-    """
-    if _keras.is_augmentation(layer):
-        return False
-    return is_frozen(layer) or has_fixed_statistics(layer)
-
-
-def inert_inside(layers):
-    """The inert leaves of those composite `layers` that are not inert as a whole."""
-    mixed = [layer for layer in layers if _keras.sublayers(layer) and not is_inert(layer)]
-    leaves = [leaf for layer in mixed for leaf in leaf_layers(layer)]
-    return [leaf for leaf in leaves if not _keras.sublayers(leaf) and is_inert(leaf)]
+from kerastl.freezing import inert_inside, with_own_training
 
 
 def run_training(model, inputs, mask):
     """Run the graph of `model` in training mode, inert layers in inference mode."""
     with _keras.inference_mode(inert_inside(model.layers)):
-        return _keras.run_graph(model, inputs, mask, _with_own_training)
-
-
-def _with_own_training(operation):
-    if not _keras.accepts_training(operation):
-        return operation
-    training = not is_inert(operation)
-
-    def call(*args, **kwargs):
-        return operation(*args, **{**kwargs, "training": training})
-
-    return call
+        return _keras.run_graph(model, inputs, mask, with_own_training)

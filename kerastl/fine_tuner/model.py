@@ -5,18 +5,21 @@ import tensorflow as tf
 
 from kerastl import _keras
 from kerastl.fine_tuner.feeding import Settings
-from kerastl.fine_tuner.fitting import fit_by_epochs, plan_fit
+from kerastl.fine_tuner.fitting import fit_by_epochs, for_keras, plan_fit
 from kerastl.fine_tuner.group_norms import GroupNorms
 from kerastl.fine_tuner.inert import run_training
+from kerastl.fine_tuner.loss_scale import around, inside
+from kerastl.fine_tuner.rated import Rated
 from kerastl.fine_tuner.rates import by_variable_path
 from kerastl.fine_tuner.saving import Continues
-from kerastl.groups import flatten, layer_groups, leaf_layers, select_layers
+from kerastl.frozen_features import Features
+from kerastl.groups import flatten, layer_groups
 from kerastl.optimizers import LRMultiplier
 from kerastl.optimizers import no_decay as no_decay_paths
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
-class FineTuner(Continues, keras.Model):
+class FineTuner(Rated, Continues, keras.Model):
     """A functional Keras model that trains as it says: frozen is inert, rates are per layer.
 
     Use it wherever you would use `keras.Model(inputs, outputs)`: `compile`, `fit`, `evaluate`,
@@ -46,6 +49,7 @@ class FineTuner(Continues, keras.Model):
         ['body', 'head']
     """
 
+    frontier = None  # the `Frontier` whose features `fit` reads
     passes = None  # the `Passes` that `fit` reads
     passes_done = 0  # the pass that the next `fit` begins with
     pass_offset = 0  # number of the pass minus number of the epoch, in the present `fit`
@@ -73,14 +77,6 @@ class FineTuner(Continues, keras.Model):
             self._groups = layer_groups(self)
         return self._groups
 
-    @property
-    def lr_multiplier(self):
-        """The `LRMultiplier` of the compiled optimizer, also inside a `LossScaleOptimizer`."""
-        optimizer = self.optimizer
-        if optimizer is not None and not isinstance(optimizer, LRMultiplier):
-            optimizer = optimizer.inner_optimizer
-        return optimizer
-
     def call(self, inputs, training=None, mask=None):
         """Run the graph, frozen layers in inference mode whatever `training` is."""
         if not training:
@@ -100,7 +96,8 @@ class FineTuner(Continues, keras.Model):
         """Configure the model for training.
 
         Args:
-            optimizer: Keras optimizer, its name, or an `LRMultiplier` made by hand.
+            optimizer: Keras optimizer, its name, or an `LRMultiplier` made by hand; each may stand
+                in a `LossScaleOptimizer`.
             loss: As in `keras.Model.compile`.
             multipliers: Dict from group name, layer path, variable path or regex to a float >= 0
                 that multiplies the learning rate of those weights. 0 holds them still. What is
@@ -117,14 +114,16 @@ class FineTuner(Continues, keras.Model):
                 its rate.
         """
         given = keras.optimizers.get(optimizer)
-        if not isinstance(given, LRMultiplier):
+        inner = inside(given)
+        if not isinstance(inner, LRMultiplier):
             paths = no_decay_paths(self) if no_decay is True else tuple(no_decay or ())
             keys = by_variable_path(self, multipliers)
-            given = LRMultiplier(given, keys, groups=self.groups, no_decay=paths)
+            inner = LRMultiplier(inner, keys, groups=self.groups, no_decay=paths)
+            given = around(given, inner)
         elif multipliers is not None or no_decay:
             raise ValueError(
                 "`multipliers` and `no_decay` belong to the LRMultiplier when you pass one. "
-                f"Received: optimizer={given.name!r}, multipliers={multipliers!r}, "
+                f"Received: optimizer={inner.name!r}, multipliers={multipliers!r}, "
                 f"no_decay={no_decay!r}"
             )
         super().compile(given, loss, **kwargs)
@@ -133,39 +132,7 @@ class FineTuner(Continues, keras.Model):
         self._group_norms = GroupNorms(self.groups) if norms else None
         self._reserved = frozenset()
 
-    @property
-    def multipliers(self):
-        """Dict from the path of each variable with optimizer slots to its multiplier."""
-        return self.lr_multiplier.multipliers if self.optimizer.built else {}
-
-    def set_multipliers(self, multipliers):
-        """Change the multipliers, also between two epochs of a `fit`; the moments stay.
-
-        Args:
-            multipliers: As in `compile`. Replaces all earlier ones.
-        """
-        keys = by_variable_path(self, multipliers)
-        self.lr_multiplier.set_multipliers(keys, groups=self.groups, retraced=True)
-        self._rates_given = (multipliers, self._rates_given[1])
-        _keras.remake_train_function(self)
-
-    def reserve(self, where):
-        """Give optimizer slots to layers that will train later, before the first step is traced.
-
-        A thaw allocates missing slots by itself; reserving them up front keeps the order of the
-        slots, and so checkpoints, the same from the first epoch to the last.
-
-        Args:
-            where: As in `freeze`.
-        """
-        leaves = [leaf for layer in select_layers(self, where) for leaf in leaf_layers(layer)]
-        self._reserved = (
-            frozenset(  # ids, since Keras would save a list of variables as the model's own
-                id(v) for leaf in leaves for v in _keras.own_trainable_variables(leaf)
-            )
-        )
-
-    def fit(
+    def fit(  # noqa: PLR0913 (Keras's own arguments in their order, and four)
         self,
         x=None,
         y=None,
@@ -173,27 +140,55 @@ class FineTuner(Continues, keras.Model):
         epochs=1,
         verbose="auto",
         callbacks=None,
+        *,
+        cache_frozen="auto",
+        augmented_copies=None,
+        cache_dir=None,
+        cache_dtype="float32",
         **others,
     ):
-        """Train, as `keras.Model.fit` does, with passes over the data that can be repeated.
+        """Train, as `keras.Model.fit` does, and compute what frozen layers give only once.
 
         Data from `kerastl.data.make_dataset` and arrays in memory are read pass by pass, each a
         function of its number alone: epoch `n` of a fresh model is pass `n`, a later `fit` goes
-        on with the passes after it. Other datasets and generators are read by Keras itself.
+        on with the passes after it. While layers below the first training one are frozen, their
+        outputs are computed once and only the rest runs in each epoch, with the same result.
+        Other datasets and generators are read by Keras itself.
 
         Args:
             x: As in `keras.Model.fit`, and so are `y`, `batch_size`, `epochs`, `verbose` and
                 `callbacks`.
+            cache_frozen: `"auto"` caches the outputs of frozen layers where nothing speaks
+                against it, True refuses to train without, False never does. What was decided in
+                each epoch, and why, is in `history.frozen_features`.
+            augmented_copies: Int, how many views of randomly augmented data to cache, or None to
+                cache none of such data. Epoch `n` trains on view `n % augmented_copies`.
+            cache_dir: Folder for features on disk, used again by later runs. None is memory.
+            cache_dtype: `"float32"`, or `"float16"` to keep features in half precision.
             **others: Every other argument of `keras.Model.fit`, by name.
 
         Returns:
             The `History` callback.
+
+        Raises:
+            ValueError: If `cache_frozen=True` and the features cannot be computed once.
         """
-        settings = Settings(callbacks, epochs, verbose, batch_size, others)
+        settings = Settings(
+            callbacks,
+            epochs,
+            verbose,
+            batch_size,
+            others,
+            cache_frozen=cache_frozen,
+            augmented_copies=augmented_copies,
+            cache_dir=cache_dir,
+            cache_dtype=cache_dtype,
+        )
         self.passes = plan_fit(self, x, y, settings)
-        if self.passes is None:
-            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
-        return fit_by_epochs(self, super().fit, settings)
+        if self.passes is not None:
+            return fit_by_epochs(self, super().fit, settings)
+        callbacks = for_keras(self, x, settings)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
 
     def make_train_function(self, force=False):
         """Build the optimizer over everything that may train, then trace as Keras does."""
@@ -203,18 +198,6 @@ class FineTuner(Continues, keras.Model):
             with self.distribute_strategy.scope():
                 self._group_norms.prepare(self.trainable_variables)
         return super().make_train_function(force=force)
-
-    def _allocate_slots(self):
-        wanted = {id(v) for v in self.trainable_variables} | self._reserved
-        variables = [v for v in self.variables if id(v) in wanted]
-        if not variables:
-            return
-        if not self.optimizer.built:
-            with self.distribute_strategy.scope():
-                self.optimizer.build(variables)
-        elif new := _keras.unknown_to_optimizer(self, variables):
-            with self.distribute_strategy.scope():
-                self.lr_multiplier.extend(new)
 
     @property
     def metrics(self):
@@ -226,15 +209,33 @@ class FineTuner(Continues, keras.Model):
         """One step: gradients by `tf.GradientTape`, each layer's step times its multiplier."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            y_pred = self(x, training=True)
+            y_pred = self._predicted(x, training=True)
             loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
             scaled = self.optimizer.scale_loss(loss)
+        self._track(loss, x)
+        self._step(tape, scaled)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def test_step(self, data):
+        """One step of evaluation, also on features of the frozen layers."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if not isinstance(x, Features):
+            return super().test_step(data)
+        y_pred = self._predicted(x, training=False)
+        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        self._track(loss, x)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def _predicted(self, x, training):
+        """Outputs for inputs, or for features at `frontier` that take their place in `fit`."""
+        run = self.frontier.upper if isinstance(x, Features) else self
+        return run(x, training=training)
+
+    def _track(self, loss, x):
         self._loss_tracker.update_state(
             _keras.unscale_loss_for_distribution(loss),
             sample_weight=tf.shape(keras.tree.flatten(x)[0])[0],
         )
-        self._step(tape, scaled)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def _step(self, tape, loss):
         variables = self.trainable_variables

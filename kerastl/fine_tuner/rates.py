@@ -2,7 +2,7 @@
 
 import re
 
-from kerastl import _keras
+from kerastl import _checks, _keras
 from kerastl.groups import leaf_layers, select_layers
 from kerastl.optimizers import resolve_multipliers
 
@@ -21,14 +21,29 @@ def by_variable_path(model, multipliers):
     Returns:
         Dict whose keys are group names, variable paths or regexes over variable paths.
     """
-    translated = {}
+    translated, own_paths, flat_paths = {}, {v.path: v for v in model.weights}, _flat_paths(model)
     for key, value in (multipliers or {}).items():
-        if key in model.groups or _matching(key, {v.path: v for v in model.weights}):
+        named = [] if key in model.groups else _matching(key, flat_paths)
+        if key in model.groups or _matching(key, own_paths):
             translated[key] = value
-            continue
-        for variable in _matching(key, _flat_paths(model)) or _of_layers(model, key):
-            translated[variable.path] = value
+        else:
+            named = named or _of_layers(model, key)
+            translated.update((variable.path, value) for variable in named)
+        _check_told_apart(model, key, named)
     return translated
+
+
+def _check_told_apart(model, key, named):
+    """Raise if another weight has the path of one that `key` names: an optimizer knows paths."""
+    ids, paths = {id(variable) for variable in named}, {variable.path for variable in named}
+    shared = [v.path for v in model.weights if v.path in paths and id(v) not in ids]
+    if shared:
+        raise ValueError(
+            "Each weight with a multiplier of its own must have a path of its own. Received: "
+            f"{key!r}, and another layer has weights of the same paths: {_checks.listed(shared, 3)}"
+            ". Two nested models have layers of one name; build one of the two inside "
+            "`with keras.name_scope('second'):`."
+        )
 
 
 def _flat_paths(model):

@@ -3,6 +3,7 @@
 import keras
 
 from kerastl.fine_tuner import hub_repairs
+from kerastl.fine_tuner.loss_scale import around, inside
 from kerastl.fine_tuner.rates import by_position
 from kerastl.freezing import freezing_state, restore_freezing
 
@@ -37,32 +38,49 @@ class Continues:
 
     def get_compile_config(self):
         config = super().get_compile_config()
-        if not config or self.lr_multiplier is None:
+        if not config:  # not compiled
             return config
-        given = {"norms": self._group_norms is not None}
-        if not self._wraps_by_hand:
-            multipliers, no_decay = self._rates_given
-            inner = self.lr_multiplier.inner_optimizer
-            given["optimizer"] = keras.saving.serialize_keras_object(inner)
-            given["multipliers"] = by_position(self, multipliers)
-            given["no_decay"] = no_decay if no_decay is True else self._positions(no_decay)
-        return {**config, **given, "slots": self._positions(self.lr_multiplier.variables_paths)}
+        lr_multiplier = self.lr_multiplier
+        place = {id(weight): i for i, weight in enumerate(self.weights)}
+        given = {
+            "norms": self._group_norms is not None,
+            # As it is now: `compile` may have put a loss scale around what it was given.
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "slots": [place[id(variable)] for variable in lr_multiplier.slot_variables],
+        }
+        if self._wraps_by_hand:
+            return {**config, **given, "rates": lr_multiplier.rates_of(self.weights)}
+        return {**config, **given, **self._rates_by_position()}
+
+    def _rates_by_position(self):
+        """The arguments of `compile` that say rates, and the optimizer without its multipliers."""
+        multipliers, no_decay = self._rates_given
+        shape = self.lr_multiplier.shape
+        if no_decay is not True:
+            no_decay = [i for i, weight in enumerate(self.weights) if weight.path in no_decay]
+        plain = around(self.optimizer, self.lr_multiplier.inner_optimizer)
+        return {
+            "optimizer": keras.saving.serialize_keras_object(plain),
+            "multipliers": by_position(self, multipliers),
+            "no_decay": no_decay,
+            "shape": None if shape is None else shape.to_config(),
+        }
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
-        slots = config.pop("slots", None)
+        slots, shape = config.pop("slots", None), config.pop("shape", None)
         weights = self.weights
+        if rates := config.pop("rates", None):
+            inside(config["optimizer"]).restore_rates(weights, rates, self.groups)
         if config.get("no_decay", True) is not True:
             config["no_decay"] = [weights[i].path for i in config["no_decay"]]
         if "multipliers" in config:
             config["multipliers"] = {weights[i].path: rate for i, rate in config["multipliers"]}
         self.compile(**config)
+        if shape:
+            self.set_shape(**shape)
         if slots:
             self.optimizer.build([weights[i] for i in slots])
-
-    def _positions(self, paths):
-        position = {weight.path: i for i, weight in enumerate(self.weights)}
-        return [position[path] for path in paths]
 
 
 def _seeds(model):

@@ -11,6 +11,7 @@ from kerastl.freezing.flags import (
     training_ids,
 )
 from kerastl.freezing.freeze import freeze, freeze_to, unfreeze
+from kerastl.freezing.inert import inert_inside, is_inert, with_own_training
 from kerastl.freezing.state import freezing_state, restore_freezing
 
 __all__ = [
@@ -24,9 +25,12 @@ __all__ = [
     "freeze_to",
     "freezing_state",
     "has_fixed_statistics",
+    "inert_inside",
     "is_frozen",
+    "is_inert",
     "restore_freezing",
     "set_frozen",
     "training_ids",
     "unfreeze",
+    "with_own_training",
 ]

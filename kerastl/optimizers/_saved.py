@@ -50,10 +50,45 @@ class Saved:
             "no_decay": list(self._no_decay),
         }
 
+    @property
+    def slot_variables(self):
+        """The model variables that have slots, in their order; rebuild in this order."""
+        return _seam.variables_of(self.inner_optimizer)
+
+    def rates_of(self, variables):
+        """The multiplier of each of `variables`, with a slot or without, and if decay spares it.
+
+        Args:
+            variables: `keras.Variable`s, among them all that have slots.
+
+        Returns:
+            List of `[multiplier, spared]`, or None for a variable without a slot of which the
+            rows of a saved config say nothing.
+        """
+        if isinstance(self._keys, dict):
+            values = _keys.resolve(self._keys, variables, self._groups)
+            return [[rate, self._is_spared(v)] for rate, v in zip(values, variables, strict=True)]
+        said = {path: [rate, spared] for path, rate, spared in self._keys}
+        for variable, rate in zip(self.slot_variables, vars(self).get("_values", ()), strict=True):
+            said[variable.path] = [rate, self._is_spared(variable)]
+        return [said.get(variable.path) for variable in variables]
+
+    def restore_rates(self, variables, rates, groups):
+        """Take over what `rates_of` gave for the same variables under their earlier paths.
+
+        Args:
+            variables: `keras.Variable`s. The optimizer is not built yet.
+            rates: One entry for each of them, as from `rates_of`.
+            groups: `LayerGroups` that give later multipliers their meaning.
+        """
+        said = zip(variables, rates, strict=True)
+        rows = [[variable.path, *rate] for variable, rate in said if rate is not None]
+        self.set_multipliers(rows, groups=groups)
+        vars(self)["_no_decay"] = tuple(path for path, _, spared in rows if spared)
+
     def _is_spared(self, variable):
         """Whether `variable` is not decayed; Keras does not save its own exclusions."""
+        if _seam.is_excluded_from_decay(self.inner_optimizer, variable):
+            return True
         slot = _seam.slot_of(self.inner_optimizer, variable)
-        if slot is None:
-            return variable.path in self._no_decay
-        excluded = _seam.is_excluded_from_decay(self.inner_optimizer, variable)
-        return excluded or slot in self._steps.no_decay
+        return variable.path in self._no_decay if slot is None else slot in self._steps.no_decay

@@ -14,6 +14,7 @@ import tensorflow as tf
 # filtering, loss unscaling, clipping, accumulation and constraints stay Keras's own.
 HOOKS = (
     "_apply_weight_decay",
+    "_backend_apply_gradients",
     "_backend_update_step",
     "_distributed_tf_update_step",
     "_update_model_variables_moving_average",
@@ -22,7 +23,7 @@ HOOKS = (
 
 # An optimizer that replaces one of these may use the rate where no hook sees it. Two of Keras's
 # own do so in a way that is known and met: see `decay_of` and `_steps.py`.
-MUST_BE_KERAS_OWN = (*HOOKS, "apply", "_backend_apply_gradients", "_get_current_learning_rate")
+MUST_BE_KERAS_OWN = (*HOOKS, "apply", "_get_current_learning_rate")
 KNOWN_OVERRIDES = {
     "_apply_weight_decay": keras.optimizers.Muon,
     "_backend_update_step": keras.optimizers.Nadam,
@@ -68,6 +69,35 @@ def standing_in(optimizer, **attributes):
         yield
     finally:
         own.update(kept)
+
+
+def comparable(shown):
+    """`shown` with a momentum that Python code may compare with 0 while a step is traced.
+
+    SGD asks `self.momentum != 0` and RMSprop `self.momentum > 0` to see if they have any at all.
+    """
+    if "momentum" not in shown:
+        return shown
+    return {**shown, "momentum": _PositiveTensor(shown["momentum"])}
+
+
+class _PositiveTensor:
+    """A scalar tensor of which Python knows that it is above 0."""
+
+    __hash__ = None
+
+    def __init__(self, tensor):
+        self._tensor = tensor
+        self.dtype, self.shape = tensor.dtype, tensor.shape
+
+    def __ne__(self, other):
+        return True
+
+    def __gt__(self, other):
+        return True
+
+    def __tf_tensor__(self, dtype=None, name=None):
+        return tf.convert_to_tensor(self._tensor, dtype=dtype, name=name)
 
 
 def variables_of(optimizer):

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from kerastl.optimizers import _seam
+from kerastl.optimizers import _devices, _seam
+from kerastl.optimizers._shape import momentum_name
 
 
 class PerVariableSteps:
@@ -18,6 +19,7 @@ class PerVariableSteps:
 
     Args:
         inner: `keras.optimizers.Optimizer`, built.
+        shape: `PlacedShape` that leads the shared rate, or None.
 
     Attributes:
         multipliers: Vector variable, one multiplier per slot.
@@ -27,13 +29,15 @@ class PerVariableSteps:
         taking_part: Set of slots in the step now being taken, known when it is traced.
     """
 
-    def __init__(self, inner):
+    def __init__(self, inner, shape=None):
         self.inner = inner
+        self.shape = shape
         self.multipliers = self.clocks = self.products = None
         self.no_decay = self.taking_part = frozenset()
         self.keras_own = _seam.install(
             inner,
             _apply_weight_decay=self.decay_weights,
+            _backend_apply_gradients=self.apply_gradients,
             _backend_update_step=self.update_all,
             _distributed_tf_update_step=self.update_on_devices,
             _update_model_variables_moving_average=self.update_averages,
@@ -43,6 +47,9 @@ class PerVariableSteps:
     def rates(self, learning_rate):
         """One scalar rate per slot: the multiplier times the shared rate."""
         shared = ops.cast(learning_rate, self.multipliers.dtype)
+        if self.shape is not None:
+            factor = self.shape.factor_at(_seam.raw_iterations(self.inner))
+            shared = shared * ops.cast(factor, shared.dtype)
         return ops.unstack(self.multipliers * shared, num=self.multipliers.shape[0])
 
     def clocks_shown(self):
@@ -50,6 +57,20 @@ class PerVariableSteps:
         cycle = self.inner.gradient_accumulation_steps or 1
         clocks = self.clocks.value if cycle == 1 else self.clocks * cycle
         return ops.unstack(clocks, num=self.clocks.shape[0])
+
+    def apply_gradients(self, grads, variables):
+        """Keras's `_backend_apply_gradients`, also where Keras cannot run it on several devices."""
+        if _devices.must_meet_first(self.inner):
+            _devices.apply_where_replicas_meet(self.inner, grads, variables)
+        else:
+            self.keras_own["_backend_apply_gradients"](grads, variables)
+
+    def momentum_shown(self):
+        """What `inner` is shown as its momentum in this step, if the shape has one."""
+        if self.shape is None:
+            return {}
+        momentum = self.shape.momentum_at(_seam.raw_iterations(self.inner))
+        return {} if momentum is None else {momentum_name(self.inner): momentum}
 
     def decay_weights(self, variables):
         """Decoupled weight decay at each variable's own rate: `w -= w * decay * rate`."""
@@ -68,10 +89,12 @@ class PerVariableSteps:
         """Keras's `_backend_update_step` with a list of rates and clocks for its one rate."""
         slots = [_seam.slot_of(self.inner, variable) for variable in variables]
         rates, clocks = self.rates(learning_rate), self.clocks_shown()
-        own = [(rates[slot], clocks[slot]) for slot in slots]
+        momentum = self.momentum_shown()
+        shown = [{"_iterations": clocks[slot], **momentum} for slot in slots]
         if self.products is not None:
-            products = self._next_products(slots)
-            own = [(*pair, product) for pair, product in zip(own, products, strict=True)]
+            for numbers, product in zip(shown, self._next_products(slots), strict=True):
+                numbers["_u_product"] = product
+        own = [(rates[slot], numbers) for slot, numbers in zip(slots, shown, strict=True)]
         self.keras_own["_backend_update_step"](grads, variables, own)
 
     def update_on_devices(self, distribution, grads_and_vars, own):
@@ -81,11 +104,8 @@ class PerVariableSteps:
                 variable, self._update_one, args=(gradient, *numbers), group=False
             )
 
-    def _update_one(self, variable, gradient, rate, clock, product=None):
-        shown = {"_iterations": clock}
-        if product is not None:
-            shown["_u_product"] = product
-        with _seam.standing_in(self.inner, **shown):
+    def _update_one(self, variable, gradient, rate, shown):
+        with _seam.standing_in(self.inner, **_seam.comparable(shown)):
             self.inner.update_step(gradient, variable, rate)
 
     def _next_products(self, slots):

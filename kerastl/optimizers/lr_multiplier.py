@@ -6,12 +6,13 @@ import numpy as np
 from kerastl import _checks
 from kerastl.optimizers import _keys, _seam, _slots
 from kerastl.optimizers._saved import Saved
+from kerastl.optimizers._shape import Shaped
 from kerastl.optimizers._steps import PerVariableSteps
 from kerastl.optimizers._support import check_optimizer
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
-class LRMultiplier(Saved, keras.optimizers.Optimizer):
+class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
     """Multiplies the step of each variable, and its decoupled weight decay, by a number.
 
     Use it to train early layers slower than late ones. It scales the *step*, not the gradient:
@@ -93,15 +94,6 @@ class LRMultiplier(Saved, keras.optimizers.Optimizer):
             self.inner_optimizer.loss_scale_factor = value
 
     @property
-    def learning_rate(self):
-        """The shared rate, that of a variable whose multiplier is 1."""
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.inner_optimizer.learning_rate = learning_rate
-
-    @property
     def iterations(self):
         """Steps taken so far, whatever variables took part."""
         return self.inner_optimizer.iterations
@@ -132,7 +124,7 @@ class LRMultiplier(Saved, keras.optimizers.Optimizer):
         variables = list(variables)
         values = _keys.resolve(self._keys, variables, self._groups)
         self.inner_optimizer.build(variables)
-        vars(self)["_steps"] = PerVariableSteps(self.inner_optimizer)
+        vars(self)["_steps"] = PerVariableSteps(self.inner_optimizer, self.shape)
         self._fit_to_slots(values)
         self.built = True
 
@@ -216,7 +208,11 @@ class LRMultiplier(Saved, keras.optimizers.Optimizer):
         inner = keras.saving.deserialize_keras_object(
             config.pop("optimizer"), custom_objects=custom_objects
         )
-        return cls(inner, **config)
+        shape = config.pop("shape", None)
+        made = cls(inner, **config)
+        if shape is not None:
+            made.set_shape(**shape)
+        return made
 
     def _variables_of_step(self, grads, variables):
         if variables is None:

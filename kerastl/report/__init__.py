@@ -1,5 +1,7 @@
 """Pictures of a run."""
 
+from kerastl.report.comparison import draw_comparison
 from kerastl.report.curves import draw_curves
+from kerastl.report.lr_curve import draw_lr_curve
 
-__all__ = ["draw_curves"]
+__all__ = ["draw_comparison", "draw_curves", "draw_lr_curve"]

@@ -2,6 +2,6 @@
 
 from kerastl.tune.config import TuneConfig
 from kerastl.tune.fine_tune import TuneResult, fine_tune
-from kerastl.tune.run_folder import RunFolder
+from kerastl.tune.run_folder import RunFolder, free_name
 
-__all__ = ["RunFolder", "TuneConfig", "TuneResult", "fine_tune"]
+__all__ = ["RunFolder", "TuneConfig", "TuneResult", "fine_tune", "free_name"]

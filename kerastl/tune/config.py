@@ -22,6 +22,8 @@ class TuneConfig:
         image_size: Int, side in pixels. None takes the size the weights were trained on.
         batch_size: Int > 0.
         augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
+        augmented_copies: Int > 0, views of each augmented picture to cache at the frozen layers'
+            outputs, or None to run frozen layers in every epoch where pictures are augmented.
         seed: Int, of the split, the head, dropout, shuffling and augmentation.
         export: `"none"` or `"float"`, the `.tflite` to write.
         dropout: Float in [0, 1), before the head.
@@ -43,6 +45,7 @@ class TuneConfig:
     image_size: int | None = None
     batch_size: int = 32
     augment: str = "light"
+    augmented_copies: int | None = None
     seed: int = 0
     export: str = "float"
     dropout: float = 0.2
@@ -56,6 +59,8 @@ class TuneConfig:
         _checks.one_of(self.strategy, strategies.NAMES, "strategy")
         _checks.one_of(self.export, EXPORTS, "export")
         _checks.one_of(self.augment, AUGMENTS, "augment")
+        if self.augmented_copies is not None:
+            _checks.whole(self.augmented_copies, 1, 10_000, "augmented_copies")
         _checks.whole(self.epochs, 1, 100_000, "epochs")
         _checks.whole(self.batch_size, 1, 100_000, "batch_size")
         _checks.whole(self.seed, 0, 2**31 - 1, "seed")

@@ -7,7 +7,7 @@ import time
 
 import keras
 
-from kerastl.data import load_image_folder, make_dataset, scan_images, write_skipped
+from kerastl.data import make_dataset, scan_images, write_skipped
 from kerastl.freezing import count_weights
 from kerastl.report import draw_curves
 from kerastl.tune import training
@@ -32,6 +32,9 @@ class TuneResult:
 def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **settings):
     """Tune a pretrained network on a folder of pictures and write the run folder.
 
+    A run that is killed or interrupted is gone on with by the same call: it ends with the weights
+    of a run that was not, bit for bit on one machine.
+
     Args:
         data: Folder of class folders, or one with `train/` and `val/` or `test/` in it.
         out: Folder to write. None makes a new one under `saved_models/`.
@@ -43,8 +46,8 @@ def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **
 
     Returns:
         `TuneResult`. The folder holds `model.keras`, `model.tflite`, `labels.txt`, `config.json`,
-        `metrics.json`, `curves.png`, and `skipped.csv` if files were skipped. Model and file take
-        RGB pixels 0 to 255 as decoded and resized, and give one probability a class.
+        `plan.json`, `metrics.json`, `curves.png`, and `skipped.csv` if files were skipped. Model
+        and file take RGB pixels 0 to 255 as decoded and resized, and give one probability a class.
 
     Raises:
         ValueError, OSError: For settings, data or weights that cannot be used, before training.
@@ -54,21 +57,29 @@ def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **
     config = config or TuneConfig(**settings)
     progress = progress or Silent()
     started = time.perf_counter()
-    out = out or free_name("saved_models", _run_name(data, config))
-    with RunFolder(out, overwrite=overwrite) as run:
-        scan_images(data)  # what is wrong with the folders is told before anything is loaded
+    job = _job(data, config)
+    out = out or free_name("saved_models", _run_name(data, config), job)
+    scan_images(data)  # what is wrong with the folders is told before anything is loaded
+    with RunFolder(out, overwrite=overwrite, job=job) as run:
         keras.utils.set_random_seed(config.seed)
         progress.stage(f"Loading {config.backbone}")
         backbone = training.load_backbone(config)
-        images = _read(data, backbone, config, progress)
+        progress.stage("Reading pictures")
+        images = training.read(data, backbone, config, progress.count)
         model = training.build(
             backbone, len(images.class_names), dropout=config.dropout, name="tuned"
         )
         progress.stage("Training", config.epochs)
-        strategy, history = training.train(model, images, config, callbacks=progress.callbacks())
+        plan, history = training.train(
+            model,
+            images,
+            config,
+            callbacks=progress.callbacks(),
+            checkpoints=run.work / "checkpoints",
+        )
         metrics = _evaluate(model, images, config, history)
         progress.stage("Writing")
-        _write(run, model, images, config, strategy, history)
+        _write(run, model, images, config, plan, history.history)
         if config.export == "float":
             progress.stage("Exporting and checking model.tflite")
             metrics["tflite"] = write_device_file(run, model, images.test.images)
@@ -77,23 +88,9 @@ def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **
     return TuneResult(model, metrics, pathlib.Path(out))
 
 
-def _read(data, backbone, config, progress):
-    size = tuple(backbone.input_shape[1:3])
-    if None in size:
-        raise ValueError(
-            f"The backbone {config.backbone!r} takes pictures of any size, so `image_size` must "
-            "say which. Pass image_size=224 (--image-size 224), say. Received: image_size=None"
-        )
-    progress.stage("Reading pictures")
-    return load_image_folder(
-        data,
-        image_size=size,
-        seed=config.seed,
-        strict=config.strict,
-        val_share=config.validation,
-        cache_dir=config.cache_dir,
-        progress=progress.count,
-    )
+def _job(data, config):
+    """What a run depends on: a stopped one is gone on with only by the same."""
+    return {"data": str(pathlib.Path(data).resolve()), "config": dataclasses.asdict(config)}
 
 
 def _evaluate(model, images, config, history):
@@ -107,7 +104,8 @@ def _evaluate(model, images, config, history):
         "num_val": len(images.val),
         "num_skipped": len(images.skipped),
         "num_weights": count_weights(model),
-        "val_accuracy": history.get("val_accuracy", [None])[-1],
+        "val_accuracy": history.history.get("val_accuracy", [None])[-1],
+        "frozen_features": training.cache_summary(history.frozen_features),
         "notices": [*images.notices, *_advice(config)],
         "seed": config.seed,
     }
@@ -119,15 +117,17 @@ def _advice(config):
     return []
 
 
-def _write(run, model, images, config, strategy, history):
+def _write(run, model, images, config, plan, history):
+    thaws = plan.resolve(model.groups).thaws
     model.save(run.file("model.keras"))
     run.write_lines("labels.txt", images.class_names)
+    plan.save(run.file("plan.json"))
     run.write_json(
         "config.json",
         {
             "config": dataclasses.asdict(config),
-            "schedule": strategy.schedule,
-            "multipliers": strategy.multipliers,
+            "schedule": thaws,
+            "multipliers": plan.phases[-1].multipliers,
             "image_size": images.image_size,
             "resize": images.resize,
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -137,7 +137,7 @@ def _write(run, model, images, config, strategy, history):
     draw_curves(
         history,
         run.file("curves.png"),
-        thaws=strategy.schedule,
+        thaws=thaws,
         title=f"{config.backbone}, {config.strategy}: {len(images.train)} pictures",
     )
     if images.skipped:

@@ -3,10 +3,15 @@
 import keras
 
 from kerastl import backbones, glyphs, strategies
-from kerastl.callbacks import Audit, GradualUnfreezing
-from kerastl.data import UNBALANCED, class_weights, imbalance, make_dataset
+from kerastl.callbacks import Audit, FollowPlan, Resume
+from kerastl.data import (
+    UNBALANCED,
+    class_weights,
+    imbalance,
+    load_image_folder,
+    make_dataset,
+)
 from kerastl.fine_tuner import FineTuner
-from kerastl.freezing import freeze_to
 
 
 def build(backbone, num_classes, *, dropout, name):
@@ -32,7 +37,7 @@ def load_backbone(config):
     `"glyphnet"` is the embedded default, which needs no download: letters and digits, 32 px.
     """
     if config.backbone == "glyphnet":
-        return glyphs.load_glyphnet()
+        return _embedded(config)
     return backbones.load(
         config.backbone,
         weights=config.weights,
@@ -41,48 +46,45 @@ def load_backbone(config):
     )
 
 
-def compile_for(model, config, num_steps):
-    """Compile `model` for a run of `num_steps`; return the strategy carried out.
-
-    AdamW under one cosine schedule with a tenth of the steps as warm-up; layers below the head
-    learn more slowly, by the strategy's multipliers.
-    """
-    strategy = strategies.make(config.strategy, model.groups, config.epochs)
-    freeze_to(model, -1)
-    warmup = max(1, num_steps // 10)
-    rate = keras.optimizers.schedules.CosineDecay(
-        config.learning_rate / 25,
-        max(1, num_steps - warmup),
-        warmup_target=config.learning_rate,
-        warmup_steps=warmup,
+def _embedded(config):
+    """The glyph network, for settings that it can follow."""
+    if config.weights == "imagenet" and not config.options and config.image_size in (None, 32):
+        return glyphs.load_glyphnet()
+    raise ValueError(
+        "The backbone 'glyphnet' has weights of its own for pictures of 32 pixels. Leave out "
+        "--weights, --alpha and --image-size, or choose another backbone. Received: "
+        f"weights={config.weights!r}, alpha={config.alpha}, image_size={config.image_size}"
     )
-    model.compile(
-        keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, global_clipnorm=1.0),
-        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
-        multipliers=strategy.multipliers,
-        no_decay=True,
+
+
+def read(data, backbone, config, progress=None):
+    """`ImageData` of the folder `data`, at the size that `backbone` takes."""
+    shape = backbone.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ValueError(
+            "The backbone must take pictures, (batch, height, width, 3). Received: "
+            f"{config.backbone!r}, which takes {shape}"
+        )
+    size = shape[1:3]
+    if None in size:
+        raise ValueError(
+            f"The backbone {config.backbone!r} takes pictures of any size, so `image_size` must "
+            "say which. Pass image_size=224 (--image-size 224), say. Received: image_size=None"
+        )
+    return load_image_folder(
+        data,
+        image_size=size,
+        seed=config.seed,
+        strict=config.strict,
+        val_share=config.validation,
+        cache_dir=config.cache_dir,
+        progress=progress,
     )
-    return strategy
 
 
-def train(model, data, config, *, callbacks=(), verbose=0):
-    """Train `model` on `data.train` by the strategy of `config`.
-
-    Args:
-        model: `FineTuner` over the backbone and its new head.
-        data: `ImageData`.
-        config: `TuneConfig`.
-        callbacks: Further Keras callbacks.
-        verbose: As in `fit`.
-
-    Returns:
-        The strategy and the `History.history` dict.
-
-    Raises:
-        FloatingPointError: If the loss is no longer a number.
-    """
-    batches = make_dataset(
+def batches(data, config):
+    """The dataset to train on, shuffled and augmented as `config` says."""
+    return make_dataset(
         data.train.images,
         data.train.labels,
         batch_size=config.batch_size,
@@ -90,28 +92,70 @@ def train(model, data, config, *, callbacks=(), verbose=0):
         augment=config.augment,
         num_classes=len(data.class_names),
     )
-    strategy = compile_for(model, config, config.epochs * int(batches.cardinality()))
+
+
+def compile_for(model, config):
+    """Compile `model` for the plan that `config` names; return the plan.
+
+    AdamW at the peak rate, which the plan's shape leads over the steps; layers below the head
+    learn more slowly, by the plan's multipliers.
+    """
+    plan = strategies.make(
+        config.strategy, model.groups, config.epochs, learning_rate=config.learning_rate
+    )
+    model.compile(
+        keras.optimizers.AdamW(
+            config.learning_rate, weight_decay=config.weight_decay, global_clipnorm=1.0
+        ),
+        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
+        metrics=["accuracy"],
+        no_decay=True,
+    )
+    return plan
+
+
+def train(model, data, config, *, callbacks=(), checkpoints=None):
+    """Train `model` on `data.train` by the plan that `config` names.
+
+    Args:
+        model: `FineTuner` over the backbone and its new head.
+        data: `ImageData`.
+        config: `TuneConfig`.
+        callbacks: Further Keras callbacks.
+        checkpoints: Folder in which a training that is stopped finds where to go on, or None.
+
+    Returns:
+        The `TransferPlan` and the `History` callback; its `frozen_features` says in which epochs
+        frozen layers were computed from a cache.
+
+    Raises:
+        FloatingPointError: If the loss is no longer a number.
+    """
+    plan = compile_for(model, config)
+    resume = [Resume(checkpoints)] if checkpoints else []
     history = model.fit(
-        batches,
+        batches(data, config),
         epochs=config.epochs,
         validation_data=_validation(data, config),
-        class_weight=_weights(data.train.labels),
-        shuffle=False,  # the dataset shuffles
+        class_weight=weights(data),
         callbacks=[
-            GradualUnfreezing(strategy.schedule),
+            FollowPlan(plan),
             Audit(),
             keras.callbacks.TerminateOnNaN(),
             *callbacks,
+            *resume,
         ],
-        verbose=verbose,
-    ).history
-    if len(history["loss"]) < config.epochs or history["loss"][-1] != history["loss"][-1]:
+        verbose=0,
+        augmented_copies=config.augmented_copies,
+    )
+    losses = history.history["loss"]
+    if len(losses) < config.epochs or losses[-1] != losses[-1]:
         raise FloatingPointError(
-            f"The loss stopped being a number in epoch {len(history['loss'])}. "
+            f"The loss stopped being a number in epoch {len(losses)}. "
             "Lower --learning-rate (a tenth of it is a good next try). "
             f"Received: learning_rate={config.learning_rate}"
         )
-    return strategy, history
+    return plan, history
 
 
 def _validation(data, config):
@@ -125,5 +169,31 @@ def _validation(data, config):
     )
 
 
-def _weights(labels):
+def weights(data):
+    """The class weights for `data.train` if its classes are far from even, else None."""
+    labels = data.train.labels
     return class_weights(labels) if imbalance(labels) >= UNBALANCED else None
+
+
+def cache_summary(report):
+    """What `History.frozen_features` says, for `metrics.json`.
+
+    Returns:
+        Dict with `epochs`, those trained on features of frozen layers that were computed once;
+        `seconds`, spent computing them; `seconds_saved`, about what the frozen layers would have
+        taken in these epochs besides; and `reason`, why the first epoch had no cache, or None.
+
+    Example:
+        >>> row = {"reason": "the frozen part is computed once", "cached": True}
+        >>> cache_summary([{**row, "seconds": 3.0}, {**row, "seconds": 0.0}])["seconds_saved"]
+        3.0
+    """
+    cached = [row for row in report if row["cached"]]
+    passes = [row["seconds"] for row in cached if row["seconds"] > 0.01]
+    spent, each = sum(passes), min(passes, default=0.0)
+    return {
+        "epochs": len(cached),
+        "seconds": round(spent, 1),
+        "seconds_saved": round(max(0.0, len(cached) * each - spent), 1),
+        "reason": report[0]["reason"] if report and not report[0]["cached"] else None,
+    }

@@ -1,0 +1,197 @@
+"""What it saves to compute frozen layers once: seconds, losses and memory, in one run.
+
+MobileNetV2 on photographs of flowers (made-up pictures where those are absent), the head alone for
+10 epochs and the top third of the layers for 5, each with and without cached features: the same
+batches in the same order, from the same weights. A second table tells what each further epoch
+costs, a third what more pictures cost. The network has random weights and batch-normalization
+statistics of its first batch, so that activations are those of a network in use. Every run is a
+process of its own. Its seconds are those of `fit`, tracing and computing the features included;
+its memory is the peak of the process above what it held before `fit` (Linux only).
+
+    python benchmarks/frozen_features.py [--image-size N] [--runs N] [--no-growth]
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+FLOWERS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "flowers"
+NUM_CLASSES, NUM_MADE_UP, BATCH_SIZE = 5, 500, 32
+# What trains: epochs, learning rate, the bars for the ratio of seconds and for the losses.
+TASKS = {"head": (10, 1e-3, 8.0, 1e-5), "top third": (5, 1e-4, 2.0, 1e-4)}
+
+
+def pictures(image_size, num_examples):
+    """uint8 pictures and labels for training and for validation."""
+    import numpy as np
+
+    from kerastl.data import load_image_folder
+
+    if FLOWERS.is_dir():
+        data = load_image_folder(FLOWERS, image_size=image_size)
+        train, val = data.train, data.val
+        images, labels = np.asarray(train.images), train.labels
+        held_back = np.asarray(val.images), val.labels
+    else:
+        rng = np.random.default_rng(0)
+        shape = (NUM_MADE_UP, image_size, image_size, 3)
+        images = rng.integers(0, 256, shape, dtype="uint8")
+        labels = rng.integers(0, NUM_CLASSES, NUM_MADE_UP)
+        held_back = images[:64], labels[:64]
+    chosen = np.random.default_rng(1).permutation(len(images))[:num_examples]
+    return (images[chosen], labels[chosen]), held_back
+
+
+def network(image_size, batch):
+    """A `FineTuner` over MobileNetV2 with the statistics of `batch` in all its layers."""
+    import keras
+
+    from kerastl import FineTuner
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((image_size, image_size, 3))
+    scaled = keras.layers.Rescaling(1 / 127.5, -1.0)(inputs)
+    base = keras.applications.MobileNetV2(
+        input_tensor=scaled, include_top=False, weights=None, pooling="avg"
+    )
+    hidden = keras.layers.Dropout(0.2)(base.output)
+    head = keras.layers.Dense(NUM_CLASSES, activation="softmax", name="classes")
+    model = FineTuner(inputs, head(hidden))
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    for momentum in (0.0, 0.99):
+        for norm in norms:
+            norm.momentum = momentum
+        if not momentum:
+            model(batch.astype("float32"), training=True)
+    return model
+
+
+def child(task, cached, num_examples, image_size, epochs):
+    """One `fit`; prints what it cost and its losses as JSON."""
+    import keras
+
+    from kerastl import freeze, freeze_to, unfreeze
+    from kerastl.data import make_dataset
+
+    (images, labels), held_back = pictures(image_size, num_examples)
+    model = network(image_size, images[:BATCH_SIZE])
+    freeze_to(model, -1)
+    if task == "top third":
+        freeze(model, slice(None))
+        unfreeze(model, slice(2 * len(model.layers) // 3, None))
+    model.compile(keras.optimizers.Adam(TASKS[task][1]), "sparse_categorical_crossentropy")
+    seconds, held = [], resident()
+    watch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seconds.append(time.perf_counter() - started)
+    )
+    data = make_dataset(images, labels, batch_size=BATCH_SIZE, seed=0)
+    validation = make_dataset(*held_back, batch_size=BATCH_SIZE)
+    started = time.perf_counter()
+    history = model.fit(
+        data,
+        epochs=epochs,
+        validation_data=validation,
+        callbacks=[watch],
+        cache_frozen=cached,
+        verbose=0,
+    ).history
+    print(json.dumps({"seconds": seconds, "memory": peak() - held, **history}))
+
+
+def resident():
+    """Megabytes that this process holds now."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def peak():
+    """The most megabytes that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def run(task, cached, *, num_examples=10**6, image_size, epochs=None):
+    """The JSON of one run in a process of its own."""
+    given = [task, cached, num_examples, image_size, epochs or TASKS[task][0]]
+    command = [sys.executable, __file__, "--child", json.dumps(given)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(task, image_size, runs):
+    """Both ways in turn; prints their ratio and the largest difference of losses."""
+    epochs, _, ratio_bar, loss_bar = TASKS[task]
+    found = {cached: [] for cached in (False, True)}
+    for _ in range(runs):
+        for cached, results in found.items():
+            results.append(run(task, cached, image_size=image_size))
+    seconds = {c: statistics.median(r["seconds"][-1] for r in found[c]) for c in found}
+    memory = {c: statistics.median(r["memory"] for r in found[c]) for c in found}
+    print(f"\n{task}, {epochs} epochs:")
+    print(f"  without cache {seconds[False]:7.1f} s, {memory[False]:6.0f} MB during fit")
+    print(f"  with cache    {seconds[True]:7.1f} s, {memory[True]:6.0f} MB during fit")
+    print(f"  ratio {seconds[False] / seconds[True]:.2f} (bar: at least {ratio_bar})")
+    for name in ("loss", "val_loss"):
+        apart = largest_difference(found[True][0][name], found[False][0][name])
+        print(f"  largest difference of {name} {apart:.1e} (bar: {loss_bar:.0e})")
+    return found
+
+
+def largest_difference(one, other):
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+def print_epochs(task, found):
+    """Seconds until the end of each epoch, from the first run of each kind."""
+    print(f"\n{task}: seconds until the end of epoch")
+    rows = {"without cache": found[False][0]["seconds"], "with cache": found[True][0]["seconds"]}
+    print(
+        "  epoch         " + "".join(f"{i + 1:7d}" for i in range(len(found[True][0]["seconds"])))
+    )
+    for name, seconds in rows.items():
+        print(f"  {name:<14}" + "".join(f"{value:7.1f}" for value in seconds))
+
+
+def print_growth(image_size):
+    """Seconds and memory of head training for more and more pictures."""
+    print("\nhead, 10 epochs: seconds and MB for more pictures")
+    for num_examples in (106, 212, 425):
+        plain, cached = (
+            run("head", choice, num_examples=num_examples, image_size=image_size)
+            for choice in (False, True)
+        )
+        print(
+            f"  {num_examples:4d} pictures: without {plain['seconds'][-1]:6.1f} s, "
+            f"{plain['memory']:5.0f} MB; with {cached['seconds'][-1]:6.1f} s, "
+            f"{cached['memory']:5.0f} MB; ratio "
+            f"{plain['seconds'][-1] / cached['seconds'][-1]:.2f}"
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--no-growth", action="store_true", help="leave out the table of sizes")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(*json.loads(arguments.child))
+        return
+    kind = "flowers" if FLOWERS.is_dir() else "made-up pictures"
+    print(f"MobileNetV2 on {kind}, {arguments.image_size} px, batch {BATCH_SIZE}")
+    for task in TASKS:
+        print_epochs(task, compare(task, arguments.image_size, arguments.runs))
+    if not arguments.no_growth:
+        print_growth(arguments.image_size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Private names of Keras's `fit`, its optimizers, callbacks and random states."""
+
+import contextlib
+
+import keras
+from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.losses.loss import unscale_loss_for_distribution  # noqa: F401 (re-exported)
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
+from keras.src.utils.rng_utils import get_random_seed
+
+# What Keras's callbacks remember between epochs and batches, where its name is private.
+MODEL_CHECKPOINT_STATE = ("best", "_batches_seen_since_last_saving", "_last_batch_seen")
+SWAP_EMA_STATE = ("_ema_weights_in_model",)
+TENSORBOARD_STATE = ("_global_train_batch", "_global_test_batch", "_previous_epoch_iterations")
+
+
+def remake_train_function(model):
+    """Have the next step traced anew, if `model` has been compiled and traced before.
+
+    Which variables train is fixed when the step is traced; a later change of `trainable` has no
+    effect until then.
+    """
+    if getattr(model, "compiled", False) and getattr(model, "train_function", None) is not None:
+        model.make_train_function(force=True)
+
+
+@contextlib.contextmanager
+def without_train_function(model):
+    """Let changes of what trains in `model` add up, and have its step traced once after them.
+
+    `make_train_function` gives slots to what trains at that moment, also to what is about to be
+    frozen again.
+    """
+    had_one = getattr(model, "train_function", None) is not None
+    model.train_function = None
+    yield
+    if had_one:
+        model.make_train_function()
+
+
+def build_compiled(model, batch):
+    """Make the state of the compiled loss and metrics from one batch `(x, y, ...)` of `fit`."""
+    model._symbolic_build(data_batch=batch)
+
+
+def begin_at(model, epoch):
+    """Have the present `fit` of `model` begin at `epoch`; to be called in `on_train_begin`."""
+    model._initial_epoch = epoch
+
+
+def take_initial_epoch(model):
+    """The epoch at which a callback has told `fit` to begin, or None; `fit` then forgets it."""
+    epoch, model._initial_epoch = model._initial_epoch, None
+    return epoch
+
+
+@contextlib.contextmanager
+def without_finalizing(optimizer):
+    """Keep `fit` from overwriting weights by their moving averages while this lasts.
+
+    Keras does so at the end of each `fit`; one training that consists of several has one end.
+    """
+    vars(optimizer)["finalize_variable_values"] = lambda variables: None
+    try:
+        yield
+    finally:
+        del vars(optimizer)["finalize_variable_values"]
+
+
+def unknown_to_optimizer(model, variables):
+    """Those of `variables` for which the built optimizer of `model` holds no slots."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return []
+    known = optimizer._trainable_variables_indices
+    return [v for v in variables if optimizer._var_key(v) not in known]
+
+
+def raw_step(optimizer):
+    """Calls of `apply` so far; the public `iterations` counts whole cycles of accumulation."""
+    return int(keras.ops.convert_to_numpy(optimizer._iterations))
+
+
+def rate_at(optimizer, step):
+    """The learning rate of `optimizer` at `step`; the public one is that of the present step."""
+    rate = optimizer._learning_rate
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return float(keras.ops.convert_to_numpy(rate(step)))
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+
+
+def step_counter(optimizer):
+    """The variable that counts the calls of `apply` of the optimizer that takes the steps.
+
+    A `LossScaleOptimizer` counts the steps that it skips too, and `iterations` is no variable.
+    """
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer._iterations
+
+
+def moving_averages(optimizer):
+    """Dict from the id of a model variable to its moving average, empty without `use_ema`.
+
+    `SwapEMAWeights` is the only public way to them.
+    """
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    if not optimizer.use_ema:
+        return {}
+    pairs = zip(
+        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+    )
+    return {id(variable): average for variable, average in pairs}
+
+
+def random_seed():
+    """The seed given to `keras.utils.set_random_seed`, or None; Keras has a setter only."""
+    return get_random_seed()
+
+
+def global_random_state():
+    """The state that unseeded `keras.random` functions draw from, or None if none has drawn."""
+    generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return None if generator is None else generator.state.numpy()
+
+
+def set_global_random_state(state):
+    """Undo what was drawn since `global_random_state` gave `state`."""
+    if state is not None:
+        global_seed_generator().state.assign(state)

@@ -1,0 +1,121 @@
+"""Private names of Keras's layers: what is in them, and what they do in training."""
+
+import contextlib
+
+import keras
+from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
+    BaseImagePreprocessingLayer,
+)
+
+NORMALIZERS_WITH_STATISTICS = (keras.layers.BatchNormalization,)
+
+
+def sublayers(layer):
+    """The layers directly inside `layer`. Keras gives only models a public `layers`."""
+    return list(layer._layers)
+
+
+def with_sublayers(layer):
+    """`layer` and every layer inside it. Keras gives only models such a list."""
+    return layer._flatten_layers()
+
+
+def own_trainable_variables(layer):
+    """Variables that `layer` itself created as trainable, whatever their flag is now."""
+    return list(layer._trainable_variables)
+
+
+def own_variables(layer):
+    """All variables that `layer` itself holds: weights, statistics and seeds."""
+    seeds = [generator.state for generator in layer._seed_generators]
+    return [*layer._trainable_variables, *layer._non_trainable_variables, *seeds]
+
+
+def own_weights(layer):
+    """The weights that `layer` itself holds, statistics included, seeds not."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def set_own_trainable(layer, trainable):
+    """Set the flag of `layer` and of its own variables, leaving its sublayers as they are.
+
+    The public setter recurses into every sublayer, and TensorFlow's tracker skips it altogether
+    when the flag already has that value, so that `model.trainable = True` reaches no child.
+    """
+    layer._trainable = trainable
+    for variable in layer._trainable_variables:
+        variable.trainable = trainable
+
+
+def reveal(container):
+    """Set a container's own flag to True: a parent set to False hides children that train."""
+    container._trainable = True
+
+
+def accepts_training(operation):
+    """Whether `operation` is to be told if it runs in training or in inference mode."""
+    return "training" in getattr(operation, "_call_context_args", {})
+
+
+def takes_training(layer):
+    """Whether the `call` of `layer` has an argument `training`."""
+    return layer._call_has_training_arg
+
+
+def is_augmentation(layer):
+    """Whether `layer` changes pictures at random before the network sees them.
+
+    Such a layer is input, not network: freezing what stands behind it must not switch it off.
+    """
+    random = type(layer).__name__.startswith(("Random", "AugMix", "RandAugment", "MixUp", "CutMix"))
+    return random and isinstance(layer, BaseImagePreprocessingLayer)
+
+
+def draws_at_random(layer):
+    """Whether `layer` itself holds a generator of random seeds, as all random Keras layers do."""
+    return bool(layer._seed_generators)
+
+
+@contextlib.contextmanager
+def inference_mode(layers):
+    """Run `layers` with `training=False` while this lasts, however their parents call them.
+
+    A composite layer (a whole ViT encoder, say) passes its own `training` to what it holds.
+    `Operation.__call__` looks `self.call` up on the instance, so an instance attribute decides.
+    """
+    replaced = []
+    for layer in layers:
+        if "call" in layer.__dict__ or not layer._call_has_training_arg:
+            continue
+        layer.__dict__["call"] = _always_inference(layer.call)
+        replaced.append(layer)
+    try:
+        yield
+    finally:
+        for layer in replaced:
+            del layer.__dict__["call"]
+
+
+def _always_inference(call):
+    def inference_call(*args, **kwargs):
+        return call(*args, **{**kwargs, "training": False})
+
+    return inference_call
+
+
+def forget_losses(model):
+    """Drop the losses that layers added in the last call, as calling `model` itself would."""
+    model._clear_losses()
+
+
+def clear_losses(layer):
+    """Forget what earlier calls of `layer` added by `add_loss`; Keras's own trainer does so."""
+    layer._clear_losses()
+
+
+def losses_of_call(layer):
+    """What calls of `layer` added by `add_loss` and activity regularizers, weights' terms not.
+
+    The public `losses` mixes both.
+    """
+    return [loss for one in layer._flatten_layers() for loss in one._get_own_losses()]

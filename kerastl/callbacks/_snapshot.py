@@ -1,0 +1,88 @@
+"""A compiled model as it was before some steps, to be put back bit for bit."""
+
+import random
+
+import numpy as np
+
+from kerastl import _keras
+
+
+class Snapshot:
+    """All that training changes in a model and in its process.
+
+    Weights, statistics, seeds, the optimizer's slots, clocks and counters, its learning rate and
+    shape, metrics, the pass that the next `fit` of a `FineTuner` begins with, and the states of
+    Python's and NumPy's random numbers.
+
+    Made when `fit` begins; `take_state` follows before the first step, since callbacks may thaw
+    layers in between.
+
+    Args:
+        model: Compiled `keras.Model`.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self._values = self._multiplier = self._shape = None
+        self._metrics = [(variable, variable.numpy()) for variable in model.metrics_variables]
+        self._passes_done = getattr(model, "passes_done", None)
+        self._random = random.getstate(), np.random.get_state()
+
+    @property
+    def is_taken(self):
+        """Whether `take_state` was called."""
+        return self._values is not None
+
+    def take_state(self):
+        """Copy all variables, and take the shape off until `restore`."""
+        model = self.model
+        if not model.optimizer.built:
+            with model.distribute_strategy.scope():
+                model.optimizer.build(model.trainable_variables)
+        self._values = [(variable, variable.numpy()) for variable in _state(model)]
+        self._training = [id(variable) for variable in model.trainable_variables]
+        self._multiplier = with_shape(model.optimizer)
+        self._shape = self._multiplier and self._multiplier.shape
+        self._place(None)
+
+    def is_of_same_state(self):
+        """Whether the model still trains the same weights with the same slots and no shape."""
+        same = [id(variable) for variable in _state(self.model)]
+        return (
+            same == [id(variable) for variable, _ in self._values]
+            and self._training == [id(v) for v in self.model.trainable_variables]
+            and not (self._multiplier and self._multiplier.shape)
+        )
+
+    def restore(self):
+        """Put everything back; may be called again."""
+        if not self.is_taken:
+            return
+        self.model.reset_metrics()  # those that came into being meanwhile
+        for variable, value in (*self._metrics, *self._values):
+            variable.assign(value)
+        self._place(self._shape)
+        if self._passes_done is not None:
+            self.model.passes_done = self._passes_done
+        random.setstate(self._random[0])
+        np.random.set_state(self._random[1])
+
+    def _place(self, placed):
+        """Set the shape to what it was, or take it off, and have the step traced anew."""
+        if self._multiplier is None or self._multiplier.shape == placed:
+            return
+        arguments = {} if placed is None else {"start": placed.start, "num_steps": placed.num_steps}
+        self._multiplier.set_shape(placed and placed.shape, retraced=True, **arguments)
+        _keras.remake_train_function(self.model)
+
+
+def with_shape(optimizer):
+    """The `LRMultiplier` that is or stands in `optimizer`, or None."""
+    while optimizer is not None and not hasattr(optimizer, "set_shape"):
+        optimizer = getattr(optimizer, "inner_optimizer", None)
+    return optimizer
+
+
+def _state(model):
+    found = {id(v): v for v in (*model.variables, *model.optimizer.variables)}
+    return list(found.values())

@@ -1,0 +1,265 @@
+"""Carry a transfer plan through one `fit`."""
+
+import keras
+
+from kerastl import _checks, _keras
+from kerastl.callbacks._place import Place, ends_early, from_state, to_state
+from kerastl.callbacks._rate_log import RateLog, shared_rates
+from kerastl.callbacks._set_up import lay_shape, layers_of, set_up
+from kerastl.freezing import freeze
+from kerastl.plan import TransferPlan
+
+
+class FollowPlan(keras.callbacks.Callback):
+    """Carries a `TransferPlan` through one `fit` of a `FineTuner`.
+
+    When a phase begins it freezes and thaws, sets multipliers, rate, weight decay and what batch
+    normalizations do, and lays the phase's shape over its steps; the step is traced anew once.
+    The optimizer goes on with its moments, and weights that thaw have a clock of their own.
+
+    Multipliers given to `compile` are replaced. What another callback, such as
+    `ReduceLROnPlateau`, has multiplied the learning rate by carries over into the next phase. The
+    logs of an epoch get `learning_rate`, the shared rate of its last step, and
+    `learning_rate/GROUP` for each group that trains at some time: list FollowPlan before callbacks
+    that read them. At the end of the plan its shape is taken off, and a `fit` of more epochs
+    stops.
+
+    `initial_epoch` begins at that epoch of the plan. A callback that has been in a `fit`, or was
+    given its state, goes on where it stopped and remembers phases that ended early and lowered
+    rates; a new one begins as planned.
+
+    Args:
+        plan: `TransferPlan`.
+        log: Path of a CSV file for the rate of every group at every step, or None. A run that goes
+            on appends to it.
+        verbose: 0 for silence, 1 for a line at each phase.
+
+    Raises:
+        ValueError: In `fit`, if the plan does not fit the model, has fewer epochs than `fit`, or
+            has shapes or rates that the optimizer cannot follow.
+        TypeError: If `plan` is no plan or the model no `FineTuner`.
+
+    Example:
+        >>> from kerastl.plan import Phase, TransferPlan
+        >>> callback = FollowPlan(TransferPlan([Phase(2, "head"), Phase(3, "all")]))
+        >>> callback.plan.epochs
+        5
+    """
+
+    def __init__(self, plan, *, log=None, verbose=0):
+        super().__init__()
+        if not isinstance(plan, TransferPlan):
+            raise TypeError(
+                "`plan` must be a `kerastl.plan.TransferPlan`, as the functions of "
+                f"kerastl.strategies return. Received: plan={plan!r}"
+            )
+        self.plan = plan
+        self.verbose = verbose
+        self._log_path = log
+        self._log = None
+        self._place = None
+        self._restored = False
+        self._applied = False
+        self._midway = False
+
+    @property
+    def rates(self):
+        """List of `(step, {group: rate})`, one for every optimizer step of the latest `fit`."""
+        return [
+            (step, {name: shared * phase.multipliers[name] for name in phase.training})
+            for step, _, phase, shared in (self._log.rows if self._log else [])
+        ]
+
+    def get_state(self):
+        """Where in the plan the training is, as a dict ready for JSON; empty before it began."""
+        if self._place is None:
+            return {}
+        self._notice_reduction()
+        return to_state(self._place, self.plan)
+
+    def set_state(self, state):
+        """Go on from what `get_state` returned, in this process or an earlier one.
+
+        Args:
+            state: Dict from `get_state`. The next epoch to begin must be the one it was taken in,
+                or the one after it if it was taken after `on_epoch_end`.
+
+        Raises:
+            ValueError: If it belongs to another plan.
+        """
+        if state:
+            self._place, self._restored = from_state(state, self.plan), True
+
+    def next_change(self, epoch):
+        """The first epoch after `epoch` with which other groups train, or None.
+
+        Asked while `epoch` trains. A phase that ends early brings the change forward.
+        """
+        now = self._phase
+        change = self._place.phase_epoch + now.phase.epochs
+        for phase in self._resolved.phases[now.index + 1 :]:
+            if (phase.training, phase.phase.batch_norm) != (now.training, now.phase.batch_norm):
+                return change
+            change += phase.phase.epochs
+        return None
+
+    def set_model(self, model):
+        if not hasattr(model, "reserve"):
+            raise TypeError(
+                "FollowPlan needs a FineTuner, whose optimizer takes up weights that thaw. "
+                "Use `FineTuner.from_model(model)`. "
+                f"Received: a {type(model).__module__}.{type(model).__qualname__}"
+            )
+        if model is not self.model and not self._restored:
+            self._place = None
+        super().set_model(model)
+        self._resolved = self.plan.resolve(model.groups)
+        self._applied = False
+        ever = self._resolved.ever_training
+        self._log = RateLog(ever, self._log_path)
+        never = [name for name in model.groups.names if name not in ever]
+        if never:
+            freeze(model, layers_of(model.groups, never))
+        model.reserve(layers_of(model.groups, ever))
+
+    def on_train_begin(self, logs=None):
+        if self.params["epochs"] > self.plan.epochs:
+            raise ValueError(
+                f"`fit(epochs=...)` must be at most {self.plan.epochs}, the epochs of the plan "
+                f"{self.plan.name!r}. Received: epochs={self.params['epochs']}"
+            )
+        shaped = any(schedule is not None for schedule in self.plan.schedules)
+        if shaped and self.params.get("steps") is None:
+            raise ValueError(
+                f"The plan {self.plan.name!r} has a schedule, which needs to know the steps of an "
+                "epoch. Pass `steps_per_epoch=...` to `fit`, or a dataset of known size "
+                "(`dataset.apply(tf.data.experimental.assert_cardinality(n))`). "
+                "Received: data of unknown size."
+            )
+        says_rates = shaped or self.plan.phases[0].learning_rate is not None
+        if says_rates and not isinstance(self._optimizer.learning_rate, keras.Variable):
+            raise ValueError(
+                f"The plan {self.plan.name!r} says the learning rate, so the model must be "
+                "compiled with a number, such as AdamW(1e-3). Received: an optimizer with a "
+                "LearningRateSchedule or function for its rate."
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        entering = self._find_place(epoch)
+        if entering is None:
+            return
+        if not self._applied:
+            self._log.begin(self._step() if epoch or self._restored else 0)
+        if entering or not self._applied:
+            self._apply(set_rate=entering)
+        self._restored, self._midway = False, True
+        self._logged = self._step()
+
+    def on_train_batch_end(self, batch, logs=None):
+        step, phase = self._step(), self._phase
+        rates = shared_rates(self._optimizer, self._logged, step)
+        self._log.add(self._logged, self._place.epoch, phase, rates)
+        self._logged = step
+
+    def on_epoch_end(self, epoch, logs=None):
+        place, phase = self._place, self._phase.phase
+        if logs is not None and self._log.rows:
+            *_, resolved, shared = self._log.rows[-1]
+            logs["learning_rate"] = shared
+            for name, rate in self._log.of_groups(resolved, shared).items():
+                logs[f"learning_rate/{name}"] = rate
+        early = phase.early_stop is not None and ends_early(
+            phase.early_stop, place, self.model, logs
+        )
+        place.epoch, self._midway = epoch + 1, False
+        place.phase_over = early or place.epoch >= place.phase_epoch + phase.epochs
+        if early and self.verbose:
+            print(f"Epoch {epoch + 1}: {self.plan.label(place.phase)} ends early")
+        if self._is_over():
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        self._restored = False
+        if self._place is not None and self._is_over():
+            self.model.set_shape(None)
+
+    @property
+    def _optimizer(self):
+        return self.model.lr_multiplier
+
+    @property
+    def _phase(self):
+        return self._resolved.phases[self._place.phase]
+
+    def _step(self):
+        return _keras.raw_step(self._optimizer)
+
+    def _is_over(self):
+        return self._place.phase_over and self._place.phase == len(self.plan.phases) - 1
+
+    def _notice_reduction(self):
+        if self._place.peak is not None:
+            self._place.notice_reduction(float(self._optimizer.learning_rate))
+
+    def _find_place(self, epoch):
+        """Be where `epoch` is in the plan; return whether the planned rate is to be set.
+
+        It is not where a phase goes on that began before, and None where the plan is over.
+        """
+        place = self._place
+        if place is not None and place.epoch != epoch:
+            self._check_not_restored(epoch)
+            place = None
+        if place is None:
+            phase = self._resolved.phase_at(epoch)
+            step = self._step() - self._steps_before(epoch, phase.start)
+            self._place = Place(epoch, phase.index, phase.start, step)
+            return True
+        if not place.phase_over:
+            if self._midway and not self._restored:  # interrupted, and the epoch begins again
+                place.phase_step = self._step() - self._steps_before(epoch, place.phase_epoch)
+            return False
+        if self._is_over():
+            self._stop_before(epoch)
+            return None
+        self._notice_reduction()
+        self._place = place.next_phase(self._step())
+        return True
+
+    def _steps_before(self, epoch, start):
+        return (epoch - start) * (self.params.get("steps") or 0)
+
+    def _check_not_restored(self, epoch):
+        if self._restored:
+            raise RuntimeError(
+                "The state given to `set_state` must be of the epoch with which `fit` begins. "
+                f"Received: a state of epoch {self._place.epoch}, initial_epoch={epoch}"
+            )
+
+    def _stop_before(self, epoch):
+        self.model.stop_training = True
+        if self.model.passes is None:  # Keras looks at `stop_training` after a batch only
+            raise RuntimeError(
+                f"The plan {self.plan.name!r} ended before epoch {epoch}, because phases ended "
+                "early. Nothing is left to train."
+            )
+
+    def _apply(self, set_rate):
+        """Bring the model into the present phase, whatever it was in."""
+        place, phase = self._place, self._phase
+        set_up(self.model, phase)
+        lay_shape(self.model, self.plan, place, self.params.get("steps"))
+        if set_rate and phase.phase.learning_rate is not None:
+            self._optimizer.learning_rate = phase.phase.learning_rate * place.reduction
+            place.peak = float(self._optimizer.learning_rate)
+        self._applied = True
+        if self.verbose:
+            self._tell(phase)
+
+    def _tell(self, phase):
+        rates = [f"{name} {rate:.3g}" for name, rate in phase.rates.items()]
+        said = "at" if phase.phase.learning_rate is not None else "at multiples of the rate"
+        print(
+            f"Epoch {self._place.epoch + 1}: {self.plan.label(phase.index)} of "
+            f"{len(self.plan.phases)} trains {said} {_checks.listed(rates, 6)}"
+        )

@@ -1,0 +1,200 @@
+"""Go on after a kill exactly as the run would have gone on."""
+
+import json
+
+import keras
+
+from kerastl import _checks, _keras, checkpoints
+from kerastl.callbacks import _callback_states
+
+
+class Resume(keras.callbacks.Callback):
+    """Saves all that a training is while `fit` runs, and goes on from there in the next process.
+
+    Run the same script again after a kill at any instant: it does the epochs and steps that are
+    missing, and ends with the weights, the optimizer and the history of a run that was never
+    stopped, bit for bit on the same machine. Run once more when it is done, it returns at once.
+
+    A checkpoint holds weights, statistics and random states; the optimizer with its moving
+    averages and loss scale; what is frozen, multipliers and shapes; the position in the data;
+    running means of metrics; and the states of the other callbacks: those with `get_state()` and
+    `set_state(state)`, and Keras's `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`,
+    `CSVLogger`, `TensorBoard`, `SwapEMAWeights` and `History`. Any other callback that remembers
+    something must have those two methods; nobody else can tell what it remembers. It may stand
+    anywhere in the list of callbacks: `FineTuner.fit` calls it after all others.
+
+    Bit for bit takes data whose passes can be repeated: arrays, or
+    `kerastl.data.make_dataset`. Another dataset or generator is fine with `every="epoch"` if each
+    pass over it gives the same batches, however many passes came before: no `shuffle` that
+    reshuffles, no random maps. Layers must draw from Keras's seed generators, as Keras's own do.
+
+    Args:
+        folder: Where to keep the newest checkpoint and the one before it. One folder a `fit`.
+        every: `"epoch"`, or an int > 0 to save also after that many steps within an epoch.
+        extra: JSON values, such as the settings of the run. A checkpoint with other ones is
+            refused.
+        verbose: 0 for silence, 1 for a line that says where it goes on.
+
+    Attributes:
+        began_at: `(epoch, step)` at which the present `fit` began, both from 0, or None if there
+            was no checkpoint.
+
+    Raises:
+        CheckpointError: In `fit`, if the checkpoint is damaged, or belongs to another model,
+            optimizer, plan or data.
+        ValueError: In `fit`, for steps within an epoch of data that cannot be repeated.
+        TypeError: If the model is not a `FineTuner`.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from kerastl import FineTuner
+        >>> def run(folder, epochs):
+        ...     inputs = keras.Input((4,))
+        ...     model = FineTuner(inputs, keras.layers.Dense(2, name="head")(inputs))
+        ...     model.compile("adam", "mse")
+        ...     resume = Resume(folder)
+        ...     data = np.ones((8, 4)), np.zeros((8, 2))
+        ...     history = model.fit(*data, epochs=epochs, callbacks=[resume], verbose=0)
+        ...     return resume.began_at, history.epoch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run(folder, epochs=2)
+        ...     run(folder, epochs=3)
+        (None, [0, 1])
+        ((2, 0), [0, 1, 2])
+    """
+
+    resumes = True  # has `fit` give it passes that can be repeated, and call it last
+
+    def __init__(self, folder, *, every="epoch", extra=None, verbose=0):
+        super().__init__()
+        if every != "epoch":
+            _checks.whole(every, 1, 2**31 - 1, "every")
+        self.every = every
+        self.extra = json.loads(json.dumps(extra))  # as it will come back from the file
+        self.verbose = verbose
+        self.began_at = None
+        self._folder = checkpoints.CheckpointFolder(folder)
+        self._others = None
+
+    def set_model(self, model):
+        if not hasattr(model, "lr_multiplier"):
+            raise TypeError(
+                "Resume needs a FineTuner, which reads its data pass by pass. Use "
+                "`FineTuner.from_model(model)`. "
+                f"Received: a {type(model).__module__}.{type(model).__qualname__}"
+            )
+        super().set_model(model)
+
+    def set_callbacks(self, callbacks):
+        """Told by `FineTuner.fit`: all callbacks of the training."""
+        self._others = [c for c in callbacks if c is not self]
+        rivals = (Resume, keras.callbacks.BackupAndRestore)
+        for callback in self._others:
+            if isinstance(callback, rivals):
+                raise ValueError(
+                    "One callback can restore a training. Received: Resume and another "
+                    f"{type(callback).__name__}. Leave one of them out."
+                )
+
+    def on_train_begin(self, logs=None):
+        self._check()
+        self.began_at = self._midway = None
+        self._epoch, self._saved_step = 0, 0
+        self._identity = self._identify()
+        state = self._folder.load()
+        if state is None:
+            self._save(None, 0)
+            return
+        path = self._folder.file_to_load()
+        checkpoints.check_same(path, state["identity"], self._identity)
+        self._restore(state)
+        self._go_on(state, path)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch, self._saved_step = epoch, 0
+
+    def on_metrics_reset(self, epoch):
+        """Called by `FineTuner.fit` when an epoch has begun for all and metrics are at zero."""
+        state, self._midway = self._midway, None
+        if state is None or state["epoch"] != epoch:
+            return
+        # Once more, since callbacks have begun an epoch here that had begun for the model before.
+        self._restore(state)
+        with self.model.distribute_strategy.scope():
+            _keras.build_compiled(self.model, next(iter(self.model.passes.epoch(0))))
+        checkpoints.restore_metrics(self.model, state["metrics"])
+        self._saved_step = state["step"]
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = batch + 1
+        if self.every == "epoch" or step - self._saved_step < self.every:
+            return
+        # The end of an epoch is saved when validation and callbacks are through with it.
+        if step < self.model.passes.num_batches and not self.model.stop_training:
+            self._save(self._epoch, step)
+            self._saved_step = step
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._save(epoch + 1, 0)
+
+    def on_train_end(self, logs=None):
+        _keras.take_initial_epoch(self.model)  # Keras keeps it for the next `fit`
+
+    def _check(self):
+        if self._others is None:
+            raise RuntimeError(
+                "Resume must know the other callbacks. Give them to `FineTuner.fit` as a list. "
+                "Received: a CallbackList, or a fit of another model"
+            )
+        if self.every != "epoch" and self.model.passes is None:
+            raise ValueError(
+                "Steps within an epoch can be restored only for data whose passes can be "
+                "repeated: arrays, or a dataset of `kerastl.data.make_dataset`, without "
+                "`steps_per_epoch` and `validation_split`. "
+                f"Received: every={self.every!r}. Use every='epoch'."
+            )
+
+    def _identify(self):
+        settings = {type(c).__name__: _callback_states.settings_of(c) for c in self._others}
+        return {
+            **checkpoints.identity_of(self.model),
+            "callbacks": [type(callback).__name__ for callback in self._known()],
+            "plan": {name: said for name, said in settings.items() if said is not None},
+            "extra": self.extra,
+        }
+
+    def _save(self, epoch, step):
+        self._folder.save(
+            {
+                "identity": self._identity,
+                "epoch": epoch,
+                "step": step,
+                "stopped": bool(self.model.stop_training),
+                "model": checkpoints.capture(self.model),
+                "metrics": checkpoints.capture_metrics(self.model) if step else [],
+                "callbacks": [_callback_states.state_of(c) for c in self._known()],
+            }
+        )
+
+    def _known(self):
+        return [callback for callback in self._others if _callback_states.is_known(callback)]
+
+    def _restore(self, state):
+        checkpoints.restore(self.model, state["model"])
+        for callback, said in zip(self._known(), state["callbacks"], strict=True):
+            _callback_states.restore(callback, said)
+
+    def _go_on(self, state, path):
+        epoch, step = state["epoch"], state["step"]
+        if epoch is None:  # killed before the first checkpoint within the training
+            return
+        self.began_at = epoch, step
+        if step:
+            self._midway = state
+            self.model.resume_at = epoch, step
+        self.model.stop_training = state["stopped"]
+        # A training that a callback ended early has no further epoch.
+        _keras.begin_at(self.model, self.params["epochs"] if state["stopped"] else epoch)
+        if self.verbose:
+            print(f"Going on at epoch {epoch + 1}, step {step + 1}, from {path}")

@@ -1,0 +1,31 @@
+"""Options that several verbs share."""
+
+import click
+
+AUGMENTATIONS = ("none", "light", "medium", "strong")
+STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")  # strategies.NAMES
+
+_BACKBONE = (
+    click.option(
+        "--backbone",
+        default="mobilenet_v2",
+        show_default=True,
+        help="Network of keras.applications, hub:PRESET, preset folder or .keras file.",
+    ),
+    click.option(
+        "--weights",
+        default="imagenet",
+        show_default=True,
+        callback=lambda context, option, value: None if value.lower() == "none" else value,
+        help="'imagenet', 'none' for random ones, or a weights file.",
+    ),
+    click.option("--alpha", type=float, help="Width multiplier of networks that have one."),
+    click.option("--image-size", type=int, help="Side in pixels.  [default: that of the weights]"),
+)
+
+
+def backbone_options(command):
+    """`--backbone`, `--weights` (None for 'none'), `--alpha` and `--image-size`."""
+    for option in reversed(_BACKBONE):
+        command = option(command)
+    return command

@@ -1,0 +1,106 @@
+"""The strategies that `kerastl tune` offers by name."""
+
+import math
+
+from kerastl import _checks
+from kerastl.optimizers import discriminative_rates
+from kerastl.plan import Phase, TransferPlan
+from kerastl.plan.resolved import group_names
+from kerastl.strategies.fastai import fastai_fine_tune
+from kerastl.strategies.lp_ft import lp_ft
+from kerastl.strategies.share import COSINE
+
+_OWN_RATES = {"lp_ft": lp_ft, "fastai": fastai_fine_tune}
+NAMES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")
+
+
+def make(name, groups, epochs, *, learning_rate=None, head_rate_over_backbone=30.0, spread=5.0):
+    """The plan `name` for these layer groups and this many epochs.
+
+    - `head`: the head alone.
+    - `partial`: the head for a quarter of the epochs, then the top third of the other groups too.
+    - `full`: the head for a quarter of the epochs, then everything.
+    - `gradual`: the head for a quarter of the epochs, then one group more at a time, evenly, so
+      that the last quarter trains everything.
+    - `lp_ft` and `fastai`: `strategies.lp_ft` and `strategies.fastai_fine_tune` as they are, with
+      rates and shapes of their own.
+
+    In the first four, rates fall geometrically from the group below the head to the input, and the
+    shared rate warms up over a tenth of the plan from 1/25 of its peak and falls to 0 by half a
+    cosine.
+
+    Args:
+        name: One of `strategies.NAMES`.
+        groups: `LayerGroups`, ordered from input to head, or their names.
+        epochs: Int > 0.
+        learning_rate: Float > 0, the peak rate of the head. None is what the model was compiled
+            with; `lp_ft` and `fastai` need it.
+        head_rate_over_backbone: Float, how many times faster the head learns than the group
+            below it.
+        spread: Float, how many times faster that group learns than the one at the input.
+
+    Returns:
+        `TransferPlan`.
+
+    Raises:
+        ValueError: If `name` is unknown or `epochs` is below 1.
+
+    Example:
+        >>> groups = ["stem", "body", "head"]
+        >>> plan = make("gradual", groups, epochs=8)
+        >>> plan.resolve(groups).thaws
+        {0: ['head'], 2: ['body'], 4: ['stem']}
+        >>> [round(rate, 3) for rate in plan.phases[-1].multipliers.values()]
+        [0.007, 0.033, 1.0]
+    """
+    _checks.one_of(name, NAMES, "strategy")
+    _checks.whole(epochs, 1, 100_000, "epochs")
+    if name in _OWN_RATES:
+        if learning_rate is None:
+            raise ValueError(f"The strategy {name!r} needs `learning_rate`. Received: None")
+        return _OWN_RATES[name](groups, epochs=epochs, learning_rate=learning_rate)
+    *body, head = names = group_names(groups)
+    thaws = _thaws(name, body, head, epochs)
+    trained = {group for thawed in thaws.values() for group in thawed}
+    rates = _multipliers(body, head, 1.0 / head_rate_over_backbone, spread)
+    phases = []
+    for start, end in zip(sorted(thaws), [*sorted(thaws)[1:], epochs], strict=True):
+        training = [n for n in names if any(n in thaws[e] for e in thaws if e <= start)]
+        phases.append(
+            Phase(
+                end - start,
+                training,
+                name="head" if training == [head] else f"+{training[0]}",
+                learning_rate=learning_rate,
+                multipliers={name: rate for name, rate in rates.items() if name in trained},
+            )
+        )
+    return TransferPlan(phases, name=name, schedule=COSINE)
+
+
+def _multipliers(body, head, top, spread):
+    rates = discriminative_rates(body, slice(top / spread, top)) if body else {}
+    multipliers = {name: rate * top / max(rates.values()) for name, rate in rates.items()}
+    return {**multipliers, head: 1.0}
+
+
+def _thaws(name, body, head, epochs):
+    """Dict from epoch to the groups that thaw when it begins."""
+    thaws = {0: [head]}
+    first = max(1, epochs // 4)
+    if name == "head" or not body or first >= epochs:
+        return thaws
+    if name == "partial":
+        return {**thaws, first: body[-math.ceil(len(body) / 3) :]}
+    if name == "full":
+        return {**thaws, first: list(body)}
+    return {**thaws, **_one_at_a_time(body, first, epochs - max(1, epochs // 4))}
+
+
+def _one_at_a_time(body, first, end):
+    """Epochs from `first` on and before `end`, each with the groups that thaw then, top first."""
+    thaws = {}
+    for i, group in enumerate(reversed(body)):
+        epoch = first + i * max(1, end - first) // len(body)
+        thaws.setdefault(epoch, []).append(group)
+    return thaws
