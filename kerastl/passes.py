@@ -1,6 +1,7 @@
 """Passes over a training set: which rows make which batch, as a pure function of seed and pass."""
 
 import abc
+import functools
 import hashlib
 import math
 
@@ -32,6 +33,11 @@ class Passes(abc.ABC):
         self.num_examples = num_examples
         self.batch_size = batch_size
         self.seed = seed
+
+    @functools.cached_property
+    def input_spec(self):
+        """Structure of `tf.TensorSpec` of a batch of inputs."""
+        return self.in_order().element_spec
 
     @property
     def num_batches(self):
@@ -66,7 +72,10 @@ class Passes(abc.ABC):
         return read.map(lambda key, element: self.augment(element, key))
 
     def rows(self, number):
-        """Dataset of `(rows, *targets)`: what pass `number` is made of, without its inputs."""
+        """Dataset of `(rows, *targets)`: what pass `number` is made of, without its inputs.
+
+        `number` may be a tensor.
+        """
         batches = self._keyed_rows(number, self.seed)
         return self.counted(batches.map(lambda key, rows: (rows, *self.targets(rows))))
 

@@ -41,7 +41,8 @@ class Events(keras.callbacks.Callback):
     def __getattribute__(self, name):
         if name.startswith("on_") and not name.endswith(("_batch_begin", "_batch_end")):
             seen = super().__getattribute__("seen")
-            return lambda *args, **kwargs: seen.append((name, str(args[:1]) if "epoch" in name else ""))
+            told = "epoch" in name
+            return lambda *args, **kwargs: seen.append((name, str(args[:1]) if told else ""))
         return super().__getattribute__(name)
 
     def on_train_batch_begin(self, batch, logs=None):

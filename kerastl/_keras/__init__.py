@@ -27,7 +27,6 @@ from kerastl._keras.fitting import (
 from kerastl._keras.graph import (
     get_keras_mask,
     graph_nodes,
-    mask_of,
     outputs_from,
     run_graph,
     run_nodes,
@@ -36,7 +35,6 @@ from kerastl._keras.graph import (
 from kerastl._keras.layers import (
     NORMALIZERS_WITH_STATISTICS,
     accepts_training,
-    clear_losses,
     draws_at_random,
     forget_losses,
     inference_mode,
@@ -60,7 +58,6 @@ __all__ = [
     "accepts_training",
     "begin_at",
     "build_compiled",
-    "clear_losses",
     "draws_at_random",
     "forget_losses",
     "get_keras_mask",
@@ -69,7 +66,6 @@ __all__ = [
     "inference_mode",
     "is_augmentation",
     "losses_of_call",
-    "mask_of",
     "moving_averages",
     "outputs_from",
     "own_trainable_variables",

@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+from keras.src.backend import compute_output_spec
 from keras.src.backend.common.global_state import get_global_attribute
 from keras.src.losses.loss import unscale_loss_for_distribution  # noqa: F401 (re-exported)
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
@@ -39,8 +40,24 @@ def without_train_function(model):
 
 
 def build_compiled(model, batch):
-    """Make the state of the compiled loss and metrics from one batch `(x, y, ...)` of `fit`."""
-    model._symbolic_build(data_batch=batch)
+    """Make the state of the compiled loss and metrics from one batch `(x, y, ...)` of `fit`.
+
+    `Trainer._symbolic_build` does so after it has traced the whole model for the shape of its
+    outputs, which a functional model knows.
+    """
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(keras.tree.map_structure(_symbol, batch))
+    num = keras.tree.flatten(x)[0].shape[0]
+    y_pred = keras.tree.map_structure(
+        lambda output: keras.KerasTensor((num, *output.shape[1:]), output.dtype), model.output
+    )
+    if model._compile_metrics is not None and not model._compile_metrics.built:
+        compute_output_spec(model.compute_metrics, x, y, y_pred, sample_weight=weights)
+    if model._compile_loss is not None and not model._compile_loss.built:
+        compute_output_spec(model._compute_loss, x, y, y_pred, weights, training=False)
+
+
+def _symbol(tensor):
+    return None if tensor is None else keras.KerasTensor(tensor.shape, tensor.dtype.name)
 
 
 def begin_at(model, epoch):

@@ -49,8 +49,3 @@ def outputs_from(model, values):
     outputs = keras.tree.pack_sequence_as(model._outputs_struct, flat)
     single = isinstance(outputs, (list, tuple)) and len(outputs) == 1
     return outputs[0] if single else outputs
-
-
-def mask_of(tensor):
-    """The Keras mask that travels with a tensor, or None. Only functions of `keras.src` read it."""
-    return getattr(tensor, "_keras_mask", None)

@@ -108,13 +108,8 @@ def forget_losses(model):
     model._clear_losses()
 
 
-def clear_losses(layer):
-    """Forget what earlier calls of `layer` added by `add_loss`; Keras's own trainer does so."""
-    layer._clear_losses()
-
-
 def losses_of_call(layer):
-    """What calls of `layer` added by `add_loss` and activity regularizers, weights' terms not.
+    """What the last call of `layer` added by `add_loss`, the terms of its weights left out.
 
     The public `losses` mixes both.
     """

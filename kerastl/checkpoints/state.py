@@ -33,7 +33,7 @@ def capture(model):
         "decay": _decay(lr_multiplier.inner_optimizer),
         "shape": _shape(lr_multiplier),
         "passes": [model.passes_done, model.pass_offset],
-        "fed": getattr(model, "fed", None),
+        "fed": model.fed,
         "random": _random_states(),
     }
 

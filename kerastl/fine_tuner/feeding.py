@@ -1,6 +1,7 @@
 """What each epoch of a FineTuner's `fit` is fed."""
 
 import dataclasses
+import json
 import time
 
 import tensorflow as tf
@@ -73,20 +74,23 @@ class Feed:
         """Training data and validation data of `epoch`, as `keras.Model.fit` takes them."""
         self.batches_before = self._batches_before(epoch)
         self._cache.update()
+        self._used = []
         data = self._training_data(epoch)
         if self.batches_before:
             left = self._model.passes.num_batches - self.batches_before
             data = data.skip(self.batches_before)
             data = data.apply(tf.data.experimental.assert_cardinality(left))
-        return data, self._validation_data(epoch)
+        validation = self._validation_data(epoch)
+        self._model.fed = json.dumps({"cut": self._cache.cut, "used": self._used})
+        return data, validation
 
     def _training_data(self, epoch):
         passes, number = self._model.passes, epoch + self._model.pass_offset
-        decision = self._cache.decide(passes, epochs_left=self._epochs_left(epoch))
+        decision = self._decide("training", passes, epoch)
         if not decision.use:
             self._say(epoch, decision, 0.0)
             return passes.epoch(number)
-        self._prepare(passes.epoch(number))
+        self._prepare()
         started = time.perf_counter()
         data = self._cache.epoch(passes, number)
         self._say(epoch, decision, time.perf_counter() - started)
@@ -96,18 +100,29 @@ class Feed:
         given = self._settings.others.get("validation_data")
         if self._validation is None:
             return given
-        decision = self._cache.decide(
-            self._validation, epochs_left=self._epochs_left(epoch), optional=True
-        )
+        decision = self._decide("validation", self._validation, epoch, optional=True)
         if not decision.use:
             return given
-        self._prepare(self._model.passes.epoch(0))
+        self._prepare()
         return self._cache.epoch(self._validation, 0)
 
-    def _prepare(self, raw):
+    def _decide(self, name, passes, epoch, **options):
+        """As in the epoch before at the same frontier, else by the epochs that are left.
+
+        Both are known to a run that goes on after a kill, which must read what it would have read.
+        """
+        before = json.loads(self._model.fed or "{}")
+        begun = name in before.get("used", ()) and before["cut"] == self._cache.cut
+        epochs_left = self._epochs_left(epoch)
+        decision = self._cache.decide(passes, epochs_left=epochs_left, begun=begun, **options)
+        self._used += [name] * decision.use
+        return decision
+
+    def _prepare(self):
         """Have the model's steps take features at the present frontier."""
         if not self._is_built:
-            _keras.build_compiled(self._model, next(iter(raw.take(1))))
+            raw = self._model.passes.epoch(0).take(1)
+            _keras.build_compiled(self._model, next(iter(raw)))
             self._is_built = True
         if self._model.frontier is not self._cache.frontier:
             self._model.frontier = self._cache.frontier

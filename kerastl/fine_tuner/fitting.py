@@ -78,7 +78,7 @@ def fit_by_epochs(model, fit, settings):
     """
     callbacks = one_training(model, settings, steps=model.passes.num_batches)
     model.stop_training = False
-    model.resume_at = None
+    model.resume_at = model.fed = None
     model.pass_offset = max(0, model.passes_done - settings.initial_epoch)
     model.make_train_function()
     callbacks.begin()

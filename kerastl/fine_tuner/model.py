@@ -53,6 +53,7 @@ class FineTuner(Rated, Continues, keras.Model):
     passes = None  # the `Passes` that `fit` reads
     passes_done = 0  # the pass that the next `fit` begins with
     pass_offset = 0  # number of the pass minus number of the epoch, in the present `fit`
+    fed = None  # JSON text of what the latest epoch read from cached features, see `Feed`
     resume_at = None  # (epoch, batches done in it), set by a callback that restores a run
     runs_own_graph = True  # what `call` runs is the graph, layer by layer
     honours_fixed_statistics = True

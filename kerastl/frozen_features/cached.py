@@ -87,13 +87,23 @@ class FeatureCache:
         self._weights = weights
         return moved
 
-    def decide(self, passes, *, epochs_left, optional=False):
+    @property
+    def cut(self):
+        """Positions in the model of the layers below the frontier, or None without a cache."""
+        if self.frontier is None:
+            return None
+        place = {id(layer): i for i, layer in enumerate(self._model.layers)}
+        return [place[id(layer)] for layer in self.frontier.static_layers]
+
+    def decide(self, passes, *, epochs_left, optional=False, begun=False):
         """Whether to train or evaluate on cached features of `passes`.
 
         Args:
             passes: `Passes`, or None for data that cannot be read again row by row.
             epochs_left: Int, how often `passes` will be read with the frontier as it is.
             optional: Boolean: an obstacle is no error even with `cache_frozen=True`.
+            begun: Boolean, whether features at this frontier were used before, be it in a process
+                that was killed.
 
         Returns:
             `Decision`.
@@ -107,7 +117,7 @@ class FeatureCache:
         if obstacle := self._obstacle_at_sight(passes):
             return decide(choice, obstacle, epochs_left=epochs_left)
         views = self._keeping.augmented_copies if passes.random else 1
-        begun = self._may_have_begun(passes) and self._of(passes).begun
+        begun = begun or (self._may_have_begun(passes) and self._of(passes).begun)
         decision = decide(choice, None, epochs_left=epochs_left, views=views, begun=begun)
         if not decision.use:
             return decision
@@ -128,7 +138,7 @@ class FeatureCache:
         return (
             self.frontier.reason
             or obstacle_in_data(passes, self._keeping.augmented_copies)
-            or obstacle_in_inputs(passes.in_order().element_spec)
+            or obstacle_in_inputs(passes.input_spec)
         )
 
     def _obstacle_below(self, cached):
@@ -144,7 +154,7 @@ class FeatureCache:
 
     def _of(self, passes):
         if id(passes) not in self._cached:  # `CachedPasses` keeps them alive, so the id is theirs
-            spec = passes.in_order().element_spec
+            spec = passes.input_spec
             if repr(spec) not in self._lowers:
                 self._lowers[repr(spec)] = Lower(self.frontier, spec)
             lower, mover = self._lowers[repr(spec)], self._movers.pop(id(passes), None)

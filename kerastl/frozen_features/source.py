@@ -5,6 +5,7 @@ import functools
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from kerastl.frozen_features.filling import fill
@@ -67,18 +68,43 @@ class CachedPasses:
     @functools.cached_property
     def mixes_rows(self):
         """Why the features of an example depend on its batch, or None; read off the first one."""
-        return self.lower.why_not_by_rows(next(iter(self._inputs(self.views[0]))))
+        first = next(iter(self._inputs(self.views[0])))
+        return self.lower.why_not_by_rows(tf.nest.map_structure(lambda part: part[:4], first))
 
     def epoch(self, number):
-        """Dataset of `(Features, *targets)`: the batches of pass `number` in their order."""
-        store = self.store(self.views[number % len(self.views)])
-        kept = [tf.as_dtype(array.dtype) for array in store.arrays]
+        """Dataset of `(Features, *targets)`: the batches of pass `number` in their order.
 
-        def gather(rows, *targets):
-            read = tf.numpy_function(store.rows, [rows], kept)
-            return (packed(read, self.lower.specs), *targets)
+        It is one dataset for all passes, because making one takes longer than reading some: read
+        it before asking for another pass.
+        """
+        self.store(self._view(number))
+        self._number = number
+        return self._in_turn
 
-        return self.passes.rows(number).map(gather).prefetch(2)
+    @functools.cached_property
+    def _in_turn(self):
+        """Dataset that gives, whenever it is read, the pass that was asked for last."""
+        kept = [tf.as_dtype(dtype) for _, dtype in self._layouts()]
+
+        def number(zero):
+            asked = tf.numpy_function(lambda: np.int64(self._number), [], tf.int64)
+            return tf.ensure_shape(asked, ())
+
+        def one_pass(number):
+            def gather(rows, *targets):
+                read = tf.numpy_function(self._read, [number, rows], kept)
+                return (packed(read, self.lower.specs), *targets)
+
+            return self.passes.rows(number).map(gather)
+
+        in_turn = tf.data.Dataset.range(1).map(number).flat_map(one_pass)
+        return self.passes.counted(in_turn.prefetch(2))
+
+    def _read(self, number, rows):
+        return self.stores[self._view(int(number))].rows(rows)
+
+    def _view(self, number):
+        return self.views[number % len(self.views)]
 
     def store(self, view):
         """`Store` of a view; computed, moved up from an earlier frontier, or opened."""
