@@ -1,5 +1,6 @@
 """LiteRT files: written whole and checked or not at all, run, compared with the model."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from kerastl import backbones, export
 from kerastl._quiet import quiet
-from kerastl.export import flatbuffer, litert_file
+from kerastl.export import conversion, flatbuffer
 from tests.tolerances import EXACT, REDUCTION
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -80,6 +81,22 @@ def test_parity_measures_what_numpy_does(file, model, pixels):
     assert result.operations["CONV_2D"] == 1
     assert result.operations["FULLY_CONNECTED"] == 1
     assert not any(name.startswith("CUSTOM") for name in result.operations)
+
+
+def test_parity_tells_accuracy_sizes_and_operations(file, model, pixels):
+    found = model.predict(pixels, verbose=0).argmax(1)
+    labels = np.where(np.arange(5) < 3, found, (found + 1) % 3)  # three of five are right
+    result = export.parity(model, file, pixels, labels)
+    assert result.model_accuracy == result.file_accuracy == pytest.approx(0.6)
+    assert result.gzip_bytes == len(gzip.compress(file.read_bytes(), mtime=0))
+    assert result.int8_share == 0.0
+    rows = {(row.op, row.dtype, row.weights): row.count for row in result.ops}
+    assert rows["CONV_2D", "float32", "float32"] == rows["SOFTMAX", "float32", None] == 1
+    assert "| accuracy of the file" in str(result) and "| CONV_2D" in str(result)
+    one_hot = np.eye(3)[labels]
+    assert export.parity(model, file, pixels, one_hot).file_accuracy == result.file_accuracy
+    with pytest.raises(ValueError, match=r"Received: labels of shape \(4,\), scores of shape"):
+        export.parity(model, file, pixels, labels[:4])
 
 
 def test_parity_sees_a_model_that_differs(file, model, pixels):
@@ -173,7 +190,7 @@ def test_a_file_that_lost_its_weights_is_refused(model, tmp_path, monkeypatch):
         return bytes(builder.Output())
 
     renamed = flatbuffer.renamed
-    monkeypatch.setattr(litert_file.flatbuffer, "renamed", without_weights)
+    monkeypatch.setattr(conversion.flatbuffer, "renamed", without_weights)
     with pytest.raises(RuntimeError, match="does not repeat the model"):
         export.to_litert(model, tmp_path / "model.tflite")
     assert not list(tmp_path.iterdir())
@@ -206,7 +223,10 @@ def test_a_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"quantization": "int8"}, "float32 files only. Received: quantization='int8'"),
+        ({"quantization": "int9"}, "Received: quantization='int9'. Closest: 'int8'"),
+        ({"io_dtype": "int8"}, "needs quantization='int8'"),
+        ({"quantization": "int8", "io_dtype": "int16"}, "needs quantization='int16x8'"),
+        ({"quantization": "int8"}, "`representative_data`.* Received: None. About 100"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"labels": ["daisy"]}, "each of the model's 3 outputs. Received: 1 labels"),
         ({"labels": ["a", "b", "c\nd"]}, "one line of text"),
@@ -269,6 +289,8 @@ def test_real_backbone_on_photographs(tmp_path):
 
 
 def test_threads_do_not_change_the_numbers(file, pixels):
+    with pytest.raises(ValueError, match=r"`threads` must be an int in \[1, 1024\]"):
+        export.LiteRTModel(file, threads=0)
     np.testing.assert_allclose(
         export.LiteRTModel(file, threads=1).predict(pixels),
         export.LiteRTModel(file, threads=2).predict(pixels),

@@ -66,7 +66,7 @@ def run_demo(out=None, *, seeds=3, progress=None, overwrite=False):
         metrics = {**first.metrics, "comparison": _comparison(scores, first)}
         progress.stage("Writing, exporting and checking", None)
         _write(run, first, seeds)
-        metrics["tflite"] = write_device_file(run, first.model, first.test)
+        metrics["tflite"] = write_device_file(run, first.model, first.test, CLASS_NAMES)
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         run.write_json("metrics.json", metrics)
     return DemoResult(first.model, metrics, run.path)

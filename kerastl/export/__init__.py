@@ -1,7 +1,22 @@
-"""A trained model as a LiteRT (`.tflite`) file that was checked, run and compared."""
+"""A trained model as a file that was checked, run and compared: LiteRT, SavedModel, ONNX."""
 
+from kerastl.export.ladder import to_litert_within
+from kerastl.export.ladder_result import Ladder, Rung
 from kerastl.export.litert_file import to_litert
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.parity import Parity, parity
+from kerastl.export.portable import to_onnx, to_saved_model
+from kerastl.export.vocabulary import add_vocabulary
 
-__all__ = ["LiteRTModel", "Parity", "parity", "to_litert"]
+__all__ = [
+    "Ladder",
+    "LiteRTModel",
+    "Parity",
+    "Rung",
+    "add_vocabulary",
+    "parity",
+    "to_litert",
+    "to_litert_within",
+    "to_onnx",
+    "to_saved_model",
+]

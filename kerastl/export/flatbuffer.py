@@ -6,8 +6,38 @@ offers a reader.
 """
 
 import collections
+import dataclasses
 
 IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every file
+_BETWEEN_DTYPES = ("QUANTIZE", "DEQUANTIZE")
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One kind of operation in a file.
+
+    Args:
+        op: Name in the schema (`CONV_2D`); what the plain runtime lacks is `CUSTOM:` and its
+            own name, such as `CUSTOM:FlexErfinv`.
+        dtype: Dtype of its result.
+        weights: Dtype of its weights, or None if it has none.
+        count: Int, how often it occurs.
+    """
+
+    op: str
+    dtype: str
+    weights: str | None
+    count: int
+
+    @property
+    def in_float(self):
+        """Whether it computes in floating point, the steps to and from that left out."""
+        return self.dtype.startswith("float") and self.op not in _BETWEEN_DTYPES
+
+    @property
+    def in_integers(self):
+        """Whether it computes on quantized activations."""
+        return self.dtype in ("int8", "uint8", "int16") and self.op not in _BETWEEN_DTYPES
 
 
 def is_litert(content):
@@ -15,24 +45,31 @@ def is_litert(content):
     return bytes(content[4:8]) == IDENTIFIER
 
 
-def operations(content):
-    """Dict from operation to how often it occurs, the most frequent first.
-
-    Built-in operations have their schema's name (`CONV_2D`); an operation that the plain
-    runtime lacks is `CUSTOM:` and its own name, such as `CUSTOM:FlexErfinv`.
-    """
-    schema = _schema()
-    builtin = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    model = _parse(schema, content)
+def operation_table(content):
+    """Tuple of `Operation`, the most frequent first."""
     counts = collections.Counter()
-    for graph in model.subgraphs:
-        for operation in graph.operators:
-            code = model.operatorCodes[operation.opcodeIndex]
-            # Old files keep the number in a byte-wide field, new ones in a wider one.
-            number = max(code.builtinCode, code.deprecatedBuiltinCode)
-            name = builtin[number]
-            counts[f"CUSTOM:{code.customCode.decode()}" if name == "CUSTOM" else name] += 1
+    for op, graph, operator in _operators(content):
+        dtype = graph.dtype(operator.outputs[0]) if len(operator.outputs) else "none"
+        counts[op, dtype, graph.weights(operator)] += 1
+    return tuple(Operation(*key, count) for key, count in counts.most_common())
+
+
+def operations(content):
+    """Dict from operation to how often it occurs, the most frequent first."""
+    counts = collections.Counter(op for op, _, _ in _operators(content))
     return dict(counts.most_common())
+
+
+def edges(content):
+    """The operations of the main graph as `(op, names of inputs, names of outputs)`.
+
+    Inputs are tensors that another operation or the caller makes: constants are left out.
+    """
+    return [
+        (op, graph.activations(operator.inputs), graph.activations(operator.outputs))
+        for op, graph, operator in _operators(content)
+        if graph.index == 0
+    ]
 
 
 def renamed(content, *, inputs, outputs):
@@ -46,19 +83,133 @@ def renamed(content, *, inputs, outputs):
     Returns:
         Bytes of a file that differs in names alone.
     """
-    import flatbuffers
-
-    schema = _schema()
-    model = _parse(schema, content)
+    model = _parse(_schema(), content)
     tensors = model.subgraphs[0].tensors
     signature = model.signatureDefs[0]
     for entries, names in ((signature.inputs, inputs), (signature.outputs, outputs)):
         for entry in entries:
             old = entry.name.decode()
             entry.name = tensors[entry.tensorIndex].name = names.get(old, old).encode()
-    builder = flatbuffers.Builder(len(content))
+    return _packed(model, len(content))
+
+
+def with_buffer(content, name, data):
+    """The same file with `data` as the metadata called `name`, in place of one of that name.
+
+    Args:
+        content: Bytes of a file.
+        name: String.
+        data: Bytes.
+    """
+    import numpy as np
+
+    schema = _schema()
+    model = _parse(schema, content)
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(data, "uint8")
+    entry.name, entry.buffer = name, len(model.buffers)
+    model.buffers.append(buffer)
+    kept = [old for old in model.metadata or [] if old.name.decode() != name]
+    model.metadata = [*kept, entry]
+    return _packed(model, len(content) + len(data))
+
+
+def read_buffer(content, name):
+    """The metadata called `name` as bytes, or None."""
+    root = _schema().Model.GetRootAsModel(content, 0)
+    for k in range(root.MetadataLength()):
+        entry = root.Metadata(k)
+        if entry.Name().decode() == name:
+            return root.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+    return None
+
+
+def output_tensors(content):
+    """Names of the tensors behind the signature's outputs output_0, output_1, ..., in order."""
+    model = _parse(_schema(), content)
+    outputs = sorted(model.signatureDefs[0].outputs, key=lambda entry: entry.name)
+    return [model.subgraphs[0].tensors[entry.tensorIndex].name.decode() for entry in outputs]
+
+
+class _Graph:
+    """A subgraph, with what its tensors are in words."""
+
+    def __init__(self, schema, model, index):
+        self.index = index
+        self._tensors = model.subgraphs[index].tensors
+        self._buffers = model.buffers
+        types = vars(schema.TensorType).items()
+        self._dtypes = {v: k.lower() for k, v in types if isinstance(v, int)}
+
+    def dtype(self, tensor):
+        return self._dtypes[self._tensors[tensor].type]
+
+    def weights(self, operator):
+        """Dtype of the largest constant that `operator` takes, if it is no single number."""
+        constants = [self._tensors[k] for k in operator.inputs if k >= 0 and self._constant(k)]
+        arrays = [t for t in constants if t.shape is not None and len(t.shape) > 1]
+        if not arrays:
+            return None
+        largest = max(arrays, key=lambda tensor: tensor.shape.prod())
+        return self._dtypes[largest.type]
+
+    def activations(self, indices):
+        chosen = [k for k in indices if k >= 0 and not self._constant(k)]
+        return [self._tensors[k].name.decode() for k in chosen]
+
+    def _constant(self, tensor):
+        buffer = self._buffers[self._tensors[tensor].buffer]
+        return (buffer.data is not None and len(buffer.data) > 0) or bool(buffer.offset)
+
+
+def _operators(content):
+    """Each operation as `(name, its _Graph, its object)`."""
+    schema = _schema()
+    builtin = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    model = _parse(schema, content)
+    for index, subgraph in enumerate(model.subgraphs):
+        graph = _Graph(schema, model, index)
+        for operator in subgraph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            # Old files keep the number in a byte-wide field, new ones in a wider one.
+            name = builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
+            custom = name == "CUSTOM"
+            yield f"CUSTOM:{code.customCode.decode()}" if custom else name, graph, operator
+
+
+def _packed(model, size):
+    builder = _sharing_builder(size)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
+
+
+def _sharing_builder(size):
+    """A builder that writes equal vectors and strings once and points to them from everywhere.
+
+    A kernel quantized per channel has a 64-bit zero point for each, all zero, and its bias again:
+    a fifth of a small network's file. Weights (vectors of bytes) are left as they are.
+    """
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):
+        def __init__(self, size):
+            super().__init__(size)
+            self._written = {}
+
+        def CreateNumpyVector(self, x):
+            if x.dtype.itemsize == 1:
+                return super().CreateNumpyVector(x)
+            key = (x.dtype.str, x.tobytes())
+            if key not in self._written:
+                self._written[key] = super().CreateNumpyVector(x)
+            return self._written[key]
+
+        def CreateString(self, s, encoding="utf-8", errors="strict"):
+            if s not in self._written:
+                self._written[s] = super().CreateString(s, encoding, errors)
+            return self._written[s]
+
+    return Builder(size)
 
 
 def _schema():

@@ -23,11 +23,16 @@ def checked(labels, num_outputs):
     return labels
 
 
+def text(labels):
+    """The contents of the file."""
+    return "".join(f"{label}\n" for label in labels)
+
+
 def written(labels, folder):
     """Write `labels` to `folder`; returns the file's path."""
     path = os.path.join(folder, FILE_NAME)
     with open(path, "w", encoding="utf-8") as file:
-        file.writelines(f"{label}\n" for label in labels)
+        file.write(text(labels))
     return path
 
 

@@ -1,36 +1,64 @@
 """Writing a `.tflite` file that is known to work, or none."""
 
-import errno
 import os
-import re
-import tempfile
 
 import keras
 
 from kerastl._checks import listed
-from kerastl._quiet import quiet
-from kerastl.export import flatbuffer
+from kerastl.export import calibration, disk, metadata
 from kerastl.export import labels as label_file
-from kerastl.export.naming import graph_of, output_names
-from kerastl.export.verify import check_outputs, needs_flex
+from kerastl.export.conversion import converted, has_fake_quant, saved_model
+from kerastl.export.expected_range import expected_ranges
+from kerastl.export.litert_model import LiteRTModel
+from kerastl.export.naming import graph_of
+from kerastl.export.quantization import checked
+from kerastl.export.verify import check_outputs, needs_flex, warn_of_float
 
 
-def to_litert(model, path, *, quantization=None, batch_size=1, labels=None, allow_flex=False):
+def to_litert(
+    model,
+    path,
+    *,
+    quantization=None,
+    io_dtype="float32",
+    representative_data=None,
+    batch_size=1,
+    labels=None,
+    allow_flex=False,
+):
     """Write a model as a LiteRT (`.tflite`) file, check it, and only then put it in place.
 
     What is written is the model's graph in inference mode; what a subclass does in `train_step`
     plays no part. The file takes what the model takes (kerastl's image models: RGB pixels 0 to
     255, float32), in batches of a fixed size, under the model's own input and output names.
-    It is run once on a made-up example and compared with the model; a file that is
+    It is run beside the model, on `representative_data` or on made-up examples; a file that is
     wrong, or a disk that is full, leaves at `path` what was there before.
 
+    | quantization | weights | arithmetic | size | for |
+    | --- | --- | --- | --- | --- |
+    | None | float32 | float32 | 1 | reference |
+    | `"float16"` | float16 | float32 | 1/2 | GPU delegates |
+    | `"dynamic"` | int8 | int8, ranges found on the run | 1/4 | transformers on a CPU |
+    | `"int8"` | int8 | int8 throughout | 1/4 | convolutional networks; accelerators |
+    | `"int16x8"` | int8 | int16 | 1/4 | accelerators; slow on a CPU |
+
     Args:
-        model: Built `keras.Model` with fixed input shapes, apart from the batch.
+        model: Built `keras.Model` with fixed input shapes, apart from the batch. Or a functional
+            model of tf_keras. One that went through quantization-aware training brings its
+            ranges along and needs no `representative_data` for `"int8"`.
         path: Where to write; must end in `.tflite`, in a folder that exists.
-        quantization: None: weights and arithmetic stay float32.
-        batch_size: Int, examples a call of the file takes.
-        labels: Sequence of class names, one for each output; written beside the file
-            as `labels.txt`. None writes none.
+        quantization: None, `"float16"`, `"dynamic"`, `"int8"` or `"int16x8"`.
+        io_dtype: Dtype of inputs and outputs: `"float32"`; for int8 also `"int8"` or `"uint8"`,
+            for int16x8 also `"int16"`. Integer inputs, such as token numbers, stay as they are.
+            MediaPipe takes pictures as float32 or uint8.
+        representative_data: Examples prepared as for training, to measure the ranges of
+            activations on: an array (for several inputs a dict or a list); a tuple `(x, y)`, of
+            which 100 are drawn, as many of each class; or a `tf.data.Dataset` of batches of
+            either. Needed for `"int8"` and `"int16x8"`.
+        batch_size: Int, examples a call of the file takes. None leaves it open, which not every
+            accelerator can run.
+        labels: Sequence of class names, one for each output; written into the file as
+            TFLite metadata, and beside it as `labels.txt`. None writes none.
         allow_flex: Bool, whether operations may be left in that the plain LiteRT runtime lacks.
             Such a file needs TensorFlow's Flex delegate and is not run here.
 
@@ -39,81 +67,71 @@ def to_litert(model, path, *, quantization=None, batch_size=1, labels=None, allo
 
     Raises:
         ValueError: If an argument is wrong, or the model needs operations LiteRT lacks.
-        RuntimeError: If the file does not repeat the model's outputs.
+        RuntimeError: If the file does not repeat the model's outputs, within what its
+            quantization costs at most.
         OSError: If the file cannot be written.
+
+    Warns:
+        UserWarning: If the calibration data has not the range that the model takes, or if
+            operations stayed float in a file that was to be integer.
 
     Example:
         >>> to_litert(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]), "model.bin")
         Traceback (most recent call last):
         ValueError: `path` must end in .tflite. Received: path='model.bin'
+
+    References:
+        Jacob et al., 2018, https://arxiv.org/abs/1712.05877
+        https://ai.google.dev/edge/litert/models/quantization_spec
     """
-    path = _checked_path(path)
-    if quantization is not None:
-        raise ValueError(
-            "`quantization` must be None: this version writes float32 files only. "
-            f"Received: quantization={quantization!r}"
-        )
+    path = disk.checked(path, ".tflite")
+    mode = checked(quantization, io_dtype)
     graph = graph_of(model)
-    signature = _signature(graph, batch_size)
+    signature = signature_of(graph, batch_size)
     if labels is not None:
-        labels = label_file.checked(labels, _num_outputs(graph))
-    try:
-        with _work_folder(path) as work:
-            # The graph alone: a compiled model would drag its optimizer through the conversion.
-            made = _converted(graph, signature, work)
-            if not needs_flex(made, allow_flex):
-                check_outputs(model, graph, made)
-            _put_in_place(made, path, labels)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        # The name that failed is a temporary one; the user knows this one.
-        raise OSError(error.errno, os.strerror(error.errno), path) from error
+        labels = label_file.checked(labels, num_outputs(graph))
+    samples = None
+    if representative_data is not None:
+        samples = calibration.draw(graph, representative_data)
+    if quantization == "int16x8":
+        _refuse_integer_inputs(graph)
+    with disk.work_folder(path) as work:
+        saved = saved_model(graph, signature, work)
+        if mode.calibrated and samples is None:
+            need_ranges(saved, quantization)
+        content = converted(
+            saved,
+            graph,
+            quantization=quantization,
+            io_dtype=io_dtype,
+            samples=samples if mode.calibrated else None,
+        )
+        flex = needs_flex(content, allow_flex)
+        made = os.path.join(work, "model.tflite")
+        written(content, made)
+        if not flex:
+            check_outputs(model, graph, made, quantization=quantization, samples=samples)
+            warn_of_float(content, quantization)
+            written(described(made, content, graph, labels), made)
+        put_in_place(made, path, labels)
     return path
 
 
-def _work_folder(path):
-    # Beside the goal, so that the last step is a rename and cannot stop half-way.
-    folder = os.path.dirname(os.path.abspath(path))
-    return tempfile.TemporaryDirectory(dir=folder, prefix=".export-")
+def signature_of(graph, batch_size):
+    """One tensor specification an input, in the structure the model takes.
 
-
-def _put_in_place(made, path, labels):
-    if labels is not None:
-        names = label_file.written(labels, os.path.dirname(made))
-        os.replace(
-            names, os.path.join(os.path.dirname(os.path.abspath(path)), label_file.FILE_NAME)
-        )
-    os.replace(made, path)
-
-
-def _checked_path(path):
-    path = os.fspath(path)
-    if not path.endswith(".tflite"):
-        raise ValueError(f"`path` must end in .tflite. Received: path={path!r}")
-    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise FileNotFoundError(f"The folder of `path` must exist. Received: path={path!r}")
-    return path
-
-
-def _num_outputs(graph):
-    outputs = keras.tree.flatten(graph.output)
-    if len(outputs) != 1:
-        raise ValueError(
-            "`labels` are for a model with one output. "
-            f"Received: a model with {len(outputs)}. Pass labels=None."
-        )
-    return outputs[0].shape[-1]
-
-
-def _signature(graph, batch_size):
-    """One tensor specification an input, in the structure the model takes."""
+    Raises:
+        ValueError: If the batch is no size, or an input has another open dimension.
+    """
     import tensorflow as tf
 
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be an int >= 1. Received: batch_size={batch_size!r}")
-    for tensor in graph.inputs:
-        if None in tensor.shape[1:]:
+    sized = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1
+    if not sized and batch_size is not None:
+        raise ValueError(
+            f"`batch_size` must be an int >= 1, or None. Received: batch_size={batch_size!r}"
+        )
+    for tensor in keras.tree.flatten(graph.input):
+        if None in tuple(tensor.shape)[1:]:
             raise ValueError(
                 "`model` must have fixed input shapes, apart from the batch. "
                 f"Received: input {tensor.name!r} of shape {tuple(tensor.shape)}. "
@@ -124,37 +142,68 @@ def _signature(graph, batch_size):
     )
 
 
-def _converted(graph, signature, folder):
-    """A file with the model's own names; `graph.export` calls its outputs output_0, output_1."""
-    made = os.path.join(folder, "model.tflite")
-    try:
-        with quiet():
-            graph.export(made, format="litert", verbose=False, input_signature=[signature])
-    except OSError:
-        raise
-    except Exception as error:  # TensorFlow's own classes, of private modules and with long texts
-        raise _explained(error) from error
-    with open(made, "rb") as file:
-        content = file.read()
-    outputs = {f"output_{k}": name for k, name in enumerate(output_names(graph))}
-    with open(made, "wb") as file:
-        file.write(flatbuffer.renamed(content, inputs={}, outputs=outputs))
-    return made
+def written(content, path):
+    """Write the bytes `content` to the file `path`."""
+    with open(path, "wb") as file:
+        file.write(content)
 
 
-def _explained(error):
-    text = str(error)
-    unknown = dict.fromkeys(
-        re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", text)
+def put_in_place(made, path, labels):
+    """Move a finished file, and its labels if it has any, to `path` and beside it."""
+    if labels is not None:
+        names = label_file.written(labels, os.path.dirname(made))
+        folder = os.path.dirname(os.path.abspath(path))
+        os.replace(names, os.path.join(folder, label_file.FILE_NAME))
+    disk.replaced(made, path)
+
+
+def described(made, content, graph, labels):
+    """`content`, which lies in the file `made`, with its metadata and labels."""
+    lite = LiteRTModel(made)
+    return metadata.embedded(
+        content,
+        lite.inputs,
+        lite.outputs,
+        name=graph.name,
+        pixels=expected_ranges(graph),
+        files=[] if labels is None else [metadata.label_file(labels)],
     )
-    if unknown:
-        return ValueError(
-            f"The model needs operations that LiteRT does not have: {listed(unknown)}. "
-            "Replace the layers that use them. Nothing was written."
+
+
+def need_ranges(saved, name):
+    """Refuse to quantize activations without data, unless the model brings their ranges.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if name == "int8" and has_fake_quant(saved):
+        return
+    raise ValueError(
+        f"`quantization={name!r}` needs `representative_data`, examples to measure the ranges of "
+        "activations on. Received: None. About 100 examples are enough."
+    )
+
+
+def _refuse_integer_inputs(graph):
+    whole = [t.name for t in keras.tree.flatten(graph.input) if "float" not in str(t.dtype)]
+    if whole:
+        raise ValueError(
+            "`quantization='int16x8'` is for models that take floats only: the converter finds no "
+            f"range for integer inputs. Received: integer inputs {listed(whole)}. "
+            "Use 'dynamic' or 'int8'."
         )
-    if "No space left on device" in text:
-        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
-    failure = RuntimeError(f"The model could not be converted to LiteRT: {first}")
-    failure.__notes__ = getattr(error, "__notes__", [])
-    return failure
+
+
+def num_outputs(graph):
+    """How many scores the one output of `graph` has.
+
+    Raises:
+        ValueError: If it has several outputs.
+    """
+    outputs = keras.tree.flatten(graph.output)
+    if len(outputs) != 1:
+        raise ValueError(
+            "`labels` are for a model with one output. "
+            f"Received: a model with {len(outputs)}. Pass labels=None."
+        )
+    return outputs[0].shape[-1]

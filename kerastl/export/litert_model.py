@@ -1,37 +1,36 @@
 """Running a `.tflite` file."""
 
-import dataclasses
 import os
+import statistics
+import time
 
 import numpy as np
 
+from kerastl._checks import whole
 from kerastl._quiet import quiet
-from kerastl.export import flatbuffer, labels
+from kerastl.export import flatbuffer, labels, metadata
+from kerastl.export.tensors import described, fitted, real
 
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """An input or output of a file: its name, shape with the batch, and NumPy dtype name."""
-
-    name: str
-    shape: tuple
-    dtype: str
-    index: int
+_BATCH = 32  # examples at once through a file that takes any number
+_WARM_UP = 3
 
 
 class LiteRTModel:
     """A `.tflite` file that predicts like the model it was made from.
 
     Any number of examples may be given: they go through in batches of the size the file
-    was written for (1, as `to_litert` writes).
+    was written for (1, as `to_litert` writes). Arrays hold real values, pixels say, also where
+    the file takes or gives int8, uint8 or int16: they are quantized on the way in, and
+    dequantized on the way out.
 
     Args:
         path: The file.
-        threads: Int, threads of the runtime. None lets it choose.
+        threads: Int >= 1, threads of the runtime. None lets it choose.
 
     Attributes:
         inputs, outputs: Tuples of `Tensor`.
-        labels: Tuple of class names from a `labels.txt` beside the file, or None.
+        batch_size: Int, examples the file takes at once, or None if any number.
+        labels: Tuple of class names in the file, else in a `labels.txt` beside it, else None.
         size_bytes: Int, size of the file.
 
     Raises:
@@ -46,12 +45,16 @@ class LiteRTModel:
 
     def __init__(self, path, threads=None):
         self.path = os.fspath(path)
+        if threads is not None:
+            whole(threads, 1, 1024, "threads")
         content = _read(self.path)
         self.size_bytes = len(content)
-        self.labels = labels.beside(self.path)
+        self.labels = metadata.read_labels(content) or labels.beside(self.path)
         self._runner, names = _interpreter(self.path, content, threads)
-        self.inputs = _tensors(self._runner.get_input_details(), names["inputs"])
-        self.outputs = _tensors(self._runner.get_output_details(), names["outputs"])
+        self.inputs = described(self._runner.get_input_details(), names["inputs"])
+        self.outputs = described(self._runner.get_output_details(), names["outputs"])
+        self.batch_size = self.inputs[0].shape[0]
+        self._allocated = self.batch_size
 
     def __repr__(self):
         shapes = ", ".join(f"{t.name}: {t.shape} {t.dtype}" for t in self.inputs + self.outputs)
@@ -76,18 +79,49 @@ class LiteRTModel:
         """As `predict`, but always a dict from output name to array."""
         arrays = self._fitted(x)
         count = len(arrays[0])
-        batch = self.inputs[0].shape[0]
+        batch = self.batch_size or min(count, _BATCH)
+        self._set_batch(batch)
         parts = [
             self._invoke([a[i : i + batch] for a in arrays], batch) for i in range(0, count, batch)
         ]
         return {
-            tensor.name: np.concatenate([part[k] for part in parts])[:count]
+            tensor.name: real(tensor, np.concatenate([part[k] for part in parts])[:count])
             for k, tensor in enumerate(self.outputs)
         }
 
+    def milliseconds(self, x, *, runs=20):
+        """How long the runtime takes for one batch.
+
+        Args:
+            x: Examples as in `predict`; the first batch of them is run.
+            runs: Int >= 1, how often it is timed, after three runs that are not.
+
+        Returns:
+            Float, the median in milliseconds, the copying of inputs and outputs left out.
+        """
+        batch = self.batch_size or 1
+        self._set_batch(batch)
+        self._invoke([array[:batch] for array in self._fitted(x)], batch)
+        times = []
+        for _ in range(_WARM_UP + runs):
+            start = time.perf_counter()
+            self._runner.invoke()
+            times.append(time.perf_counter() - start)
+        return 1e3 * statistics.median(times[_WARM_UP:])
+
+    def _set_batch(self, batch):
+        """Make room for `batch` examples, if the file lets one choose."""
+        if self.batch_size is not None or batch == self._allocated:
+            return
+        for tensor in self.inputs:
+            self._runner.resize_tensor_input(tensor.index, (batch, *tensor.shape[1:]))
+        self._runner.allocate_tensors()
+        self._allocated = batch
+
     def _fitted(self, x):
         arrays = [
-            _fit(tensor, array) for tensor, array in zip(self.inputs, self._ordered(x), strict=True)
+            fitted(tensor, array)
+            for tensor, array in zip(self.inputs, self._ordered(x), strict=True)
         ]
         if len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
             raise ValueError(
@@ -143,35 +177,3 @@ def _interpreter(path, content, threads):
         raise ValueError(f"{path} cannot be run by this LiteRT runtime: {first}") from error
     signatures = list(runner.get_signature_list().values())
     return runner, signatures[0] if signatures else {"inputs": (), "outputs": ()}
-
-
-def _tensors(details, names):
-    """Tensors in the file's order; `serving_default_image:0` goes by its signature name."""
-    tensors = []
-    for detail in details:
-        scale, _ = detail["quantization"]
-        if scale:
-            raise ValueError(
-                f"{detail['name']} is quantized ({detail['dtype'].__name__}). "
-                "Only files with float or integer inputs and outputs can be run."
-            )
-        plain = detail["name"].removeprefix("serving_default_").split(":")[0]
-        name = plain if plain in names else detail["name"]
-        shape = tuple(int(n) for n in detail["shape"])
-        tensors.append(Tensor(name, shape, np.dtype(detail["dtype"]).name, detail["index"]))
-    return tuple(tensors)
-
-
-def _fit(tensor, array):
-    array = np.asarray(array)
-    if array.shape[1:] != tensor.shape[1:]:
-        raise ValueError(
-            f"Input {tensor.name!r} must have the shape (examples, "
-            f"{', '.join(map(str, tensor.shape[1:]))}). Received: shape={array.shape}"
-        )
-    kinds = (np.dtype(tensor.dtype).kind, array.dtype.kind)
-    if kinds[0] in "iu" and kinds[1] == "f":
-        raise ValueError(
-            f"Input {tensor.name!r} must hold integers. Received: dtype={array.dtype.name}"
-        )
-    return array.astype(tensor.dtype, copy=False)

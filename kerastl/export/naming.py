@@ -2,21 +2,43 @@
 
 import keras
 
+from kerastl import _keras
+
+
+def is_tf_keras(model):
+    """Whether `model` is one of tf_keras (Keras 2), told without importing that."""
+    return any(kind.__module__.partition(".")[0] == "tf_keras" for kind in type(model).__mro__)
+
 
 def graph_of(model):
     """`model` as a plain functional model on the same layers: no optimizer, no `call` of its own.
 
+    A functional model of tf_keras is returned as it is.
+
     Raises:
         ValueError: If the model declares no inputs and so has no graph.
     """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    known = isinstance(model, keras.Model) or is_tf_keras(model)
+    if not known or not getattr(model, "inputs", None):
         raise ValueError(
             "`model` must be a built keras.Model with declared inputs (functional or Sequential). "
             f"Received: {type(model).__module__}.{type(model).__qualname__}"
         )
+    if is_tf_keras(model):
+        return model
     if isinstance(model, keras.Sequential):  # has no `input` before its first call
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     return keras.Model(model.input, model.output, name=model.name)
+
+
+def every_layer(graph):
+    """All layers in `graph`, those inside others too."""
+    return list(graph._flatten_layers() if is_tf_keras(graph) else _keras.with_sublayers(graph))
+
+
+def input_names(graph):
+    """Names of the inputs as `keras.tree.flatten` lists them."""
+    return [tensor.name for tensor in keras.tree.flatten(graph.input)]
 
 
 def inputs_by_name(graph, data):
@@ -27,7 +49,7 @@ def inputs_by_name(graph, data):
     Raises:
         ValueError: If there are not as many arrays as inputs.
     """
-    names = [tensor.name for tensor in keras.tree.flatten(graph.input)]
+    names = input_names(graph)
     arrays = keras.tree.flatten(data)
     if len(names) != len(arrays):
         raise ValueError(
@@ -35,6 +57,12 @@ def inputs_by_name(graph, data):
             f"Received: {len(arrays)} arrays."
         )
     return dict(zip(names, arrays, strict=True))
+
+
+def in_structure(graph, named):
+    """What `model(...)` takes, from a dict by name."""
+    flat = [named[name] for name in input_names(graph)]
+    return keras.tree.pack_sequence_as(graph.input, flat)
 
 
 def output_names(graph):

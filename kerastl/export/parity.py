@@ -1,22 +1,20 @@
 """How far a file is from the model it was made from, on real inputs."""
 
 import dataclasses
-import statistics
-import time
+import gzip
 
 import keras
 import numpy as np
 
-from kerastl.export import flatbuffer
+from kerastl.export import accuracy, flatbuffer
 from kerastl.export.litert_model import LiteRTModel
-from kerastl.export.naming import graph_of, inputs_by_name, output_names
-
-_WARM_UP, _RUNS = 3, 20
+from kerastl.export.naming import graph_of, in_structure, inputs_by_name, output_names
+from kerastl.export.table import markdown
 
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-    """What `parity` measured.
+    """What `parity` measured. `str(parity)` is a table of it.
 
     Args:
         max_abs_error: Float, the largest difference of an output.
@@ -27,6 +25,12 @@ class Parity:
         size_bytes: Int, size of the file.
         median_ms: Float, milliseconds a batch of the file takes on one thread, the median.
         operations: Dict from operation to how often it occurs in the file.
+        model_accuracy: Float in [0, 1], how often the model is right; None without labels.
+        file_accuracy: The same for the file.
+        gzip_bytes: Int, size of the file compressed by gzip.
+        ops: Tuple of `Operation` with `op`, `dtype`, `weights` and `count`.
+        int8_share: Float in [0, 1], the share of the operations on real numbers that compute in
+            8-bit (or 16-bit) integers.
     """
 
     max_abs_error: float
@@ -36,44 +40,90 @@ class Parity:
     size_bytes: int
     median_ms: float
     operations: dict
+    model_accuracy: float | None = None
+    file_accuracy: float | None = None
+    gzip_bytes: int = 0
+    ops: tuple = ()
+    int8_share: float = 0.0
+
+    def __str__(self):
+        return self.table()
+
+    def table(self):
+        """A Markdown table of the figures, and one of the operations."""
+        figures = [
+            ("examples compared", f"{self.num_examples}"),
+            ("largest difference of an output", f"{self.max_abs_error:.3g}"),
+            ("mean difference", f"{self.mean_abs_error:.3g}"),
+            ("same class", _share(self.agreement)),
+            ("accuracy of the model", _share(self.model_accuracy)),
+            ("accuracy of the file", _share(self.file_accuracy)),
+            ("size of the file", f"{self.size_bytes:,} bytes"),
+            ("size by gzip", f"{self.gzip_bytes:,} bytes"),
+            ("time for a batch, one thread", f"{self.median_ms:.3g} ms"),
+            ("operations in integers", _share(self.int8_share)),
+        ]
+        rows = [(row.op, row.dtype, row.weights or "", f"{row.count}") for row in self.ops]
+        return "\n\n".join(
+            (
+                markdown(("", "value"), [row for row in figures if row[1] != "-"]),
+                markdown(("operation", "result", "weights", "count"), rows),
+            )
+        )
 
 
-def parity(model, file, data):
+def parity(model, file, data, labels=None):
     """Compare a Keras model with a `.tflite` file on the same inputs.
 
     Args:
-        model: `keras.Model`.
+        model: `keras.Model`, or a functional model of tf_keras.
         file: Path of the file, or a `LiteRTModel` of it.
         data: Array of examples; for several inputs a dict by name or a list in order. Real ones:
             random inputs say little about a trained network.
+        labels: Array of the examples' classes, as numbers or one-hot, for a model with one output
+            of class scores; None measures no accuracy.
 
     Returns:
         A `Parity`.
 
     Raises:
-        ValueError: If the two have other inputs or outputs.
+        ValueError: If the two have other inputs or outputs, or labels do not fit.
     """
     lite = LiteRTModel(file.path if isinstance(file, LiteRTModel) else file, threads=1)
     graph = graph_of(model)
     named = inputs_by_name(graph, data)
     theirs = lite.run(named)
-    pairs = _paired(_named_outputs(model, graph, data), theirs)
+    pairs = _paired(_named_outputs(model, graph, named), theirs)
     errors = [np.abs(ours.astype("float64") - other) for ours, other in pairs]
+    right = (None, None) if labels is None else _accuracies(pairs, labels)
     with open(lite.path, "rb") as opened:
-        operations = flatbuffer.operations(opened.read())
+        content = opened.read()
+    table = flatbuffer.operation_table(content)
     return Parity(
         max_abs_error=float(max(error.max() for error in errors)),
         mean_abs_error=float(np.concatenate([error.ravel() for error in errors]).mean()),
         agreement=_agreement(pairs),
         num_examples=len(pairs[0][0]),
         size_bytes=lite.size_bytes,
-        median_ms=_median_ms(lite, named),
-        operations=operations,
+        median_ms=lite.milliseconds(named),
+        operations=flatbuffer.operations(content),
+        model_accuracy=right[0],
+        file_accuracy=right[1],
+        gzip_bytes=len(gzip.compress(content, mtime=0)),
+        ops=table,
+        int8_share=integer_share(table),
     )
 
 
-def _named_outputs(model, graph, data):
-    outputs = keras.tree.flatten(model.predict(data, verbose=0))
+def integer_share(table):
+    """The share of the operations on real numbers in `table` that compute in integers."""
+    integer = sum(row.count for row in table if row.in_integers)
+    floating = sum(row.count for row in table if row.in_float)
+    return integer / max(1, integer + floating)
+
+
+def _named_outputs(model, graph, named):
+    outputs = keras.tree.flatten(model.predict(in_structure(graph, named), verbose=0))
     return dict(zip(output_names(graph), outputs, strict=True))
 
 
@@ -97,19 +147,19 @@ def _paired(ours, theirs):
 
 
 def _agreement(pairs):
-    scores = [pair for pair in pairs if pair[0].ndim == 2 and pair[0].shape[1] > 1]
-    if not scores:
-        return None
-    same = [ours.argmax(1) == other.argmax(1) for ours, other in scores]
-    return float(np.mean(same))
+    shares = [accuracy.agreement(ours, theirs) for ours, theirs in pairs]
+    shares = [share for share in shares if share is not None]
+    return float(np.mean(shares)) if shares else None
 
 
-def _median_ms(lite, data):
-    batch = lite.inputs[0].shape[0]
-    sample = {name: array[:batch] for name, array in data.items()}
-    times = []
-    for _ in range(_WARM_UP + _RUNS):
-        start = time.perf_counter()
-        lite.run(sample)
-        times.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(times[_WARM_UP:])
+def _accuracies(pairs, labels):
+    if len(pairs) != 1:
+        raise ValueError(
+            f"`labels` are for a model with one output. Received: a model with {len(pairs)}. "
+            "Pass labels=None."
+        )
+    return tuple(accuracy.accuracy(np.asarray(scores), labels) for scores in pairs[0])
+
+
+def _share(value):
+    return "-" if value is None else f"{value:.4f}"

@@ -1,26 +1,31 @@
 """What a converted file must pass before it is put in place."""
 
+import warnings
+
 import keras
 import numpy as np
 
 from kerastl._checks import listed
 from kerastl.export import flatbuffer
+from kerastl.export.accuracy import agreement
 from kerastl.export.litert_model import LiteRTModel
-from kerastl.export.naming import inputs_by_name, output_names
+from kerastl.export.naming import in_structure, input_names, output_names
+from kerastl.export.quantization import MODES
 
 # A float file repeats the model's float32 arithmetic with operations fused: errors are near 1e-6
 # of the outputs. One that lost its weights is off by the outputs themselves.
 _TOLERANCE = 1e-3
+EXAMPLES = 16  # run through a quantized file and its model
+_AGREEMENT = 0.5  # of the classes; chance is far below, and so is a file that lost its signal
 
 
-def needs_flex(made, allow_flex):
-    """Whether the file `made` has operations that the plain runtime lacks.
+def needs_flex(content, allow_flex):
+    """Whether the file of these bytes has operations that the plain runtime lacks.
 
     Raises:
         ValueError: If it has and `allow_flex` is False; names them.
     """
-    with open(made, "rb") as file:
-        operations = flatbuffer.operations(file.read())
+    operations = flatbuffer.operations(content)
     custom = [name.removeprefix("CUSTOM:") for name in operations if name.startswith("CUSTOM:")]
     if custom and not allow_flex:
         raise ValueError(
@@ -31,33 +36,103 @@ def needs_flex(made, allow_flex):
     return bool(custom)
 
 
-def check_outputs(model, graph, made):
-    """Run the file `made` once beside the model: a converter that lost the weights is silent.
+def warn_of_float(content, quantization):
+    """Say which operations of a file that was to be integer throughout stayed float."""
+    left = [row for row in flatbuffer.operation_table(content) if row.in_float]
+    if MODES[quantization].calibrated and left:
+        named = listed([f"{row.count} {row.op}" for row in left])
+        warnings.warn(
+            f"These operations stayed float32, because LiteRT has no {quantization} kernel for "
+            f"them or the model does not quantize their inputs: {named}. The file works; an "
+            "accelerator that takes integers only will not run it whole.",
+            stacklevel=3,
+        )
+
+
+def check_outputs(model, graph, made, *, quantization=None, samples=None):
+    """Run the file `made` beside the model: a converter that lost the weights is silent.
+
+    Args:
+        model: The model as it was given.
+        graph: `graph_of(model)`.
+        made: Path of the file.
+        quantization: How it was quantized.
+        samples: Dict from input name to examples; None makes some up.
 
     Raises:
-        RuntimeError: If an output differs by more than the tolerance, or is not a number.
+        RuntimeError: If an output is not a number, or further from the model's than files of
+            this quantization are.
     """
     lite = LiteRTModel(made)
-    example = keras.tree.map_structure(lambda t: _example(t, lite), graph.input)
-    expected = keras.tree.flatten(model(example, training=False))
+    named = _examples(graph, lite, samples, quantization)
+    expected = keras.tree.flatten(model(in_structure(graph, named), training=False))
     expected = [np.asarray(keras.ops.convert_to_numpy(value), "float64") for value in expected]
-    answers = lite.run(inputs_by_name(graph, example))
+    answers = lite.run(named)
     received = [answers[name] for name in output_names(graph)]
     for ours, theirs in zip(expected, received, strict=True):
-        limit = _TOLERANCE * max(1.0, float(np.abs(ours).max()))
-        worst = float(np.abs(ours - theirs).max())
-        if not worst <= limit:  # NaN is not
-            raise RuntimeError(
-                f"The file does not repeat the model: outputs differ by {worst:.3g}, where "
-                f"{limit:.3g} would do. Nothing was written. A model that gives NaN, or whose "
-                "`call` does more than its graph, cannot be exported; else report this."
-            )
+        fault = (_difference if quantization is None else _loss)(ours, theirs, quantization)
+        if fault:
+            raise RuntimeError(f"The file does not repeat the model: {fault}")
 
 
-def _example(tensor, lite):
-    """One batch of made-up input: pixels for pictures, ones for integers, noise for the rest."""
-    shape = (lite.inputs[0].shape[0], *tensor.shape[1:])
-    if "int" in tensor.dtype:
-        return np.ones(shape, tensor.dtype)
+def decibels(signal, received):
+    """Signal over error, both as sums of squares, in decibels; NaN if either has NaN.
+
+    Example:
+        >>> round(decibels(np.array([10.0, 0.0]), np.array([9.0, 0.0])), 6)
+        20.0
+    """
+    signal = np.asarray(signal, "float64")
+    power, error = np.square(signal).sum(), np.square(signal - received).sum()
+    if error == 0:
+        return float("inf")
+    return float(10 * np.log10(power / error)) if power else float("-inf")
+
+
+def _difference(ours, theirs, _):
+    limit = _TOLERANCE * max(1.0, float(np.abs(ours).max()))
+    worst = float(np.abs(ours - theirs).max())
+    if worst <= limit:  # NaN is not
+        return None
+    return (
+        f"outputs differ by {worst:.3g}, where {limit:.3g} would do. Nothing was written. A model "
+        "that gives NaN, or whose `call` does more than its graph, cannot be exported; else "
+        "report this."
+    )
+
+
+def _loss(ours, theirs, quantization):
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return "an output is not a number. Nothing was written."
+    floor = MODES[quantization].floor_db
+    reached, same = decibels(ours, theirs), agreement(ours, theirs)
+    if reached >= floor or (same is not None and same >= _AGREEMENT):
+        return None
+    classes = "" if same is None else f" and the same class for {same:.0%} of the examples"
+    return (
+        f"with quantization={quantization!r} its outputs keep {reached:.1f} dB of signal over "
+        f"error{classes}, where {floor:.0f} dB or {_AGREEMENT:.0%} is the least. "
+        "Nothing was written. `to_litert_within` finds the layers that must stay float; training "
+        "with quantization in the loop avoids it."
+    )
+
+
+def _examples(graph, lite, samples, quantization):
+    if samples is not None:
+        return {name: array[:EXAMPLES] for name, array in samples.items()}
+    count = lite.batch_size or 1
+    if quantization is not None:
+        count = max(count, EXAMPLES)
+    tensors = keras.tree.flatten(graph.input)
+    made_up = [example(tensor, count) for tensor in tensors]
+    return dict(zip(input_names(graph), made_up, strict=True))
+
+
+def example(tensor, count):
+    """Made-up input: pixels for pictures, ones for integers, noise for the rest."""
+    shape = (count, *tensor.shape[1:])
+    dtype = np.dtype(getattr(tensor.dtype, "name", tensor.dtype))
+    if dtype.kind != "f":
+        return np.ones(shape, dtype)
     noise = np.random.default_rng(0).random(shape, dtype="float32")
-    return (255 * noise if len(shape) == 4 else noise).astype(tensor.dtype)
+    return (255 * noise if len(shape) == 4 else noise).astype(dtype)

@@ -82,7 +82,9 @@ def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **
         _write(run, model, images, config, plan, history.history)
         if config.export == "float":
             progress.stage("Exporting and checking model.tflite")
-            metrics["tflite"] = write_device_file(run, model, images.test.images)
+            metrics["tflite"] = write_device_file(
+                run, model, images.test.images, images.class_names
+            )
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         run.write_json("metrics.json", metrics)
     return TuneResult(model, metrics, pathlib.Path(out))

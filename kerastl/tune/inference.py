@@ -35,8 +35,8 @@ class Predictor:
 def load_predictor(path):
     """The model at `path`: a run folder, a `.keras` or a `.tflite` file.
 
-    `labels.txt` and `config.json` are looked for beside it; without them classes are named by
-    number and pictures are stretched to size.
+    `labels.txt` and `config.json` are looked for beside it. Without the first, classes have the
+    names inside a `.tflite` or go by number; without the second, pictures are stretched to size.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
@@ -49,14 +49,15 @@ def load_predictor(path):
         raise FileNotFoundError(
             f"There is no model at {path}. Give a run folder, a .keras or a .tflite file"
         )
-    shape, num_classes, predict = (_tflite if path.suffix == ".tflite" else _keras_file)(path)
+    read = _tflite if path.suffix == ".tflite" else _keras_file
+    shape, num_classes, predict, inside = read(path)
     if len(shape) != 4 or shape[-1] != 3 or None in shape[1:3]:
         raise ValueError(
             "The model must take pictures of one size, (batch, height, width, 3). "
             f"Received: {path} with input shape {tuple(shape)}"
         )
     return Predictor(
-        predict, _labels(path, num_classes), tuple(shape[1:3]), _resize(path), str(path)
+        predict, _labels(path, num_classes, inside), tuple(shape[1:3]), _resize(path), str(path)
     )
 
 
@@ -138,7 +139,7 @@ def evaluate_folder(predictor, data, *, progress=None):
 def _keras_file(path):
     model = load_keras(path)
     predict = lambda images: model.predict(images, batch_size=32, verbose=0)  # noqa: E731
-    return model.input_shape, model.output_shape[-1], predict
+    return model.input_shape, model.output_shape[-1], predict, None
 
 
 def _tflite(path):
@@ -146,14 +147,15 @@ def _tflite(path):
 
     model = LiteRTModel(path)
     shape = model.inputs[0].shape
-    return (None, *shape[1:]), model.outputs[0].shape[-1], model.predict
+    return (None, *shape[1:]), model.outputs[0].shape[-1], model.predict, model.labels
 
 
-def _labels(path, num_classes):
+def _labels(path, num_classes, inside):
     file = path.with_name("labels.txt")
-    if not file.is_file():
-        return tuple(f"class {i}" for i in range(num_classes))
-    labels = tuple(file.read_text(encoding="utf-8").splitlines())
+    if file.is_file():
+        labels = tuple(file.read_text(encoding="utf-8").splitlines())
+    else:
+        labels = inside or tuple(f"class {i}" for i in range(num_classes))
     if len(labels) != num_classes:
         raise ValueError(
             f"{file} must have one line for each of the {num_classes} classes of {path.name}. "

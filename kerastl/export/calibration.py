@@ -1,0 +1,161 @@
+"""Examples to measure the ranges of activations on, drawn from whatever data the caller has."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from kerastl.export.expected_range import expected_ranges
+from kerastl.export.naming import input_names, inputs_by_name
+
+SAMPLES = 100
+READ = 20 * SAMPLES  # examples read of a dataset, from which the samples are drawn
+
+
+def draw(graph, data, *, count=SAMPLES, seed=0):
+    """Calibration samples for `graph`.
+
+    Args:
+        graph: Functional model.
+        data: Array of examples; for several inputs a dict by name or a list in order. Or a
+            tuple `(x, y)` of such examples and their classes, of which as many are drawn of each
+            class. Or a `tf.data.Dataset` of batches of either, of which the first 2,000
+            examples are read. Prepared as for training.
+        count: Int, how many samples to draw.
+        seed: Int, decides which.
+
+    Returns:
+        Dict from input name to array `(samples, ...)`.
+
+    Raises:
+        ValueError: If there are none, or they do not fit the model's inputs.
+
+    References:
+        Jacob et al., 2018, section 3, https://arxiv.org/abs/1712.05877
+    """
+    x, y = _read(graph, data)
+    named = inputs_by_name(graph, x)
+    tensors = dict(zip(input_names(graph), keras.tree.flatten(graph.input), strict=True))
+    named = {name: _fitting(tensors[name], array) for name, array in named.items()}
+    counts = {name: len(array) for name, array in named.items()}
+    if len(set(counts.values())) != 1 or not min(counts.values()):
+        raise ValueError(
+            "`representative_data` must hold at least one example, and as many for each input. "
+            f"Received: {counts} examples."
+        )
+    rows = _rows(min(counts.values()), y, count, np.random.default_rng(seed))
+    samples = {name: array[rows] for name, array in named.items()}
+    _warn_of_ranges(graph, samples)
+    return samples
+
+
+def _read(graph, data):
+    """`(x, y)`; y is None if `data` has no classes."""
+    import tensorflow as tf
+
+    if data is None:
+        raise ValueError(
+            "`representative_data` must be examples to measure the ranges of activations on: an "
+            "array, a tuple (x, y) or a tf.data.Dataset of batches. Received: None. "
+            "About 100 examples are enough."
+        )
+    if isinstance(data, tf.data.Dataset):
+        return _first(graph, data)
+    return _split(graph, data)
+
+
+def _split(graph, data):
+    """`data` as `(x, y)`: a tuple of two is that, unless it is just the model's two inputs."""
+    arrays = keras.tree.flatten(data)
+    if isinstance(data, tuple) and len(data) in (2, 3) and len(arrays) != len(graph.inputs):
+        return data[0], np.asarray(data[1])
+    return data, None
+
+
+def _first(graph, dataset):
+    """The first examples of a dataset of batches."""
+    parts, count = [], 0
+    for batch in dataset:
+        x, y = _split(graph, keras.tree.map_structure(np.asarray, batch))
+        parts.append((keras.tree.flatten(x), y))
+        count += len(parts[-1][0][0]) if np.ndim(parts[-1][0][0]) else 1
+        if count >= READ:
+            break
+    if not parts:
+        raise ValueError("`representative_data` must hold batches. Received: an empty dataset.")
+    flat = [np.concatenate(column) for column in zip(*(part[0] for part in parts), strict=True)]
+    classes = [part[1] for part in parts]
+    # As a list: flattened dicts keep the order of `keras.tree.flatten`, which is the model's.
+    return flat, None if classes[0] is None else np.concatenate(classes)
+
+
+def _fitting(tensor, array):
+    array = np.asarray(array)
+    expected = tuple(tensor.shape[1:])
+    if array.shape[1:] != expected or not array.ndim:
+        raise ValueError(
+            f"`representative_data` for input {tensor.name!r} must have the shape "
+            f"(examples, {', '.join(map(str, expected))}). Received: shape={array.shape}"
+        )
+    dtype = np.dtype(getattr(tensor.dtype, "name", tensor.dtype))
+    if dtype.kind in "iu" and array.dtype.kind == "f":
+        raise ValueError(
+            f"`representative_data` for input {tensor.name!r} must hold integers. "
+            f"Received: dtype={array.dtype.name}"
+        )
+    array = array.astype(dtype)
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(
+            f"`representative_data` for input {tensor.name!r} must be finite. "
+            f"Received: {np.count_nonzero(~np.isfinite(array))} values that are not."
+        )
+    return array
+
+
+def _rows(total, y, count, rng):
+    """Which rows to take: at random, class by class in turn where classes are known."""
+    order = rng.permutation(total)
+    if y is None:
+        return np.sort(order[:count])
+    if len(y) != total:
+        raise ValueError(
+            "`representative_data` must have one class for each example. "
+            f"Received: {total} examples, {len(y)} classes."
+        )
+    y = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(-1)
+    y = y[order]
+    # How many of its class stand before each: all firsts come first, then all seconds, ...
+    turn = np.zeros(total, int)
+    for label in np.unique(y):
+        turn[y == label] = np.arange(np.count_nonzero(y == label))
+    return np.sort(order[np.argsort(turn, kind="stable")[:count]])
+
+
+def _warn_of_ranges(graph, samples):
+    expected = expected_ranges(graph)
+    for name, array in samples.items():
+        if array.dtype.kind != "f":
+            continue
+        low, high = float(array.min()), float(array.max())
+        problem = _problem(low, high, expected.get(name))
+        if problem:
+            warnings.warn(
+                f"`representative_data` for input {name!r} lies in [{low:.4g}, {high:.4g}], "
+                f"{problem}. Ranges measured on it will not hold for real inputs. Pass examples "
+                "as the model was trained on.",
+                stacklevel=4,
+            )
+
+
+def _problem(low, high, expected):
+    if low == high:
+        return "which is one value"
+    if expected is None:
+        return None
+    first, last = expected
+    slack = (last - first) / 100
+    if low < first - slack or high > last + slack:
+        return f"and the model takes [{first}, {last}]"
+    if high - low < (last - first) / 4:
+        return f"a small part of the [{first}, {last}] that the model takes"
+    return None

@@ -1,0 +1,183 @@
+"""The smallest file that keeps the accuracy: one way to quantize after the other, measured."""
+
+import gzip
+import os
+
+import numpy as np
+
+from kerastl._checks import in_range, one_of
+from kerastl.export import calibration, disk, litert_file
+from kerastl.export import labels as label_file
+from kerastl.export.accuracy import accuracy
+from kerastl.export.conversion import converted, saved_model
+from kerastl.export.ladder_result import Ladder, Rung
+from kerastl.export.litert_model import LiteRTModel
+from kerastl.export.naming import graph_of, in_structure, inputs_by_name
+from kerastl.export.quantization import MODES
+from kerastl.export.selective import SelectiveQuantizer
+from kerastl.export.verify import check_outputs, needs_flex
+
+RUNGS = ("int8", "int8_mixed", "dynamic", "float16", "int16x8")
+_ROUNDING = 1e-9
+
+
+def to_litert_within(
+    model,
+    path,
+    data,
+    labels,
+    *,
+    max_drop=0.01,
+    representative_data=None,
+    ladder=("int8", "int8_mixed", "dynamic", "float16"),
+    class_names=None,
+):
+    """Write the first file of `ladder` that loses at most `max_drop` of the accuracy.
+
+    Each rung is converted and measured on held-out examples: `"int8"`; `"int8_mixed"`, int8 with
+    the worst 1, 2, 4, ... layers kept in float32, by the error that int8 makes in each;
+    `"dynamic"`; `"float16"`. The result says what every rung reached, and which layers
+    int8 hurts. Latency is measured and told too: for transformers int8 is often slower
+    than float32, and dynamic the fast one.
+
+    Args:
+        model: As for `to_litert`, with one output of class scores.
+        path: Where to write; must end in `.tflite`.
+        data: Held-out examples: an array; for several inputs a dict by name or a list.
+        labels: Their classes, as numbers or one-hot.
+        max_drop: Float in [0, 1], how much lower the file's accuracy may be than the model's.
+        representative_data: As for `to_litert`: examples to measure the ranges of activations
+            on. Not the held-out ones, or the accuracy is not that of new examples.
+        ladder: Tuple of `"int8"`, `"int8_mixed"`, `"dynamic"`, `"float16"` and `"int16x8"`, tried
+            in this order.
+        class_names: Sequence of class names, written into the file and beside it.
+
+    Returns:
+        A `Ladder`; `print(ladder)` shows a table.
+
+    Raises:
+        ValueError: If an argument is wrong.
+        RuntimeError: If no rung keeps the accuracy; its text has the table. Nothing is written.
+
+    Example:
+        >>> to_litert_within(None, "model.tflite", [], [], ladder=("int4",))
+        Traceback (most recent call last):
+        ValueError: `ladder` must be one of int8, int8_mixed, dynamic, float16, int16x8. \
+Received: ladder='int4'. Closest: 'int8'.
+    """
+    path = disk.checked(path, ".tflite")
+    in_range(max_drop, 0, 1, "max_drop", "a number")
+    for name in ladder:
+        one_of(name, RUNGS, "ladder")
+    graph = graph_of(model)
+    signature = litert_file.signature_of(graph, 1)
+    num_scores = litert_file.num_outputs(graph)
+    if class_names is not None:
+        class_names = label_file.checked(class_names, num_scores)
+    samples = None
+    if representative_data is not None:
+        samples = calibration.draw(graph, representative_data)
+    task = _Task(model, graph, data, labels, max_drop)
+    with disk.work_folder(path) as work:
+        task.work, task.saved, task.samples = work, saved_model(graph, signature, work), samples
+        if samples is None and any(_needs_samples(name) for name in ladder):
+            litert_file.need_ranges(task.saved, "int8")
+        baseline = task.baseline()
+        rungs = _climb(task, ladder)
+        result = Ladder(path, task.accuracy, baseline, tuple(rungs), task.layers)
+        if result.chosen is None:
+            raise RuntimeError(
+                f"No rung of the ladder keeps the accuracy within {max_drop}. Nothing was "
+                f"written. Train with quantization in the loop, or allow more.\n\n{result}"
+            )
+        litert_file.written(
+            litert_file.described(task.made, task.content, graph, class_names), task.made
+        )
+        litert_file.put_in_place(task.made, path, class_names)
+    return result
+
+
+def _needs_samples(name):
+    return name == "int8_mixed" or MODES[name].calibrated
+
+
+def _climb(task, ladder):
+    """The rungs tried, up to the first that is accepted."""
+    rungs = []
+    for name in ladder:
+        attempts = task.mixed() if name == "int8_mixed" else [task.plain(name)]
+        for rung in attempts:
+            rungs.append(rung)
+            if rung.accepted:
+                return rungs
+    return rungs
+
+
+class _Task:
+    """One model, the data it is measured on, and the file made last."""
+
+    def __init__(self, model, graph, data, labels, max_drop):
+        self._model, self._graph, self._max_drop = model, graph, max_drop
+        self._data = inputs_by_name(graph, data)
+        self._labels = labels
+        scores = model.predict(in_structure(graph, self._data), verbose=0)
+        self.accuracy = accuracy(np.asarray(scores), labels)
+        self.work = self.saved = self.samples = self.content = self.made = None
+        self.layers = ()
+
+    def baseline(self):
+        """The float32 file, to compare sizes and times with."""
+        content = converted(self.saved, self._graph)
+        needs_flex(content, allow_flex=False)
+        rung = self._measured("float32", content)
+        check_outputs(self._model, self._graph, self.made, samples=self.samples)
+        return rung
+
+    def plain(self, name):
+        """One way to quantize the whole model."""
+        try:
+            content = converted(
+                self.saved,
+                self._graph,
+                quantization=name,
+                samples=self.samples if MODES[name].calibrated else None,
+            )
+        except (ValueError, RuntimeError) as error:
+            return Rung(name, note=str(error))
+        return self._measured(name, content)
+
+    def mixed(self):
+        """int8 with more and more of the worst layers in float: twice as many each time."""
+        if self.samples is None:
+            yield Rung("int8_mixed", note="needs `representative_data`")
+            return
+        try:
+            quantizer = SelectiveQuantizer(self.saved, self._graph, self.samples)
+            self.layers = quantizer.layer_errors()
+        except (ValueError, RuntimeError) as error:
+            yield Rung("int8_mixed", note=str(error))
+            return
+        count = 1
+        while count <= max(1, len(self.layers) // 2):
+            kept = self.layers[:count]
+            content = quantizer.with_float([entry.tensor for entry in kept])
+            yield self._measured("int8_mixed", content, kept)
+            count *= 2
+
+    def _measured(self, name, content, kept=()):
+        self.content = content
+        self.made = os.path.join(self.work, "model.tflite")
+        litert_file.written(content, self.made)
+        scores = next(iter(LiteRTModel(self.made).run(self._data).values()))
+        sound = bool(np.isfinite(scores).all())
+        reached = accuracy(scores, self._labels) if sound else 0.0
+        return Rung(
+            name,
+            accuracy=reached,
+            size_bytes=len(content),
+            gzip_bytes=len(gzip.compress(content, mtime=0)),
+            median_ms=LiteRTModel(self.made, threads=1).milliseconds(self._data),
+            kept=tuple(kept),
+            accepted=sound and self.accuracy - reached <= self._max_drop + _ROUNDING,
+            note="" if sound else "gives what is not a number",
+        )

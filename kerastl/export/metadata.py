@@ -1,0 +1,161 @@
+"""TFLite metadata: what the inputs and outputs mean, and the labels, inside the file.
+
+A flatbuffer in the file's metadata `TFLITE_METADATA` says it; associated files are in a ZIP archive
+appended to the model. MediaPipe Tasks, the LiteRT Task Library and Android Studio read both.
+The package that wrote it, tflite-support, is no longer maintained, and mediapipe's writer brings
+OpenCV and more along, so the few tables that are needed are written here by field number.
+
+References:
+    https://github.com/google/mediapipe/blob/master/mediapipe/tasks/metadata/metadata_schema.fbs,
+    version 1.5.0
+"""
+
+import dataclasses
+import io
+import zipfile
+
+import numpy as np
+
+from kerastl.export import flatbuffer, labels
+from kerastl.export.tables import Byte, Reader, Whole, Writer
+
+BUFFER = "TFLITE_METADATA"
+IDENTIFIER = b"M001"
+_PARSER_VERSION = "1.0.1"  # the oldest reader that knows every field used here
+_AXIS_LABELS, _VOCABULARY, _RGB, _GRAYSCALE = 2, 5, 1, 2  # enumerations of the schema
+_FEATURE, _IMAGE = 1, 2  # members of the union ContentProperties
+_NORMALIZATION = 1  # member of the union ProcessUnitOptions
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # of the files in the archive, so that equal files are equal
+
+
+def embedded(content, inputs, outputs, *, name, pixels=(), files=()):
+    """`content` with its metadata, and its associated files in an archive behind it.
+
+    Args:
+        content: Bytes of a LiteRT file; metadata and files that it has are replaced.
+        inputs: Sequence of `Tensor` in the file's order.
+        outputs: The same for outputs.
+        name: String, the model's name.
+        pixels: Names of the inputs that take pixels 0 to 255. They are described as pictures that
+            need no normalization: the model does its own. Of others nothing is claimed.
+        files: Sequence of `AssociatedFile`.
+
+    Returns:
+        Bytes of the file.
+    """
+    described = _model(inputs, outputs, name, pixels, files)
+    content = flatbuffer.with_buffer(content, BUFFER, Writer().finished(described, IDENTIFIER))
+    return _with_archive(content, files) if files else content
+
+
+@dataclasses.dataclass(frozen=True)
+class AssociatedFile:
+    """A text file inside a LiteRT file: `name`, `lines`, and what it is for."""
+
+    name: str
+    lines: tuple
+    kind: int
+    description: str
+
+
+def label_file(names):
+    """The class names, as a file that belongs to the first output."""
+    return AssociatedFile(
+        labels.FILE_NAME, tuple(names), _AXIS_LABELS, "Names of the classes, one a line."
+    )
+
+
+def vocabulary_file(words):
+    """The words of a tokenizer, as a file that belongs to the first input."""
+    return AssociatedFile(
+        "vocab.txt", tuple(words), _VOCABULARY, "Words of the tokenizer, one a line."
+    )
+
+
+def read_labels(content):
+    """The class names that a file carries, or None: those of its first output with such."""
+    return _read(content, tensors=3, kind=_AXIS_LABELS)
+
+
+def read_vocabulary(content):
+    """The words of the tokenizer that a file carries, or None."""
+    return _read(content, tensors=2, kind=_VOCABULARY)
+
+
+def read_name(content):
+    """The model's name that a file carries, or None."""
+    data = flatbuffer.read_buffer(content, BUFFER)
+    return None if data is None else Reader.root(data).text(0)
+
+
+def read_pixels(content):
+    """Names of the inputs that a file says are pictures."""
+    data = flatbuffer.read_buffer(content, BUFFER)
+    if data is None:
+        return ()
+    inputs = [entry for graph in Reader.root(data).tables(3) for entry in graph.tables(2)]
+    return tuple(entry.text(0) for entry in inputs if entry.table(3).byte(0) == _IMAGE)
+
+
+def _read(content, tensors, kind):
+    name = _file_name(content, tensors, kind)
+    if name is None or not zipfile.is_zipfile(io.BytesIO(content)):
+        return None
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if name not in archive.namelist():
+            return None
+        lines = archive.read(name).decode("utf-8").split("\n")
+    return tuple(line.removesuffix("\r") for line in lines[: -1 if not lines[-1] else None])
+
+
+def _with_archive(content, files):
+    whole = io.BytesIO()
+    whole.write(content)
+    # Not compressed: the readers map the archive into memory.
+    with zipfile.ZipFile(whole, "a", zipfile.ZIP_STORED) as archive:
+        for file in files:
+            archive.writestr(zipfile.ZipInfo(file.name, _EPOCH), labels.text(file.lines))
+    return whole.getvalue()
+
+
+def _model(inputs, outputs, name, pixels, files):
+    """ModelMetadata as `{field number: value}`, tables nested."""
+    first = [_picture(tensor) if tensor.name in pixels else _plain(tensor) for tensor in inputs]
+    last = [_plain(tensor) for tensor in outputs]
+    for file in files:
+        owner = (last if file.kind == _AXIS_LABELS else first)[0]
+        entry = {0: file.name, 1: file.description, 2: Byte(file.kind)}
+        owner[6] = [*owner.get(6, []), entry]
+    return {0: name, 3: [{2: first, 3: last}], 7: _PARSER_VERSION}
+
+
+def _plain(tensor):
+    """TensorMetadata: 0 name, 1 description, 3 content, 4 process units, 5 stats, 6 files."""
+    return {0: tensor.name, 3: {0: Byte(_FEATURE), 1: {}}}
+
+
+def _picture(tensor):
+    gray = tensor.shape[-1] == 1
+    height, width = tensor.shape[1:3]
+    image = {0: Byte(_GRAYSCALE if gray else _RGB), 1: {0: Whole(width), 1: Whole(height)}}
+    normalization = {0: np.zeros(1, "float32"), 1: np.ones(1, "float32")}
+    return {
+        0: tensor.name,
+        1: f"{'Gray' if gray else 'RGB'} pixels, 0 to 255.",
+        3: {0: Byte(_IMAGE), 1: image},
+        4: [{0: Byte(_NORMALIZATION), 1: normalization}],
+        5: {0: np.full(1, 255, "float32"), 1: np.zeros(1, "float32")},
+    }
+
+
+def _file_name(content, tensors, kind):
+    """Name of the first file of `kind` that the metadata of an input or output speaks of."""
+    data = flatbuffer.read_buffer(content, BUFFER)
+    if data is None:
+        return None
+    for subgraph in Reader.root(data).tables(3):
+        for tensor in subgraph.tables(tensors):
+            for file in tensor.tables(6):
+                if file.byte(2) == kind:
+                    return file.text(0)
+    return None

@@ -1,0 +1,168 @@
+"""Which layers suffer from int8, and int8 files that keep those in float.
+
+`tf.lite.experimental.QuantizationDebugger` (TensorFlow 2.21) quantizes one calibrated model as
+often as asked, with any operations left out, and can add to each quantized operation a float one
+that works on the same inputs. The runtime it makes says that it is deprecated; nothing is run on
+that one here.
+"""
+
+import collections
+import dataclasses
+import itertools
+
+import numpy as np
+
+from kerastl.export import flatbuffer
+from kerastl.export.conversion import configured, muted, one_by_one, with_names
+from kerastl.export.naming import every_layer, output_names
+from kerastl.export.tensors import plain_name
+
+_EXAMPLES = 16  # run through the instrumented model
+_VERIFY = "NumericVerify"
+_SHAPES_ONLY = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "PAD")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerError:
+    """What int8 does to one tensor.
+
+    Args:
+        layer: Names of the Keras layers that were fused into the operation that makes it.
+        tensor: Name of the tensor in the file.
+        sqnr_db: Float, signal over quantization error in decibels, of the median channel.
+    """
+
+    layer: str
+    tensor: str
+    sqnr_db: float
+
+
+class SelectiveQuantizer:
+    """A calibrated model, to be quantized with any of its tensors left in float.
+
+    Args:
+        saved: Path of a SavedModel.
+        graph: The model in it.
+        samples: Dict from input name to calibration examples.
+    """
+
+    def __init__(self, saved, graph, samples):
+        import tensorflow as tf
+
+        self._graph = graph
+        self._rows = list(itertools.islice(one_by_one(samples), _EXAMPLES))
+        self._options = tf.lite.experimental.QuantizationDebugOptions
+        with muted():
+            converter = configured(saved, "int8", samples)
+            self._debugger = tf.lite.experimental.QuantizationDebugger(
+                converter=converter, debug_dataset=list
+            )
+            self._edges = flatbuffer.edges(self._debugger.calibrated_model)
+
+    def layer_errors(self):
+        """Tuple of `LayerError` of every quantized operation, the worst first.
+
+        Each operation is compared with its float twin on the same, already quantized, inputs,
+        so that an error counts where it arises. In channels, because a tensor of which one
+        channel is a hundred times the others loses these and keeps its energy.
+        """
+        with muted():
+            content = bytes(self._debugger.get_debug_quantized_model())
+            energies = _energies(content, self._rows)
+        made = [name for _, _, outputs in self._edges for name in outputs]
+        layers = _Layers(self._graph)
+        outputs = flatbuffer.output_tensors(self._debugger.calibrated_model)
+        called = dict(zip(outputs, output_names(self._graph), strict=False))
+        found = {}
+        for verified, (signal, error) in energies.items():
+            tensor = _original(verified, made)
+            if tensor is not None and (signal > 0).any():
+                found[tensor] = LayerError(
+                    called.get(tensor) or layers.of(tensor), tensor, _median_db(signal, error)
+                )
+        return tuple(sorted(found.values(), key=lambda entry: entry.sqnr_db))
+
+    def with_float(self, tensors):
+        """The bytes of an int8 file in which `tensors` stay float.
+
+        A tensor is float if both the operation that makes it and those that take it are.
+        """
+        with muted():
+            self._debugger.options = self._options(denylisted_nodes=self._around(tensors))
+            content = bytes(self._debugger.get_nondebug_quantized_model())
+        return with_names(content, self._graph)
+
+    def _around(self, tensors):
+        chosen, nodes = set(tensors), []
+        for op, inputs, outputs in self._edges:
+            if chosen.intersection(outputs) or chosen.intersection(inputs):
+                nodes.extend(outputs)
+                if op in _SHAPES_ONLY:  # moves numbers: what it gives is as float as what it takes
+                    chosen.update(outputs)
+        return nodes
+
+
+def _energies(content, rows):
+    """Dict from tensor to `(signal, error)`: sums of squares a channel, over all examples."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_content=content, experimental_preserve_all_tensors=True)
+    runner.allocate_tensors()
+    details = {detail["index"]: detail for detail in runner.get_tensor_details()}
+    # The runtime offers no public list of operations (ai_edge_litert 2.3).
+    checks = [op["inputs"] for op in runner._get_ops_details() if op["op_name"] == _VERIFY]
+    sums = collections.defaultdict(lambda: (0.0, 0.0))
+    for row in rows:
+        for detail in runner.get_input_details():
+            runner.set_tensor(detail["index"], row[plain_name(detail["name"])])
+        runner.invoke()
+        for integer, exact in checks:
+            name = details[integer]["name"]
+            signal, error = _channel_sums(runner, details[integer], integer, exact)
+            sums[name] = (sums[name][0] + signal, sums[name][1] + error)
+    return sums
+
+
+def _channel_sums(runner, detail, integer, exact):
+    scale, zero_point = detail["quantization"]
+    wanted = runner.get_tensor(exact).astype("float64")
+    wanted = wanted.reshape(-1, wanted.shape[-1] if wanted.ndim else 1)
+    given = (runner.get_tensor(integer).astype("float64") - zero_point) * scale
+    return np.square(wanted).sum(0), np.square(given.reshape(wanted.shape) - wanted).sum(0)
+
+
+def _median_db(signal, error):
+    """Decibels of the median channel, of those that carry anything."""
+    live = signal > 0
+    ratio = signal[live] / np.maximum(error[live], 1e-30 * signal[live])
+    return float(np.median(10 * np.log10(np.maximum(ratio, 1e-30))))
+
+
+def _original(verified, names):
+    """The tensor that an instrumented model calls `verified`: it appends a number."""
+    fitting = [n for n in names if verified.startswith(n) and verified[len(n) :].isdigit()]
+    return verified if verified in names else max(fitting, key=len, default=None)
+
+
+class _Layers:
+    """Finds the names of a model's layers in the names of a file's tensors."""
+
+    def __init__(self, graph):
+        self._names = {layer.name for layer in every_layer(graph)} - {graph.name}
+
+    def of(self, tensor):
+        """`'conv + bn + relu'` of `'net_1/relu_1/Relu;net_1/bn_1/add;net_1/conv_1/conv'`."""
+        found = {}
+        for path in tensor.split(";"):
+            parts = path.split("/")
+            hits = [name for name in map(self._plain, parts) if name]
+            if hits:
+                found.setdefault("/".join(hits), None)
+        return " + ".join(reversed(found)) or tensor
+
+    def _plain(self, part):
+        """A layer called a second time works in a scope with a number behind its name."""
+        if part in self._names:
+            return part
+        stem, _, number = part.rpartition("_")
+        return stem if number.isdigit() and stem in self._names else None
