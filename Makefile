@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Processes of `make test`; each needs about 4 GB.
+WORKERS ?= 2
 
 .PHONY: setup demo test test-slow lint format examples bench constraints clean
 
@@ -17,7 +19,7 @@ demo: $(READY)
 	$(VENV)/bin/kerastl demo
 
 test: $(READY) lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
@@ -35,6 +37,8 @@ examples: $(READY)
 
 bench: $(READY)
 	$(VENV)/bin/python benchmarks/step_overhead.py
+	$(VENV)/bin/python benchmarks/frozen_features.py
+	$(VENV)/bin/python benchmarks/peak_memory.py
 
 # Writes the versions that are installed now; do so only after the whole suite has passed with them.
 constraints: $(READY)

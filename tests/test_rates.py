@@ -11,6 +11,9 @@ from tests import tolerances
 class Groups:
     names = ("stem", "block", "head")
 
+    def __repr__(self):
+        return "Groups"  # an id of a test must be the same in every process
+
 
 def test_geometric_spacing_by_hand():
     got = discriminative_rates(["a", "b", "c", "d"], slice(1e-6, 1e-3))
