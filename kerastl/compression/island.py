@@ -1,0 +1,117 @@
+"""The only door to TFMOT and tf_keras: they come in, and nothing else in the process changes.
+
+TFMOT 0.8.1 (`python/core/keras/compat.py`) sets `TF_USE_LEGACY_KERAS=1` on import and leaves it
+set. Every `tf.keras`-like name of TensorFlow 2.21 that nobody has used yet then becomes tf_keras,
+in this process and, through the environment, in its children. Can go when TFMOT speaks Keras 3.
+"""
+
+import contextlib
+import functools
+import importlib
+import os
+import threading
+import warnings
+
+_VARIABLE = "TF_USE_LEGACY_KERAS"
+_INTERNALS = "tensorflow_model_optimization.python.core."
+_MODULES = ("tensorflow", "tensorflow.compat.v1", "tensorflow.compat.v2")
+_lock = threading.RLock()
+
+
+def tf_keras():
+    """The tf_keras package (Keras 2), loaded on first use, beside Keras 3.
+
+    Returns:
+        Module.
+
+    Raises:
+        ImportError: If it is not installed.
+
+    Example:
+        >>> import keras
+        >>> tf_keras().__version__[0], keras.__version__[0]
+        ('2', '3')
+    """
+    return _load("tf_keras")
+
+
+def tfmot(internal=None):
+    """TFMOT, or one of its modules that its public API does not show.
+
+    Args:
+        internal: String, dotted name below `tensorflow_model_optimization.python.core`, such as
+            `"sparsity.keras.pruning_impl"`. None means the public package.
+
+    Returns:
+        Module. After the call `tf.keras` and `TF_USE_LEGACY_KERAS` are what they were before.
+
+    Raises:
+        ImportError: If TFMOT or what it needs is not installed.
+
+    Example:
+        >>> tfmot().sparsity.keras.ConstantSparsity(0.5, begin_step=0).target_sparsity
+        0.5
+        >>> tfmot("sparsity.keras.pruning_impl").Pruning.__name__
+        'Pruning'
+    """
+    package = _load("tensorflow_model_optimization")
+    return package if internal is None else _load(_INTERNALS + internal)
+
+
+@functools.cache
+def _load(name):
+    with _lock, _nothing_else_changes():
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            if error.name == "distutils":
+                hint = "From Python 3.12 on TFMOT needs setuptools: `pip install setuptools`."
+            else:
+                hint = "`pip install tensorflow-model-optimization tf-keras`."
+            raise ImportError(f"{name} could not be imported: {error}. {hint}") from error
+
+
+@contextlib.contextmanager
+def _nothing_else_changes():
+    """Import here what asks for Keras 2: the environment and TensorFlow's names come back."""
+    before = os.environ.get(_VARIABLE)
+    unused = _unused_loaders()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*distutils", DeprecationWarning)
+            yield
+    finally:
+        for module, name, loader in unused:
+            setattr(module, name, loader)
+        if before is None:
+            os.environ.pop(_VARIABLE, None)
+        else:
+            os.environ[_VARIABLE] = before
+
+
+def _unused_loaders():
+    """Put a fresh loader for each that has not decided yet between Keras 2 and 3.
+
+    A loader decides on first use, by the environment variable, for good. While TFMOT is imported,
+    fresh ones decide; the loaders returned here go back to their places afterwards.
+
+    Returns:
+        List of `(module of TensorFlow, name, loader)`.
+    """
+    import tensorflow as tf
+    from tensorflow.python.util.lazy_loader import KerasLazyLoader
+
+    # Decides now, by what the user has set. TFMOT asks it, and takes tf_keras beside a Keras 3.
+    getattr(tf, "keras").Model  # noqa: B009, B018
+    # By import, not as attributes: the first `import tensorflow.compat.v2` makes a new module.
+    modules = [importlib.import_module(name) for name in _MODULES]
+    unused = [
+        (module, name, loader)
+        for module in modules
+        for name, loader in vars(module).items()
+        if type(loader) is KerasLazyLoader and not loader._tfll_initialized
+    ]
+    for module, name, old in unused:
+        settings = (old._tfll_mode, old._tfll_submodule, old._tfll_name)
+        setattr(module, name, KerasLazyLoader(vars(module), *settings))
+    return unused
