@@ -90,10 +90,10 @@ def test_the_cut_is_late_and_small():
     pool = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(conv))
     frontier, _ = frontier_of(inputs, keras.layers.Dense(2)(pool), "conv")
     assert [t.shape for t in frontier.tensors] == [(None, 4)]
-    padded = keras.layers.ZeroPadding2D(2)(keras.layers.ReLU()(conv))
+    padded = keras.layers.ZeroPadding2D(2)(keras.layers.ReLU(name="relu")(conv))
     out = keras.layers.Conv2D(1, 3, name="next")(padded)
     frontier, model = frontier_of(inputs, out, "conv")
-    assert frontier.tensors == [model.get_layer("re_lu_1").output]
+    assert frontier.tensors == [model.get_layer("relu").output]
     out = keras.layers.Conv2D(4, 1, name="last")(keras.layers.ReLU()(conv)) + conv
     frontier, model = frontier_of(inputs, out, "conv")
     assert frontier.tensors == [model.get_layer("conv").output]
