@@ -48,8 +48,8 @@ class Feed:
 
     Attributes:
         batches_before: Int, batches of the present epoch that an earlier process has trained on.
-        report: List of a dict an epoch: whether training used cached features, why, and the
-            seconds spent computing them.
+        report: List of a dict an epoch, those before a kill too: whether training used cached
+            features, why, and the seconds spent computing them.
     """
 
     def __init__(self, model, settings, callbacks):
@@ -75,13 +75,16 @@ class Feed:
         self.batches_before = self._batches_before(epoch)
         self._cache.update()
         self._used = []
+        told = self.report or json.loads(self._model.fed or "{}").get("report", [])
+        self.report = [row for row in told if row["epoch"] < epoch]
         data = self._training_data(epoch)
         if self.batches_before:
             left = self._model.passes.num_batches - self.batches_before
             data = data.skip(self.batches_before)
             data = data.apply(tf.data.experimental.assert_cardinality(left))
         validation = self._validation_data(epoch)
-        self._model.fed = json.dumps({"cut": self._cache.cut, "used": self._used})
+        fed = {"cut": self._cache.cut, "used": self._used, "report": self.report}
+        self._model.fed = json.dumps(fed)
         return data, validation
 
     def _training_data(self, epoch):
