@@ -43,6 +43,7 @@ _EXPORTS = {
 _MODULES = (
     "backbones",
     "callbacks",
+    "compression",
     "data",
     "export",
     "glyphs",

@@ -1,5 +1,18 @@
 """Smaller models. TFMOT and tf_keras live only here, behind one door (`island`)."""
 
+from kerastl.compression.magnitude_pruning import MagnitudePruning
+from kerastl.compression.pruned import sparsity, strip
+from kerastl.compression.sparsity_schedules import constant_sparsity, polynomial_decay
+from kerastl.compression.structured import prune_channels
 from kerastl.compression.twin import Twin, twin
 
-__all__ = ["Twin", "twin"]
+__all__ = [
+    "MagnitudePruning",
+    "Twin",
+    "constant_sparsity",
+    "polynomial_decay",
+    "prune_channels",
+    "sparsity",
+    "strip",
+    "twin",
+]

@@ -1,0 +1,124 @@
+"""Zeros that stay: a mask of a weight, applied inside the optimizer's step."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kerastl import _keras
+from kerastl.compression import _engine
+
+
+class Mask(keras.constraints.Constraint):
+    """Holds the pruned weights of one variable at exactly zero, as the constraint of it.
+
+    An optimizer calls it after every step that moves the variable, in the same traced step. So
+    it is exact whatever `steps_per_execution` is, what a checkpoint of any other callback sees is
+    pruned, and a weight that does not train is left alone. Each replica of a distributed
+    variable computes its own mask, from equal weights an equal one.
+
+    Args:
+        kernel: `Kernel`.
+        pattern: `Pattern`.
+    """
+
+    def __init__(self, kernel, pattern):
+        self.kernel = kernel
+        self.pattern = pattern
+        self.before = kernel.variable.constraint
+        self.keep = tf.Variable(tf.ones(kernel.variable.shape, tf.bool), trainable=False)
+        self.threshold = tf.Variable(-1.0, trainable=False)  # below 0: no mask was made
+        self._schedule = self._counter = None
+
+    def follow(self, schedule, counter):
+        """From now on make new masks when `schedule` says so, by the steps in `counter`."""
+        self._schedule, self._counter = schedule, counter
+
+    def hold(self):
+        """Make no new masks from now on."""
+        self._schedule = self._counter = None
+
+    def start(self):
+        """Begin a training: `begun` is to tell of it alone. The zeros stay."""
+        self.threshold.assign(-1.0)
+
+    @property
+    def begun(self):
+        """Whether a mask was made in this training."""
+        return float(self.threshold.numpy()) >= 0
+
+    @property
+    def pruned(self):
+        """Number of weights that are held at zero."""
+        return self.kernel.size - int(tf.math.count_nonzero(self.keep))
+
+    def __call__(self, weight):
+        value = tf.convert_to_tensor(weight if self.before is None else self.before(weight))
+        if self._schedule is not None:
+            step = self._counter.value + 1  # the optimizer counts this step after it
+            tf.cond(self._schedule(step)[0], lambda: self._renew(value, step), lambda: False)
+        return self._masked(value)
+
+    def renew(self, step):
+        """Make a mask now, between two steps, and apply it."""
+        self._renew(tf.convert_to_tensor(self.kernel.variable), step)
+        self.apply()
+
+    def apply(self):
+        """Put zeros into the weight."""
+        self.apply_to(self.kernel.variable)
+
+    def apply_to(self, variable):
+        """Put zeros into a variable of the same shape, such as a moving average."""
+        variable.assign(self._masked(tf.convert_to_tensor(variable)))
+
+    def holds(self):
+        """Whether every weight that is pruned is zero."""
+        kept = tf.cast(self.keep, tf.bool)
+        weight = tf.convert_to_tensor(self.kernel.variable)
+        return not bool(tf.reduce_any((weight != 0) & ~kept))
+
+    def get_state(self):
+        """The mask, one bit a weight, and its threshold."""
+        return {
+            "keep": np.packbits(self.keep.numpy()),
+            "threshold": float(self.threshold.numpy()),
+        }
+
+    def set_state(self, state):
+        """Take up the mask that `get_state` told."""
+        shape = tuple(self.keep.shape)
+        bits = np.unpackbits(state["keep"], count=self.kernel.size)
+        self.keep.assign(bits.reshape(shape).astype(bool))
+        self.threshold.assign(state["threshold"])
+
+    def _masked(self, value):
+        return tf.where(self.keep, value, tf.zeros_like(value))
+
+    def _renew(self, value, step):
+        pattern, view = self.pattern, self.pattern.view
+        threshold, keep = _engine.new_mask(
+            value if view is None else view.of(value),
+            self._schedule,
+            step,
+            block_size=pattern.block_size,
+            m_by_n=pattern.m_by_n,
+        )
+        shape = tuple(self.keep.shape)
+        self.keep.assign(keep if view is None else view.back(keep, shape))
+        self.threshold.assign(tf.cast(threshold, tf.float32))
+        return True
+
+
+def mask_of(variable):
+    """The `Mask` that holds `variable`, or None."""
+    return variable.constraint if isinstance(variable.constraint, Mask) else None
+
+
+def masks_of(model):
+    """The masks that hold weights of `model`, in the order of its weights."""
+    return [mask for mask in map(mask_of, model.weights) if mask is not None]
+
+
+def retrace(model):
+    """Have the next step traced anew: what a step does with masks is part of the trace."""
+    _keras.remake_train_function(model)
