@@ -11,14 +11,17 @@ import keras_hub
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, checkpoints, freeze_to
-from kerastl.callbacks import GradualUnfreezing
-from kerastl.checkpoints.encoding import decode, encode
+from kerastl import FineTuner
+from kerastl.callbacks import GradualUnfreezing, Resume
+from kerastl.compression import (
+    MagnitudePruning,
+    constant_sparsity,
+    polynomial_decay,
+    sparsity,
+    strip,
+)
 from kerastl.compression.island import tf_keras, tfmot
-from kerastl.compression.magnitude_pruning import MagnitudePruning
 from kerastl.compression.masks import masks_of
-from kerastl.compression.pruned import sparsity, strip
-from kerastl.compression.sparsity_schedules import constant_sparsity, polynomial_decay
 from tests.tolerances import ELEMENTWISE, EXACT, REDUCTION
 
 CROSSENTROPY = "sparse_categorical_crossentropy"
@@ -263,7 +266,6 @@ def test_frozen_layers_are_left_alone_until_they_thaw():
     assert history["sparsity/low"] == [0, 0, 0.5]
     assert [step for step, _ in pruning.sparsities] == [2, 4, 8]  # scheduled, thaw, thaw
     assert np.abs(model.get_layer("low").kernel.numpy() - before).max() < 1
-    freeze_to(model, -1)
 
 
 def test_a_layer_whose_multiplier_is_zero_is_left_alone():
@@ -293,44 +295,54 @@ def run(model, epochs, *callbacks, first=0):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["schedule", "target"])
-def test_a_resumed_run_equals_the_uninterrupted_one(kind):
-    """Through the values that a checkpoint file holds, into a new model and a new callback."""
+class Kill(keras.callbacks.Callback):
+    """Stops the process, as it were, after some steps."""
 
-    def fresh():
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("kind", "killed_after"), [("schedule", 10), ("target", 3)])
+def test_a_run_that_is_killed_ends_as_one_that_was_not(kind, killed_after, tmp_path):
+    def train(folder, *others):
         model = FineTuner.from_model(small())
         model.compile(adam(), CROSSENTROPY)
-        if kind == "target":
-            return model, MagnitudePruning(0.75)
-        return model, MagnitudePruning(polynomial_decay(0.75, end_step=12, frequency=4))
+        target = 0.75 if kind == "target" else polynomial_decay(0.75, end_step=12, frequency=4)
+        pruning = MagnitudePruning(target)
+        run(model, 4, GradualUnfreezing(), pruning, Resume(folder, every=2), *others)
+        return model, pruning
 
-    class Stop(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch == 1:
-                state = {"model": checkpoints.capture(self.model), "pruning": half.get_state()}
-                self.state = decode(*encode(state))
-
-    whole, whole_pruning = fresh()
-    run(whole, 4, whole_pruning)
-    first, half = fresh()
-    stop = Stop()
-    run(first, 4, half, stop)
-    second, other = fresh()
-    second.fit(*data(), batch_size=8, epochs=0, verbose=0)
-
-    class Restore(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            checkpoints.restore(self.model, stop.state["model"])
-            other.set_state(stop.state["pruning"])
-
-    run(second, 4, other, Restore(), first=2)
-    assert other.sparsities == whole_pruning.sparsities
-    for a, b in zip(whole.get_weights(), second.get_weights(), strict=True):
+    whole, whole_pruning = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed", Kill(killed_after))
+    killed, pruning = train(tmp_path / "killed")
+    assert pruning.sparsities == whole_pruning.sparsities
+    assert sparsity(killed)["low"].sparsity == 0.75
+    for a, b in zip(whole.get_weights(), killed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, **EXACT)
-    stranger = MagnitudePruning(polynomial_decay(0.5, end_step=12, frequency=4))
-    stranger.set_state(stop.state["pruning"])
-    with pytest.raises(ValueError, match="these very settings"):
-        run(fresh()[0], 1, stranger)
+
+
+def test_a_state_of_other_settings_is_refused():
+    models = [FineTuner.from_model(small()) for _ in range(3)]
+    states = []
+    for model, target in zip(models, (0.75, 0.75, 0.5), strict=True):
+        model.compile(adam(), CROSSENTROPY)
+        pruning = MagnitudePruning(polynomial_decay(target, end_step=4, frequency=2))
+        if states:
+            pruning.set_state(states[0])  # before `fit`: taken up when it begins
+        with (
+            contextlib.nullcontext()
+            if target == 0.75
+            else pytest.raises(ValueError, match="these very settings")
+        ):
+            run(model, 1, pruning)
+        states.append(pruning.get_state())
 
 
 def test_zeros_outlast_a_later_training_and_a_file(tmp_path):
