@@ -230,6 +230,25 @@ def test_masked_weights_are_zero_after_every_step(mode):
     assert sparsity(model)["low"].sparsity == pytest.approx(0.8, abs=0.01)
 
 
+def test_averages_and_restored_weights_are_pruned_too():
+    """Weights that other callbacks put in: moving averages after an epoch, others at the end."""
+    model = FineTuner.from_model(small())
+    model.compile(adam(use_ema=True, ema_momentum=0.5), CROSSENTROPY)
+    dense = model.get_weights()
+    restore = keras.callbacks.LambdaCallback(on_train_end=lambda logs: model.set_weights(dense))
+    seen = []
+
+    class Seen(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append([mask.holds() for mask in masks_of(self.model)])
+
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    pruning = MagnitudePruning(constant_sparsity(0.5, begin_step=4, end_step=4))
+    run(model, 1, restore, pruning, swap, Seen())
+    assert seen == [[True, True]]
+    assert sparsity(strip(model))["mid"].sparsity == 0.5
+
+
 def test_several_steps_at_once_equal_one_by_one():
     models = []
     for steps in (1, 4):
@@ -308,14 +327,14 @@ class Kill(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("kind", "killed_after"), [("schedule", 10), ("target", 3)])
-def test_a_run_that_is_killed_ends_as_one_that_was_not(kind, killed_after, tmp_path):
+@pytest.mark.parametrize(("thaws", "killed_after"), [(True, 10), (False, 7)])
+def test_a_run_that_is_killed_ends_as_one_that_was_not(thaws, killed_after, tmp_path):
     def train(folder, *others):
         model = FineTuner.from_model(small())
         model.compile(adam(), CROSSENTROPY)
-        target = 0.75 if kind == "target" else polynomial_decay(0.75, end_step=12, frequency=4)
-        pruning = MagnitudePruning(target)
-        run(model, 4, GradualUnfreezing(), pruning, Resume(folder, every=2), *others)
+        target = 0.75 if thaws else polynomial_decay(0.75, end_step=12, frequency=4)
+        thaw, pruning = [GradualUnfreezing()] * thaws, MagnitudePruning(target)
+        run(model, 4, *thaw, pruning, Resume(folder, every=2), *others)
         return model, pruning
 
     whole, whole_pruning = train(tmp_path / "whole")

@@ -188,7 +188,7 @@ def test_silent_channels_of_every_kind_of_layer_leave_without_effect(in_float64)
 
 def test_a_fine_tuner_stays_one_and_goes_on(tmp_path):
     model = FineTuner.from_model(branches())
-    freeze_batch_norm(model)
+    freeze_batch_norm(model, affine=False)
     freeze(model, "stem")
     smaller, _ = prune_channels(model, 0.25, round_to=2, criterion="l2")
     assert isinstance(smaller, FineTuner) and smaller.name == "branches"
@@ -198,14 +198,29 @@ def test_a_fine_tuner_stays_one_and_goes_on(tmp_path):
     smaller.compile("adam", "sparse_categorical_crossentropy", multipliers={"shared": 0.1})
     x, y = np.random.rand(16, 8, 8, 3), np.arange(16) % 3
     norm = next(layer for layer in smaller.layers if isinstance(layer, L.BatchNormalization))
-    held = [layer.get_weights() for layer in (smaller.get_layer("stem"), norm)]
+    held = [*smaller.get_layer("stem").weights, norm.moving_mean, norm.moving_variance]
+    before, gamma = [weight.numpy() for weight in held], norm.gamma.numpy()
     smaller.fit(x, y, batch_size=8, verbose=0)
-    for before, layer in zip(held, (smaller.get_layer("stem"), norm), strict=True):
-        for was, now in zip(before, layer.get_weights(), strict=True):
-            np.testing.assert_array_equal(was, now)
+    for was, weight in zip(before, held, strict=True):
+        np.testing.assert_array_equal(was, weight.numpy())
+    assert not np.array_equal(gamma, norm.gamma.numpy())
     smaller.save(tmp_path / "smaller.keras")
     loaded = keras.models.load_model(tmp_path / "smaller.keras")
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), smaller.predict(x, verbose=0))
+
+
+def test_a_layer_that_is_called_twice_loses_the_same_inputs():
+    left, right = keras.Input((4,), name="l"), keras.Input((4,), name="r")
+    a, b = L.Dense(3, name="a"), L.Dense(3, name="b")
+    shared = L.Dense(2, name="shared")
+    model = keras.Model([left, right], L.Add()([shared(a(left)), shared(b(right))]))
+    a.kernel.assign(np.ones((4, 3)) * np.array([1, 2, 3]))
+    b.kernel.assign(np.ones((4, 3)) * np.array([3, 1, 1]))
+    smaller, report = prune_channels(model, 0.34, round_to=1)
+    # Sums of 0.5, 1, 1.5 and 1.8, 0.6, 0.6: the second goes, from both.
+    np.testing.assert_array_equal(smaller.get_layer("a").kernel[0], [1, 3])
+    np.testing.assert_array_equal(smaller.get_layer("b").kernel[0], [3, 1])
+    assert (report["shared"].after, smaller.get_layer("shared").kernel.shape) == (2, (2, 2))
 
 
 def test_nested_models_and_named_inputs_are_followed():
@@ -304,6 +319,9 @@ def test_a_transposed_convolution_takes_over_without_a_constant(monkeypatch):
     assert report["told"].after == 4
     before, after = (each.predict(x, verbose=0) for each in (model, smaller))
     np.testing.assert_allclose(after / before.std(), before / before.std(), **STEADIED)
+    told.bias.assign(np.arange(8))  # not every output has all taps: no bias makes up for it
+    smaller, _ = prune_channels(model, 0.5, data=x, where="told", round_to=1)
+    np.testing.assert_array_equal(smaller.get_layer("reader").bias, np.zeros(5))
 
 
 def test_saliency_is_the_error_that_least_squares_leaves(monkeypatch, in_float64):
@@ -328,6 +346,23 @@ def test_saliency_is_the_error_that_least_squares_leaves(monkeypatch, in_float64
     energy = np.square(hidden).sum(0) @ np.square(weights).sum(1)
     scores = Saliency(found, readers).scores(group.choices)
     np.testing.assert_allclose(scores, np.array(expected) / energy, **REDUCTION)
+
+
+def test_of_two_equal_channels_one_stays():
+    """As things are both could go; once one has, the other tells what nobody else does."""
+    inputs = keras.Input((2,))
+    read, reader = L.Dense(3, name="read"), L.Dense(1, name="reader")
+    model = keras.Model(inputs, reader(read(inputs)))
+    read.kernel.assign([[5, 5, 0], [0, 0, 1]])
+    reader.kernel.assign(np.ones((3, 1)))
+    found = trace(model)
+    readers = moments.read_moments(model, found, np.random.default_rng(0).normal(size=(99, 2)))
+    (group,) = groups_of(found)
+    first, second, third = group.choices
+    scores = Saliency(found, readers).scores(group.choices)
+    assert scores[0] < scores[2] and scores[1] < scores[2]
+    gone = Saliency(found, readers).pick(group.choices, 2)
+    assert gone in ([first, third], [second, third])
 
 
 def test_data_tell_better_than_weights():

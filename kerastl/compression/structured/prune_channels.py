@@ -30,9 +30,10 @@ def prune_channels(
 
     Pass `data`, a few hundred inputs as in training, whenever you can: those channels then go that
     the others tell best, and the others take over what they told, by least squares. Train the
-    result for some epochs afterwards, with batch normalizations that follow the batches again
-    (`unfreeze(model, ".*", batch_norm="train")` in a `FineTuner`). Channels whose filters and batch
-    normalization are zero leave without any effect.
+    result for some epochs afterwards, with batch normalizations that follow the batches
+    (`unfreeze(model, ".*", batch_norm="train")` where they are frozen): without `data` it will
+    hardly work before that. Channels whose filters and batch normalization are zero leave without
+    any effect.
 
     Args:
         model: Functional or built Sequential `keras.Model`, channels last. Nested models are
