@@ -7,7 +7,10 @@ import stat
 import keras
 import pytest
 
+from kerastl import strategies
+from kerastl.cli import options
 from kerastl.cli.main import run
+from kerastl.data import AUGMENTATIONS
 from tests.test_tune import write_pictures
 
 
@@ -155,3 +158,9 @@ def test_interrupt_exits_with_1_and_says_how_to_go_on(tmp_path, data, capsys, mo
 def test_an_existing_run_is_kept(folder, data, capsys):
     assert run(["tune", str(data), "--out", str(folder), *FAST]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_choices_are_those_of_the_library():
+    """Written out once more, since `--help` must not import TensorFlow."""
+    assert options.STRATEGIES == strategies.NAMES
+    assert tuple(AUGMENTATIONS) == options.AUGMENTATIONS

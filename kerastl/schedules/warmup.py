@@ -1,5 +1,6 @@
 """A straight warm-up, then a decay: straight or by half a cosine."""
 
+import abc
 import dataclasses
 
 import numpy as np
@@ -9,7 +10,32 @@ from kerastl.schedules.shape import Shape, half_cosine, line, two_parts
 
 
 @dataclasses.dataclass(frozen=True)
-class WarmupLinear(Shape):
+class _Warmup(Shape):
+    """A straight line from `start` up to 1 over `warmup`, then what `_fall` says down to `end`."""
+
+    warmup: float = 0.1
+    start: float = 0.0
+    end: float = 0.0
+
+    def __post_init__(self):
+        _check(self)
+
+    def factor(self, progress, xp=np):
+        return two_parts(
+            progress,
+            self.warmup,
+            first=lambda position: line(position, self.start, 1.0),
+            second=lambda position: self._fall(position, xp),
+            xp=xp,
+        )
+
+    @abc.abstractmethod
+    def _fall(self, position, xp):
+        """The factor at `position`, from 0 at the peak to 1 at the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmupLinear(_Warmup):
     """A straight line from `start` up to 1 over `warmup`, then straight down to `end`.
 
     Args:
@@ -29,25 +55,12 @@ class WarmupLinear(Shape):
         Devlin et al., 2019, appendix A.2 (linear decay), https://arxiv.org/abs/1810.04805
     """
 
-    warmup: float = 0.1
-    start: float = 0.0
-    end: float = 0.0
-
-    def __post_init__(self):
-        _check(self)
-
-    def factor(self, progress, xp=np):
-        return two_parts(
-            progress,
-            self.warmup,
-            first=lambda position: line(position, self.start, 1.0),
-            second=lambda position: line(position, 1.0, self.end),
-            xp=xp,
-        )
+    def _fall(self, position, xp):
+        return line(position, 1.0, self.end)
 
 
 @dataclasses.dataclass(frozen=True)
-class WarmupCosine(Shape):
+class WarmupCosine(_Warmup):
     """A straight line from `start` up to 1 over `warmup`, then half a cosine down to `end`.
 
     Over `n` steps at a peak it is `keras.optimizers.schedules.CosineDecay(start * peak,
@@ -70,21 +83,8 @@ class WarmupCosine(Shape):
         of Goyal et al., 2017, section 2.2, https://arxiv.org/abs/1706.02677
     """
 
-    warmup: float = 0.1
-    start: float = 0.0
-    end: float = 0.0
-
-    def __post_init__(self):
-        _check(self)
-
-    def factor(self, progress, xp=np):
-        return two_parts(
-            progress,
-            self.warmup,
-            first=lambda position: line(position, self.start, 1.0),
-            second=lambda position: half_cosine(position, 1.0, self.end, xp=xp),
-            xp=xp,
-        )
+    def _fall(self, position, xp):
+        return half_cosine(position, 1.0, self.end, xp=xp)
 
 
 def _check(shape):
