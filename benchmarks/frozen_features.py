@@ -89,13 +89,15 @@ def child(task, cached, num_examples, image_size, epochs):
     """One `fit`; prints what it cost and its losses as JSON."""
     import keras
 
-    from kerastl import freeze_to
+    from kerastl import freeze_batch_norm, freeze_to
     from kerastl.data import make_dataset
 
     (images, labels), held_back = pictures(image_size, num_examples)
     name, part = task.split(" ", 1)
     model = network(name, image_size, images[:BATCH_SIZE])
     freeze_to(model, -1 if part == "head" else -math.ceil(len(model.groups) / 3))
+    # As plans and the usual recipe have it: what thaws keeps its statistics.
+    freeze_batch_norm(model, affine=False)
     sgd = keras.optimizers.SGD(1e-3, momentum=0.9)
     optimizer = keras.optimizers.Adam(1e-3) if part == "head" else sgd
     model.compile(optimizer, "sparse_categorical_crossentropy")

@@ -8,6 +8,9 @@ import math
 import numpy as np
 import tensorflow as tf
 
+# Plain Python, to be traced as it stands: AutoGraph takes longer to read it than the data takes.
+_as_is = tf.autograph.experimental.do_not_convert
+
 
 class Passes(abc.ABC):
     """A training set of which any pass can be repeated exactly, whatever was read before.
@@ -67,7 +70,7 @@ class Passes(abc.ABC):
     def elements(self, number):
         """`epoch`, where `number` may be a tensor."""
         batches = self._keyed_rows(number, self.seed)
-        read = batches.map(lambda key, rows: (key, (self.inputs(rows), *self.targets(rows))))
+        read = batches.map(self._read)
         # One map at a time: the layers' seeds are set for a batch and then used by it.
         return read.map(lambda key, element: self.augment(element, key))
 
@@ -77,17 +80,20 @@ class Passes(abc.ABC):
         `number` may be a tensor.
         """
         batches = self._keyed_rows(number, self.seed)
-        return self.counted(batches.map(lambda key, rows: (rows, *self.targets(rows))))
+        return self.counted(batches.map(_as_is(lambda key, rows: (rows, *self.targets(rows)))))
 
     def in_order(self):
         """Dataset of the batches of inputs in the order of the rows, not augmented."""
-        batches = self._keyed_rows(0, None)
-        return self.counted(batches.map(lambda key, rows: self.inputs(rows)).prefetch(2))
+        return self._in_order
+
+    @functools.cached_property
+    def _in_order(self):
+        read = _as_is(lambda key, rows: self.inputs(rows))
+        return self.counted(self._keyed_rows(0, None).map(read).prefetch(2))
 
     def view(self, number):
         """Like `in_order`, augmented by the key of view `number`."""
-        batches = self._keyed_rows(number, None)
-        read = batches.map(lambda key, rows: (key, (self.inputs(rows), *self.targets(rows))))
+        read = self._keyed_rows(number, None).map(self._read)
         return self.counted(read.map(lambda key, element: self.augment(element, key)[0]))
 
     def counted(self, dataset):
@@ -102,7 +108,12 @@ class Passes(abc.ABC):
         if seed is not None:
             rows = tf.random.experimental.stateless_shuffle(rows, key, alg="philox")
         batches = tf.data.Dataset.from_tensor_slices(rows).batch(self.batch_size)
-        return batches.enumerate().map(lambda step, rows: (tf.random.fold_in(key, step), rows))
+        keyed = _as_is(lambda step, rows: (tf.random.fold_in(key, step), rows))
+        return batches.enumerate().map(keyed)
+
+    @_as_is
+    def _read(self, key, rows):
+        return key, (self.inputs(rows), *self.targets(rows))
 
 
 class ArrayPasses(Passes):

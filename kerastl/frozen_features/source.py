@@ -86,11 +86,16 @@ class CachedPasses:
         """Dataset that gives, whenever it is read, the pass that was asked for last."""
         kept = [tf.as_dtype(dtype) for _, dtype in self._layouts()]
 
+        as_is = tf.autograph.experimental.do_not_convert
+
+        @as_is
         def number(zero):
             asked = tf.numpy_function(lambda: np.int64(self._number), [], tf.int64)
             return tf.ensure_shape(asked, ())
 
+        @as_is
         def one_pass(number):
+            @as_is
             def gather(rows, *targets):
                 read = tf.numpy_function(self._read, [number, rows], kept)
                 return (packed(read, self.lower.specs), *targets)
