@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kerastl import export
-from kerastl.export import flatbuffer, metadata
+from kerastl.export import flatbuffer, metadata, packing
 from tests.tolerances import EXACT
 
 # Written by mediapipe 1.2.2's own metadata_schema_py_generated: ModelMetadata of an image input and
@@ -119,7 +119,7 @@ def test_a_file_without_metadata_has_no_labels(file, tmp_path):
     parsed = flatbuffer._parse(flatbuffer._schema(), file.read_bytes())
     parsed.metadata = []
     path = tmp_path / "bare.tflite"
-    path.write_bytes(flatbuffer._packed(parsed, 1000))
+    path.write_bytes(packing.packed(parsed, 1000))
     assert export.LiteRTModel(path).labels is None
 
 
@@ -165,11 +165,30 @@ def test_equal_vectors_are_written_once(file):
     """Zero points of kernels per channel are a 64-bit zero each, over and over."""
     schema = flatbuffer._schema()
     parsed = flatbuffer._parse(schema, file.read_bytes())
-    size = len(flatbuffer._packed(parsed, 1000))
+    size = len(packing.packed(parsed, 1000))
     for tensor in parsed.subgraphs[0].tensors:
         tensor.quantization = schema.QuantizationParametersT()
         tensor.quantization.zeroPoint = np.zeros(1000, "int64")
-    packed = flatbuffer._packed(parsed, 1000)
+    packed = packing.packed(parsed, 1000)
     assert 8000 < len(packed) - size < 9000
     again = flatbuffer._parse(schema, packed)
     assert all(len(t.quantization.zeroPoint) == 1000 for t in again.subgraphs[0].tensors)
+
+
+def test_weights_lie_where_the_format_asks_for_them(file):
+    """`force_align: 16` of the schema, which the flatbuffers package for Python leaves out."""
+    content = file.read_bytes()
+    root = flatbuffer._schema().Model.GetRootAsModel(content, 0)
+    start = np.frombuffer(content, "uint8").ctypes.data
+    arrays = [root.Buffers(i) for i in range(root.BuffersLength()) if root.Buffers(i).DataLength()]
+    places = [array.DataAsNumpy().ctypes.data - start for array in arrays]
+    assert len(places) > 2 and not any(place % 16 for place in places)
+
+
+def test_tensors_have_names_of_layers_each_once(file):
+    parsed = flatbuffer._parse(flatbuffer._schema(), file.read_bytes())
+    names = [tensor.name.decode() for tensor in parsed.subgraphs[0].tensors]
+    assert len(set(names)) == len(names)
+    assert not any("/" in name or ";" in name for name in names)
+    empty = [b for b in parsed.buffers if b.data is None or not len(b.data)]
+    assert len(empty) == 1 and parsed.buffers[0] is empty[0]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerastl import backbones, export
-from kerastl.export import conversion, flatbuffer, metadata
+from kerastl.export import conversion, flatbuffer, metadata, packing
 from kerastl.glyphs import class_names, load_glyphnet, render_glyphs
 from tests.test_export import DATA, NOTOP
 from tests.tolerances import REDUCTION
@@ -237,7 +237,7 @@ def test_a_quantized_file_that_lost_its_weights_is_refused(tiny, pixels, tmp_pat
         for buffer in parsed.buffers:
             if buffer.data is not None and len(buffer.data) in (12, 108):  # both layers' kernels
                 buffer.data = np.zeros_like(buffer.data)
-        return flatbuffer._packed(parsed, len(content))
+        return packing.packed(parsed, len(content))
 
     renamed = flatbuffer.renamed
     monkeypatch.setattr(conversion.flatbuffer, "renamed", without_weights)

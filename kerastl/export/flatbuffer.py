@@ -8,8 +8,10 @@ offers a reader.
 import collections
 import dataclasses
 
-IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every file
+from kerastl.export.packing import IDENTIFIER, packed, tidy
+
 _BETWEEN_DTYPES = ("QUANTIZE", "DEQUANTIZE")
+_NUMBERS = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,22 @@ def operations(content):
     return dict(counts.most_common())
 
 
+def constants(content):
+    """The arrays of numbers that a file carries, each as a flat NumPy array, each buffer once.
+
+    Quantized weights have a zero point of 0, so that a zero is a zero in every dtype.
+    """
+    import numpy as np
+
+    schema, found = _schema(), {}
+    model = _parse(schema, content)
+    for index in range(len(model.subgraphs)):
+        for buffer, dtype, data in _Graph(schema, model, index).constants():
+            if dtype in _NUMBERS:
+                found[buffer] = np.frombuffer(data.tobytes(), dtype)
+    return list(found.values())
+
+
 def edges(content):
     """The operations of the main graph as `(op, names of inputs, names of outputs)`.
 
@@ -73,7 +91,7 @@ def edges(content):
 
 
 def renamed(content, *, inputs, outputs):
-    """The same file with other names for the inputs and outputs of its one signature.
+    """The same file, tidied, with other names for the inputs and outputs of its one signature.
 
     Args:
         content: Bytes of a file.
@@ -81,7 +99,7 @@ def renamed(content, *, inputs, outputs):
         outputs: The same for outputs.
 
     Returns:
-        Bytes of a file that differs in names alone.
+        Bytes of a file that differs in names alone; those inside are made short (`packing.tidy`).
     """
     model = _parse(_schema(), content)
     tensors = model.subgraphs[0].tensors
@@ -90,7 +108,8 @@ def renamed(content, *, inputs, outputs):
         for entry in entries:
             old = entry.name.decode()
             entry.name = tensors[entry.tensorIndex].name = names.get(old, old).encode()
-    return _packed(model, len(content))
+    tidy(model)
+    return packed(model, len(content))
 
 
 def with_buffer(content, name, data):
@@ -111,7 +130,7 @@ def with_buffer(content, name, data):
     model.buffers.append(buffer)
     kept = [old for old in model.metadata or [] if old.name.decode() != name]
     model.metadata = [*kept, entry]
-    return _packed(model, len(content) + len(data))
+    return packed(model, len(content) + len(data))
 
 
 def read_buffer(content, name):
@@ -153,6 +172,13 @@ class _Graph:
         largest = max(arrays, key=lambda tensor: tensor.shape.prod())
         return self._dtypes[largest.type]
 
+    def constants(self):
+        """Each constant as `(number of its buffer, dtype, bytes)`."""
+        for tensor in self._tensors:
+            data = self._buffers[tensor.buffer].data
+            if data is not None and len(data):
+                yield tensor.buffer, self._dtypes[tensor.type], data
+
     def activations(self, indices):
         chosen = [k for k in indices if k >= 0 and not self._constant(k)]
         return [self._tensors[k].name.decode() for k in chosen]
@@ -175,41 +201,6 @@ def _operators(content):
             name = builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
             custom = name == "CUSTOM"
             yield f"CUSTOM:{code.customCode.decode()}" if custom else name, graph, operator
-
-
-def _packed(model, size):
-    builder = _sharing_builder(size)
-    builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
-
-
-def _sharing_builder(size):
-    """A builder that writes equal vectors and strings once and points to them from everywhere.
-
-    A kernel quantized per channel has a 64-bit zero point for each, all zero, and its bias again:
-    a fifth of a small network's file. Weights (vectors of bytes) are left as they are.
-    """
-    import flatbuffers
-
-    class Builder(flatbuffers.Builder):
-        def __init__(self, size):
-            super().__init__(size)
-            self._written = {}
-
-        def CreateNumpyVector(self, x):
-            if x.dtype.itemsize == 1:
-                return super().CreateNumpyVector(x)
-            key = (x.dtype.str, x.tobytes())
-            if key not in self._written:
-                self._written[key] = super().CreateNumpyVector(x)
-            return self._written[key]
-
-        def CreateString(self, s, encoding="utf-8", errors="strict"):
-            if s not in self._written:
-                self._written[s] = super().CreateString(s, encoding, errors)
-            return self._written[s]
-
-    return Builder(size)
 
 
 def _schema():
