@@ -8,6 +8,7 @@ what Keras must know to open a saved model.
 import importlib
 import pathlib
 import sys
+import types
 
 from kerastl._version import __version__
 
@@ -37,6 +38,7 @@ _EXPORTS = {
     # training
     "FineTuner": "kerastl.fine_tuner",
     "compare": "kerastl.compare",
+    "compress": "kerastl.compress",
     "fine_tune": "kerastl.tune",
     "lr_find": "kerastl.callbacks",
 }
@@ -53,7 +55,7 @@ _MODULES = (
 )
 
 __all__ = ["__version__", *_EXPORTS, *_MODULES]
-_SAVED_CLASSES = ("backbones", "callbacks", "fine_tuner", "optimizers")
+_SAVED_CLASSES = ("backbones", "callbacks", "compression", "fine_tuner", "optimizers")
 
 
 def __getattr__(name):
@@ -66,6 +68,20 @@ def __getattr__(name):
 
 def __dir__():
     return sorted(__all__)
+
+
+class _Page(types.ModuleType):
+    """A package that keeps its public names when a package below it has the same one.
+
+    Importing `kerastl.compare` would put that package in the place of the function `compare`.
+    """
+
+    def __setattr__(self, name, value):
+        if name not in _EXPORTS or not isinstance(value, types.ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Page
 
 
 def register():

@@ -171,3 +171,19 @@ def test_a_rung_that_failed_is_told():
     assert "int8: no kernel for COS" in text
     assert text.startswith("float16: accuracy 0.9000 (model 0.9000), 0.50 of the size, 2 ms (1 in")
     assert "slower than float32" in text
+
+
+def test_int8_that_is_nearly_all_float_is_passed_over(spoiled, glyphs, tmp_path, monkeypatch):
+    """Its accuracy would do, but float16 is smaller."""
+    monkeypatch.setattr("kerastl.export.ladder._LARGEST", 0.3)
+    images, labels = glyphs
+    result = export.to_litert_within(
+        spoiled,
+        tmp_path / "m.tflite",
+        images[100:],
+        labels[100:],
+        representative_data=(images[:100], labels[:100]),
+    )
+    names = [rung.name for rung in result.rungs]
+    assert names.count("int8_mixed") == 1 and result.chosen.name in ("dynamic", "float16")
+    assert "int8_mixed: hardly smaller than float32" in str(result)

@@ -1,6 +1,7 @@
 """The house holds: floors, what `import kerastl` loads, the sizes of rooms, the command line."""
 
 import ast
+import inspect
 import pathlib
 import subprocess
 import sys
@@ -18,7 +19,7 @@ FLOORS = {
     "fine_tuner": 4,
     "callbacks": 5, "summary": 5, "strategies": 5, "compression": 5,
     "data": 6, "export": 6,
-    "report": 7, "tune": 8, "demo": 9, "compare": 9, "cli": 10,
+    "report": 7, "tune": 8, "demo": 9, "compare": 9, "compress": 9, "cli": 10,
 }  # fmt: skip
 FOREIGN = (
     "tf_keras", "tensorflow_model_optimization", "keras_hub", "keras_cv", "keras_nlp",
@@ -108,5 +109,8 @@ def test_help_does_not_load_tensorflow(tmp_path):
 def test_public_names_resolve():
     for name in kerastl.__all__:
         assert getattr(kerastl, name) is not None
+    for name in ("compare", "compress"):  # packages too
+        for _ in range(2):
+            assert inspect.isfunction(getattr(kerastl, name))
     with pytest.raises(AttributeError, match="no_such_name"):
         kerastl.no_such_name  # noqa: B018

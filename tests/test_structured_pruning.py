@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from kerastl import FineTuner, freeze, freeze_batch_norm
 from kerastl.compression import prune_channels
-from kerastl.compression.sizes import file_sizes
 from kerastl.compression.structured import moments
 from kerastl.compression.structured.groups import groups_of
 from kerastl.compression.structured.saliency import Saliency
 from kerastl.compression.structured.trace import trace
+from kerastl.export import file_sizes
 from tests.tolerances import REDUCTION
 
 L = keras.layers

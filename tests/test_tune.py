@@ -14,8 +14,9 @@ from kerastl.glyphs import render_glyphs
 from kerastl.groups import layer_groups
 from kerastl.plan import TransferPlan
 from kerastl.tune import RunFolder, TuneConfig
+from kerastl.tune.evaluate_folder import evaluate_folder
 from kerastl.tune.evaluation import evaluate_probabilities
-from kerastl.tune.inference import evaluate_folder, load_predictor, predict_files
+from kerastl.tune.inference import load_predictor, predict_files
 from kerastl.tune.run_folder import free_name
 
 
@@ -126,6 +127,22 @@ def test_saved_model_file_and_result_agree_on_raw_pixels(run):
     assert (result.folder / "labels.txt").read_text().split() == [f"class_{i}" for i in range(3)]
 
 
+def test_a_quantized_file_has_the_float_one_beside_it(tmp_path):
+    data = write_pictures(tmp_path / "data", each=20)
+    settings = {"backbone": "glyphnet", "epochs": 4, "batch_size": 8, "augment": "none"}
+    result = fine_tune(data, tmp_path / "run", export="int8", strategy="full", **settings)
+    small, whole = (result.metrics[name] for name in ("tflite", "float_tflite"))
+    for name, said in (("model.tflite", small), ("float.tflite", whole)):
+        assert said["size_bytes"] == (result.folder / name).stat().st_size
+        assert said["gzip_bytes"] < said["size_bytes"] and said["median_ms"] > 0
+        assert said["accuracy"] >= 0.7 and said["compared_on"] == result.metrics["num_examples"]
+    assert (small["quantization"], whole["quantization"]) == ("int8", None)
+    assert small["size_bytes"] < 0.35 * whole["size_bytes"] and small["agreement"] >= 0.8
+    assert LiteRTModel(result.folder / "model.tflite").labels == ("class_0", "class_1", "class_2")
+    float_file = evaluate_folder(load_predictor(result.folder / "model.tflite"), data)["files"][1]
+    assert float_file["name"] == "float.tflite" and float_file["agreement"] == 1.0
+
+
 @pytest.mark.parametrize("name", ["model.keras", "model.tflite", ""])
 def test_evaluate_and_predict_take_each_form_of_a_run(run, name):
     data, result = run
@@ -155,7 +172,7 @@ def test_an_unknown_class_is_refused(run, tmp_path):
         ({"strategy": "gradul"}, "Closest: 'gradual'"),
         ({"epochs": 0}, r"`epochs` must be an int in \[1"),
         ({"learning_rate": -1.0}, "learning_rate"),
-        ({"export": "int8"}, "none, float"),
+        ({"export": "int4"}, "none, float, float16, dynamic, int8"),
         ({"backbone": "mobilenot"}, "mobilenet"),
     ],
 )

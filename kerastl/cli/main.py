@@ -1,14 +1,18 @@
 """Entry point of `kerastl`: finds the verb, turns errors into one line and an exit code."""
 
+import contextlib
 import os
 import sys
+import warnings
 
 import click
 
 from kerastl._version import __version__
 from kerastl.cli.compare import compare
+from kerastl.cli.compress import compress
 from kerastl.cli.demo import demo
 from kerastl.cli.evaluate import evaluate
+from kerastl.cli.export import export
 from kerastl.cli.inspect import inspect
 from kerastl.cli.lr_find import lr_find
 from kerastl.cli.predict import predict
@@ -26,7 +30,7 @@ def cli():
     """Exact, fast and visible transfer learning for Keras 3 on TensorFlow."""
 
 
-for verb in (demo, tune, lr_find, compare, inspect, evaluate, predict):
+for verb in (demo, tune, lr_find, compare, inspect, evaluate, predict, compress, export):
     cli.add_command(verb)
 
 
@@ -39,7 +43,8 @@ def run(arguments=None):
     """Run the command line; return its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        cli.main(args=arguments, prog_name="kerastl", standalone_mode=False)
+        with _warnings_as_lines():
+            cli.main(args=arguments, prog_name="kerastl", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
@@ -56,6 +61,24 @@ def run(arguments=None):
         _say(_one_line(error))
         return INTERRUPTED
     return 0
+
+
+@contextlib.contextmanager
+def _warnings_as_lines():
+    """Show what the library warns its user of as a line, without the place in the source."""
+    plain = warnings.showwarning
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        if category is UserWarning and file is None:
+            _say(f"warning: {' '.join(str(message).split())}")
+        else:
+            plain(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = plain
 
 
 def _one_line(error):

@@ -3,6 +3,10 @@
 import click
 
 AUGMENTATIONS = ("none", "light", "medium", "strong")
+EXPORTS = ("none", "float", "float16", "dynamic", "int8")  # tune.config.EXPORTS
+FORMATS = ("litert", "saved_model", "onnx")  # tune.export_config.FORMATS
+IO_DTYPES = ("float32", "int8", "uint8", "int16")  # of export.quantization.MODES
+QUANTIZE = ("none", "float16", "dynamic", "int8", "int16x8")  # tune.export_config.QUANTIZE
 STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")  # strategies.NAMES
 
 _BACKBONE = (

@@ -21,7 +21,10 @@ def print_table(title, header, rows):
         table.add_column(name, justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    rich.console.Console(highlight=False).print(table)
+    console = rich.console.Console(highlight=False)
+    if not console.is_terminal:  # a file or a pipe has no width to keep to
+        console.width = max(console.width, 120)
+    console.print(table)
 
 
 def percent(share):
@@ -58,13 +61,9 @@ def metrics_table(metrics, folder):
     ]
     if metrics["num_skipped"]:
         rows.append(("files skipped, see skipped.csv", metrics["num_skipped"]))
-    if lite := metrics.get("tflite"):
-        rows += [
-            ("model.tflite", size(lite["size_bytes"])),
-            ("  agreement with Keras", percent(lite["agreement"])),
-            ("  largest difference", f"{lite['max_abs_error']:.1e}"),
-            ("  one picture, one thread", f"{lite['median_ms']:.1f} ms"),
-        ]
+    for key, name in (("float_tflite", "float.tflite"), ("tflite", "model.tflite")):
+        if lite := metrics.get(key):
+            rows += _file_lines(name, lite)
     rows.append(("seconds in all", f"{metrics['seconds']:.0f}"))
     print_table(str(folder), ("", ""), rows)
     worst = sorted(
@@ -73,3 +72,53 @@ def metrics_table(metrics, folder):
     )
     found = [(name, percent(c["recall"]), c["num_examples"]) for name, c in worst[:10]]
     print_table("Classes, hardest first", ("class", "found", "pictures"), found)
+
+
+def files_table(title, rows, first="file"):
+    """The table of `file_rows`: what each form of a network gives and costs.
+
+    Agreement is with the row above; shares are of the first row that has the figure.
+    """
+    header = (first, "accuracy", "bytes", "gzip", "ms", "agreement")
+    print_table(title, header, file_cells(rows))
+
+
+def file_cells(rows):
+    """The cells of `file_rows` as text.
+
+    Example:
+        >>> row = {"name": "int8", "accuracy": 0.8, "bytes": 250, "gzip": 200, "ms": 0.5}
+        >>> file_cells([{**row, "bytes": 1000, "agreement": None}, {**row, "agreement": 1.0}])[1]
+        ('int8', '80.0 %', '250  25%', '200 100%', '0.50 100%', '100.0 %')
+    """
+    base = {
+        key: next((row[key] for row in rows if row[key] is not None), None)
+        for key in ("bytes", "gzip", "ms")
+    }
+    return [
+        (
+            row["name"],
+            percent(row["accuracy"]),
+            _with_share(row["bytes"], base["bytes"], ","),
+            _with_share(row["gzip"], base["gzip"], ","),
+            _with_share(row["ms"], base["ms"], ".2f"),
+            percent(row["agreement"]),
+        )
+        for row in rows
+    ]
+
+
+def _with_share(value, of, form):
+    return "-" if value is None else f"{value:{form}} {value / of:>4.0%}"
+
+
+def _file_lines(name, lite):
+    lines = [(name, size(lite["size_bytes"])), ("  by gzip", size(lite["gzip_bytes"]))]
+    if lite["accuracy"] is not None:
+        lines.append(("  accuracy", percent(lite["accuracy"])))
+    return [
+        *lines,
+        ("  agreement with Keras", percent(lite["agreement"])),
+        ("  largest difference", f"{lite['max_abs_error']:.1e}"),
+        ("  one picture, one thread", f"{lite['median_ms']:.2f} ms"),
+    ]

@@ -2,7 +2,7 @@
 
 import click
 
-from kerastl.cli.options import AUGMENTATIONS, STRATEGIES, backbone_options
+from kerastl.cli.options import AUGMENTATIONS, EXPORTS, STRATEGIES, backbone_options
 from kerastl.cli.output import metrics_table, print_json
 from kerastl.cli.progress import Progress
 from kerastl.cli.start import start_tensorflow
@@ -10,7 +10,7 @@ from kerastl.cli.start import start_tensorflow
 
 @click.command(
     short_help="Fine-tune a pretrained network on a folder of pictures.",
-    epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --epochs 15",
+    epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --epochs 15 --export int8",
 )
 @click.argument("data", type=click.Path())
 @backbone_options
@@ -45,10 +45,10 @@ from kerastl.cli.start import start_tensorflow
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--export",
-    type=click.Choice(["none", "float"]),
+    type=click.Choice(EXPORTS),
     default="float",
     show_default=True,
-    help="Device file to write and check.",
+    help="Device file to write and check; a quantized one has float.tflite beside it.",
 )
 @click.option(
     "--validation",

@@ -2,6 +2,7 @@
 
 from kerastl.compression.magnitude_pruning import MagnitudePruning
 from kerastl.compression.pruned import sparsity, strip
+from kerastl.compression.quantize import quantization_report, quantize_aware, restore
 from kerastl.compression.sparsity_schedules import constant_sparsity, polynomial_decay
 from kerastl.compression.structured import prune_channels
 from kerastl.compression.twin import Twin, twin
@@ -12,6 +13,9 @@ __all__ = [
     "constant_sparsity",
     "polynomial_decay",
     "prune_channels",
+    "quantization_report",
+    "quantize_aware",
+    "restore",
     "sparsity",
     "strip",
     "twin",

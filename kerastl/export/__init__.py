@@ -6,14 +6,18 @@ from kerastl.export.litert_file import to_litert
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.parity import Parity, parity
 from kerastl.export.portable import to_onnx, to_saved_model
+from kerastl.export.sizes import FileSize, SizeTable, file_sizes
 from kerastl.export.vocabulary import add_vocabulary
 
 __all__ = [
+    "FileSize",
     "Ladder",
     "LiteRTModel",
     "Parity",
     "Rung",
+    "SizeTable",
     "add_vocabulary",
+    "file_sizes",
     "parity",
     "to_litert",
     "to_litert_within",

@@ -11,6 +11,7 @@ import warnings
 
 from kerastl._checks import listed
 from kerastl._quiet import quiet
+from kerastl.compression.quantize import as_converted
 from kerastl.export import flatbuffer
 from kerastl.export.disk import full_disk
 from kerastl.export.naming import is_tf_keras, output_names
@@ -25,7 +26,7 @@ def saved_model(graph, signature, folder):
         folder: Existing folder to write into.
     """
     path = os.path.join(folder, "saved_model")
-    with _explaining(), muted():
+    with as_converted(graph), _explaining(), muted():
         if is_tf_keras(graph):
             _save_tf_keras(graph, signature, path)
         else:
@@ -42,12 +43,14 @@ def converted(saved, graph, *, quantization=None, io_dtype="float32", samples=No
         quantization: A key of `quantization.MODES`.
         io_dtype: Dtype of the file's inputs and outputs; integer inputs of the model keep theirs.
         samples: Dict from input name to array `(samples, ...)`, to measure ranges on. None for
-            modes that need none, and for models that bring their ranges (`has_fake_quant`).
+            modes that need none. Not read for models that bring their ranges (`has_fake_quant`).
 
     Raises:
         ValueError: If the model needs operations LiteRT lacks.
         RuntimeError: If the converter fails for another reason.
     """
+    if samples is not None and has_fake_quant(saved):
+        samples = None
     with _explaining(), muted():
         converter = configured(saved, quantization, samples)
         import tensorflow as tf

@@ -1,5 +1,6 @@
 """The smallest file that keeps the accuracy: one way to quantize after the other, measured."""
 
+import dataclasses
 import gzip
 import os
 
@@ -13,12 +14,13 @@ from kerastl.export.conversion import converted, saved_model
 from kerastl.export.ladder_result import Ladder, Rung
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.naming import graph_of, in_structure, inputs_by_name
-from kerastl.export.quantization import MODES
+from kerastl.export.quantization import MODES, require_float
 from kerastl.export.selective import SelectiveQuantizer
 from kerastl.export.verify import check_outputs, needs_flex
 
 RUNGS = ("int8", "int8_mixed", "dynamic", "float16", "int16x8")
 _ROUNDING = 1e-9
+_LARGEST = 0.75  # of the float32 file: int8 with more layers in float than that is none
 
 
 def to_litert_within(
@@ -70,6 +72,7 @@ Received: ladder='int4'. Closest: 'int8'.
     for name in ladder:
         one_of(name, RUNGS, "ladder")
     graph = graph_of(model)
+    require_float(graph)
     signature = litert_file.signature_of(graph, 1)
     num_scores = litert_file.num_outputs(graph)
     if class_names is not None:
@@ -123,13 +126,14 @@ class _Task:
         scores = model.predict(in_structure(graph, self._data), verbose=0)
         self.accuracy = accuracy(np.asarray(scores), labels)
         self.work = self.saved = self.samples = self.content = self.made = None
-        self.layers = ()
+        self.layers, self._float_size = (), None
 
     def baseline(self):
         """The float32 file, to compare sizes and times with."""
         content = converted(self.saved, self._graph)
         needs_flex(content, allow_flex=False)
         rung = self._measured("float32", content)
+        self._float_size = rung.size_bytes
         check_outputs(self._model, self._graph, self.made, samples=self.samples)
         return rung
 
@@ -147,7 +151,10 @@ class _Task:
         return self._measured(name, content)
 
     def mixed(self):
-        """int8 with more and more of the worst layers in float: twice as many each time."""
+        """int8 with more and more of the worst layers in float: twice as many each time.
+
+        Until the file is hardly smaller than in float32: the rungs after this one are.
+        """
         if self.samples is None:
             yield Rung("int8_mixed", note="needs `representative_data`")
             return
@@ -161,7 +168,11 @@ class _Task:
         while count <= max(1, len(self.layers) // 2):
             kept = self.layers[:count]
             content = quantizer.with_float([entry.tensor for entry in kept])
-            yield self._measured("int8_mixed", content, kept)
+            rung = self._measured("int8_mixed", content, kept)
+            if rung.size_bytes > _LARGEST * self._float_size:
+                yield dataclasses.replace(rung, accepted=False, note="hardly smaller than float32")
+                return
+            yield rung
             count *= 2
 
     def _measured(self, name, content, kept=()):

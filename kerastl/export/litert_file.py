@@ -11,7 +11,7 @@ from kerastl.export.conversion import converted, has_fake_quant, saved_model
 from kerastl.export.expected_range import expected_ranges
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.naming import graph_of
-from kerastl.export.quantization import checked
+from kerastl.export.quantization import checked, require_int8
 from kerastl.export.verify import check_outputs, needs_flex, warn_of_float
 
 
@@ -45,7 +45,8 @@ def to_litert(
     Args:
         model: Built `keras.Model` with fixed input shapes, apart from the batch. Or a functional
             model of tf_keras. One that went through quantization-aware training brings its
-            ranges along and needs no `representative_data` for `"int8"`.
+            ranges along: `"int8"` needs no `representative_data` and measures nothing on it. One
+            from `compression.quantize_aware` can be written as `"int8"` only.
         path: Where to write; must end in `.tflite`, in a folder that exists.
         quantization: None, `"float16"`, `"dynamic"`, `"int8"` or `"int16x8"`.
         io_dtype: Dtype of inputs and outputs: `"float32"`; for int8 also `"int8"` or `"uint8"`,
@@ -87,6 +88,7 @@ def to_litert(
     path = disk.checked(path, ".tflite")
     mode = checked(quantization, io_dtype)
     graph = graph_of(model)
+    require_int8(graph, quantization)
     signature = signature_of(graph, batch_size)
     if labels is not None:
         labels = label_file.checked(labels, num_outputs(graph))

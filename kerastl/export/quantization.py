@@ -3,6 +3,7 @@
 import dataclasses
 
 from kerastl._checks import listed, one_of
+from kerastl.compression.quantize import ranges_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,34 @@ Received: io_dtype='int8'. A file with int8 inputs needs quantization='int8'.
             f"quantization={quantization!r}. Received: io_dtype={io_dtype!r}.{_hint(io_dtype)}"
         )
     return mode
+
+
+def require_int8(graph, quantization):
+    """Refuse to write a model from `quantize_aware` in other numbers than it learned to use.
+
+    Raises:
+        ValueError: If `graph` is one, and `quantization` not `"int8"`.
+    """
+    if quantization != "int8" and ranges_of(graph):
+        raise ValueError(
+            "`quantization` must be 'int8' for a model from `quantize_aware`, which learned to "
+            f"compute so. Received: quantization={quantization!r}. For another file bring what it "
+            "learned back by `compression.restore(quantized, model)` and export that model."
+        )
+
+
+def require_float(graph):
+    """Refuse to look for the best numbers for a model from `quantize_aware`, which has them.
+
+    Raises:
+        ValueError: If `graph` is one.
+    """
+    if ranges_of(graph):
+        raise ValueError(
+            "`model` must be a float one for a ladder of quantizations. Received: "
+            f"{graph.name!r}, a model from `quantize_aware`. Write it with "
+            "`to_litert(model, path, quantization='int8')`."
+        )
 
 
 def _hint(io_dtype):

@@ -3,8 +3,9 @@
 import dataclasses
 
 from kerastl import _checks, strategies
+from kerastl.tune.device_file import QUANTIZATIONS
 
-EXPORTS = ("none", "float")
+EXPORTS = ("none", *QUANTIZATIONS)
 AUGMENTS = ("none", "light", "medium", "strong")
 
 
@@ -25,7 +26,8 @@ class TuneConfig:
         augmented_copies: Int > 0, views of each augmented picture to cache at the frozen layers'
             outputs, or None to run frozen layers in every epoch where pictures are augmented.
         seed: Int, of the split, the head, dropout, shuffling and augmentation.
-        export: `"none"` or `"float"`, the `.tflite` to write.
+        export: The `.tflite` to write: `"none"`, `"float"`, `"float16"`, `"dynamic"` or `"int8"`;
+            see `export.to_litert`. int8 is calibrated on training pictures.
         dropout: Float in [0, 1), before the head.
         label_smoothing: Float in [0, 1).
         weight_decay: Float, decoupled, not applied to biases and norms.

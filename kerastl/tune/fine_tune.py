@@ -12,7 +12,7 @@ from kerastl.freezing import count_weights
 from kerastl.report import draw_curves
 from kerastl.tune import training
 from kerastl.tune.config import TuneConfig
-from kerastl.tune.device_file import write_device_file
+from kerastl.tune.device_file import write_device_files
 from kerastl.tune.evaluation import evaluate_probabilities
 from kerastl.tune.progress import Silent
 from kerastl.tune.run_folder import RunFolder, free_name
@@ -46,8 +46,9 @@ def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **
 
     Returns:
         `TuneResult`. The folder holds `model.keras`, `model.tflite`, `labels.txt`, `config.json`,
-        `plan.json`, `metrics.json`, `curves.png`, and `skipped.csv` if files were skipped. Model
-        and file take RGB pixels 0 to 255 as decoded and resized, and give one probability a class.
+        `plan.json`, `metrics.json`, `curves.png`, `float.tflite` beside a quantized `model.tflite`,
+        and `skipped.csv` if files were skipped. Model and file take RGB pixels 0 to 255 as decoded
+        and resized, and give one probability a class.
 
     Raises:
         ValueError, OSError: For settings, data or weights that cannot be used, before training.
@@ -80,11 +81,9 @@ def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **
         metrics = _evaluate(model, images, config, history)
         progress.stage("Writing")
         _write(run, model, images, config, plan, history.history)
-        if config.export == "float":
+        if config.export != "none":
             progress.stage("Exporting and checking model.tflite")
-            metrics["tflite"] = write_device_file(
-                run, model, images.test.images, images.class_names
-            )
+            metrics.update(write_device_files(run, model, images, config.export))
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         run.write_json("metrics.json", metrics)
     return TuneResult(model, metrics, pathlib.Path(out))

@@ -1,4 +1,4 @@
-"""Use a run: load its model or its file, classify pictures, measure on a folder."""
+"""Use a run: load its model or its file, classify pictures."""
 
 import dataclasses
 import json
@@ -8,9 +8,7 @@ import keras
 import numpy as np
 
 import kerastl
-from kerastl import _checks
-from kerastl.data import decode_files, load_image_paths, scan_images
-from kerastl.tune.evaluation import evaluate_probabilities
+from kerastl.data import load_image_paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +49,18 @@ def load_predictor(path):
         )
     read = _tflite if path.suffix == ".tflite" else _keras_file
     shape, num_classes, predict, inside = read(path)
-    if len(shape) != 4 or shape[-1] != 3 or None in shape[1:3]:
+    takes_pictures(path, shape)
+    labels = labels_beside(path, num_classes, inside)
+    return Predictor(predict, labels, tuple(shape[1:3]), resize_beside(path), str(path))
+
+
+def takes_pictures(path, shape):
+    """Refuse the model at `path` if its input shape is not that of pictures of one size."""
+    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] != 3 or None in shape[1:3]:
         raise ValueError(
             "The model must take pictures of one size, (batch, height, width, 3). "
-            f"Received: {path} with input shape {tuple(shape)}"
+            f"Received: {path} with input shape {shape}"
         )
-    return Predictor(
-        predict, _labels(path, num_classes, inside), tuple(shape[1:3]), _resize(path), str(path)
-    )
 
 
 def load_keras(path):
@@ -71,8 +73,18 @@ def load_keras(path):
         raise ValueError(f"The model must be a .keras file. Received: {path}")
     try:
         return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path} is not a .keras file that loads here: {error}") from error
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise ValueError(f"{path} is not a .keras file that loads here: {_cause(error)}") from error
+
+
+def _cause(error):
+    """What Keras says went wrong, without the configuration of the whole model before it.
+
+    Example:
+        >>> _cause(TypeError("config={...}. Exception encountered: No class 'A'. Object: {...}"))
+        "No class 'A'"
+    """
+    return str(error).rpartition("Exception encountered: ")[2].split(". ")[0][:300]
 
 
 def predict_files(predictor, files, *, top=3, progress=None):
@@ -96,46 +108,6 @@ def predict_files(predictor, files, *, top=3, progress=None):
     return found
 
 
-def evaluate_folder(predictor, data, *, progress=None):
-    """Measure `predictor` on a folder of class folders: its `test/` or `val/` if it has one.
-
-    Returns:
-        The dict of `evaluate_probabilities`, `"data"`, the folder measured on, and `"skipped"`,
-        the files that are no readable pictures.
-
-    Raises:
-        ValueError: If the folder has a class that the model does not know.
-    """
-    folder = scan_images(data)
-    split = next(name for name in ("test", "val", "all", "train") if name in folder.splits)
-    unknown = [name for name in folder.class_names if name not in predictor.labels]
-    if unknown:
-        raise ValueError(
-            f"Every class in {data} must be one that the model knows: "
-            f"{_checks.listed(predictor.labels, 20)}. Received also: {_checks.listed(unknown)}"
-        )
-    files, labels = zip(*folder.splits[split], strict=True)
-    pixels, records = decode_files(
-        files, image_size=predictor.image_size, resize=predictor.resize, progress=progress
-    )
-    kept = [i for i, record in enumerate(records) if not record["reason"]]
-    if not kept:
-        raise ValueError(f"{data} must hold at least one readable picture. Received: none")
-    number = [predictor.labels.index(name) for name in folder.class_names]
-    report = evaluate_probabilities(
-        predictor.predict(pixels[kept]),
-        np.array([number[labels[i]] for i in kept]),
-        predictor.labels,
-    )
-    skipped = [
-        {"file": str(file), "reason": record["reason"]}
-        for file, record in zip(files, records, strict=True)
-        if record["reason"]
-    ]
-    measured = str(data) if split == "all" else str(pathlib.Path(data, split))
-    return {**report, "data": measured, "skipped": skipped}
-
-
 def _keras_file(path):
     model = load_keras(path)
     predict = lambda images: model.predict(images, batch_size=32, verbose=0)  # noqa: E731
@@ -150,7 +122,8 @@ def _tflite(path):
     return (None, *shape[1:]), model.outputs[0].shape[-1], model.predict, model.labels
 
 
-def _labels(path, num_classes, inside):
+def labels_beside(path, num_classes, inside=None):
+    """Class names from `labels.txt` beside `path`, else `inside`, else by number."""
     file = path.with_name("labels.txt")
     if file.is_file():
         labels = tuple(file.read_text(encoding="utf-8").splitlines())
@@ -164,7 +137,8 @@ def _labels(path, num_classes, inside):
     return labels
 
 
-def _resize(path):
+def resize_beside(path):
+    """How the run beside `path` brought pictures to size; stretched if that is unknown."""
     file = path.with_name("config.json")
     if not file.is_file():
         return "stretch"

@@ -148,14 +148,22 @@ def train(model, data, config, *, callbacks=(), checkpoints=None):
         verbose=0,
         augmented_copies=config.augmented_copies,
     )
-    losses = history.history["loss"]
+    check_losses(history.history["loss"], config)
+    return plan, history
+
+
+def check_losses(losses, config):
+    """Refuse the losses of the epochs of a training that stopped being numbers.
+
+    Raises:
+        FloatingPointError: If they did.
+    """
     if len(losses) < config.epochs or losses[-1] != losses[-1]:
         raise FloatingPointError(
             f"The loss stopped being a number in epoch {len(losses)}. "
             "Lower --learning-rate (a tenth of it is a good next try). "
             f"Received: learning_rate={config.learning_rate}"
         )
-    return plan, history
 
 
 def _validation(data, config):

@@ -8,6 +8,9 @@ import zlib
 
 import numpy as np
 
+from kerastl.export import flatbuffer
+from kerastl.export.table import markdown
+
 CHUNK = 1 << 20
 
 
@@ -47,18 +50,16 @@ class SizeTable:
         return {row.name: row for row in self.rows}[name]
 
     def __str__(self):
-        cells = [("file", "bytes", "", "gzip", "", "sparse", "", "zeros")]
-        first = self.rows[0]
-        for row in self.rows:
-            sizes = (row.dense, row.gzip, row.sparse)
-            said = [part for size in sizes for part in _size_and_share(size, first.dense)]
-            zeros = "" if row.zeros is None else f"{row.zeros:.3f}"
-            cells.append((row.name, *said, zeros))
-        widths = [max(len(row[i]) for row in cells) for i in range(8)]
-        return "\n".join(
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in cells
-        )
+        first = self.rows[0].dense
+        cells = [
+            (
+                row.name,
+                *(_size_and_share(size, first) for size in (row.dense, row.gzip, row.sparse)),
+                "" if row.zeros is None else f"{row.zeros:.3f}",
+            )
+            for row in self.rows
+        ]
+        return markdown(("file", "bytes", "gzip", "sparse", "zeros"), cells)
 
 
 def file_sizes(files):
@@ -142,30 +143,14 @@ def _arrays_of_keras(path):
 
 
 def _arrays_of_tflite(path):
-    """The constants of a file.
-
-    Private name: the generated schema; no public reader gives constants alone. Quantized weights
-    have a zero point of 0, so that a zero is a zero in every type.
-    """
-    from tensorflow.lite.python import schema_py_generated as schema
-
     content = path.read_bytes()
-    if content[4:8] != b"TFL3":
+    if not flatbuffer.is_litert(content):
         raise ValueError(f"{path} is not a LiteRT file: bytes 4 to 8 are {content[4:8]!r}")
-    names = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    found = {}
-    for graph in model.subgraphs:
-        for tensor in graph.tensors:
-            data = model.buffers[tensor.buffer].data
-            if data is not None and len(data) and names[tensor.type] in NUMBERS:
-                found[tensor.buffer] = np.frombuffer(data.tobytes(), names[tensor.type])
-    return found.values()
+    return flatbuffer.constants(content)
 
 
 def _size_and_share(size, of):
-    return ("", "") if size is None else (f"{size:,}", f"{size / of:.1%}")
+    return "" if size is None else f"{size:,} ({size / of:.1%})"
 
 
-NUMBERS = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64")
 READERS = {".tflite": _arrays_of_tflite, ".keras": _arrays_of_keras, ".h5": _arrays_of_h5}

@@ -1,0 +1,129 @@
+"""`compress`: a finished model in, a smaller one and its device file out, each stage measured."""
+
+import dataclasses
+import pathlib
+import time
+
+import keras
+
+from kerastl import export
+from kerastl.compress.config import CompressConfig
+from kerastl.compress.files import write_int8
+from kerastl.compress.stages import stages_of
+from kerastl.compress.trail import Trail
+from kerastl.compress.writing import draw, lost, write_run
+from kerastl.compression import restore
+from kerastl.compression.quantize import is_quantized
+from kerastl.data import scan_images
+from kerastl.fine_tuner import FineTuner
+from kerastl.tune import RunFolder, free_name
+from kerastl.tune.finished import check_probabilities, open_finished, read_pictures, run_name
+from kerastl.tune.progress import Silent
+
+
+@dataclasses.dataclass(frozen=True)
+class CompressResult:
+    """What a compression gave: the model, what `metrics.json` holds, and the folder it lies in."""
+
+    model: keras.Model
+    metrics: dict
+    folder: pathlib.Path
+
+
+def compress(model, data, out=None, *, config=None, progress=None, overwrite=False, **settings):
+    """Make a finished model small and write its run folder: channels, zeros, 8 bits, in this order.
+
+    Each stage trains on the training pictures of `data` and is written as a file, which is
+    compared with its model and with the stage before on the pictures held out. Without `qat` the
+    int8 file is calibrated, and where it loses more than `max_drop` of the accuracy, layers stay
+    in float. `max_drop` is judged on `val/` or the pictures held back by `validation`, else on
+    those that train; the pictures held out decide nothing.
+
+    Args:
+        model: A run folder or a `.keras` file, of a model that takes RGB pixels 0 to 255 and gives
+            one probability a class.
+        data: Folder of pictures as `fine_tune` takes it, with the classes of the model.
+        out: Folder to write. None makes a new one under `saved_models/`.
+        config: `CompressConfig`. None makes one from `settings`.
+        progress: Object with the methods of `tune.progress.Silent`; None for silence.
+        overwrite: Boolean, whether an earlier run at `out` is replaced.
+        **settings: Fields of `CompressConfig`, such as `prune=0.6, qat=True`.
+
+    Returns:
+        `CompressResult`. The folder holds `model.keras`, `model.tflite`, `float.tflite` (the same
+        weights in float32), `labels.txt`, `config.json`, `metrics.json`, whose `rows` has one row
+        a stage, `stages.png`, and `skipped.csv` if files were skipped.
+
+    Raises:
+        ValueError, OSError: For settings, a model or data that cannot be used, before training.
+        RuntimeError: If no file keeps the accuracy.
+        FloatingPointError: If a loss is no longer a number.
+    """
+    if config is not None and settings:
+        raise ValueError(f"Give either `config` or settings. Received both: {sorted(settings)}")
+    config = config or CompressConfig(**settings)
+    progress = progress or Silent()
+    started = time.perf_counter()
+    scan_images(data)  # what is wrong with the folders is told before anything is loaded
+    out = out or free_name("saved_models", f"{run_name(model)}-compressed")
+    progress.stage("Loading the model")
+    finished = open_finished(model)
+    seed = config.seed if config.seed is not None else finished.seed or 0
+    config = dataclasses.replace(config, seed=seed)
+    with RunFolder(out, overwrite=overwrite) as run:
+        keras.utils.set_random_seed(seed)
+        progress.stage("Reading pictures")
+        images = _read(finished, data, config, progress)
+        smaller, plain, trail, histories = _through_stages(finished, images, config, progress, run)
+        progress.stage("Writing and checking model.tflite")
+        notices = write_int8(run, smaller, trail, images, config)
+        export.to_litert(plain, run.file("float.tflite"), labels=images.class_names)
+        progress.stage("Measuring")
+        rows = trail.rows()
+        metrics = {
+            "accuracy": rows[-1]["accuracy"],
+            "rows": rows,
+            "notices": [*images.notices, *notices, *lost(rows, config)],
+            "num_examples": len(images.test),
+            "num_train": len(images.train),
+            "num_skipped": len(images.skipped),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        smaller = FineTuner.from_model(smaller)  # without the state of its optimizer
+        write_run(run, smaller, finished, images, config, histories)
+        draw(run, rows, finished, images)
+        run.write_json("metrics.json", metrics)
+    return CompressResult(smaller, metrics, pathlib.Path(out))
+
+
+def _read(finished, data, config, progress):
+    if is_quantized(finished.model):
+        raise ValueError(
+            f"{finished.path} was trained with quantization in the loop already. Compress the "
+            "model it was made of, whose path is the `source` in the config.json beside it."
+        )
+    images = read_pictures(
+        finished,
+        data,
+        validation=config.validation,
+        seed=config.seed,
+        strict=config.strict,
+        cache_dir=config.cache_dir,
+        progress=progress.count,
+    )
+    check_probabilities(finished, images.test.images)
+    return images
+
+
+def _through_stages(finished, images, config, progress, run):
+    """The model after all stages, the same without rounding, the `Trail`, and the histories."""
+    model, histories = FineTuner.from_model(finished.model), {}
+    plain, trail = model, Trail(images, run.work)
+    progress.stage("Measuring the model as it is")
+    trail.add_model("float", model)
+    for stage in stages_of(config):
+        progress.stage(stage.what, config.epochs)
+        model, histories[stage.name] = stage.run(plain, images, config, progress.callbacks())
+        trail.add_model(stage.name, model, as_file=not stage.rounds)
+        plain = restore(model, plain) if stage.rounds else model
+    return model, plain, trail, histories

@@ -1,0 +1,73 @@
+"""Train a model that was changed until it works again."""
+
+import contextlib
+
+import keras
+
+from kerastl.callbacks import Audit, FollowPlan
+from kerastl.plan import Phase, TransferPlan
+from kerastl.strategies.share import COSINE
+from kerastl.tune import training
+
+# A tenth of what it is in pretraining: a stage has tens of steps, not tens of thousands, and
+# batch normalizations must have forgotten by its end what the network was like before.
+MOMENTUM = 0.9
+
+
+def retrain(model, images, config, callbacks=()):
+    """Train all of `model` on `images.train`, batch normalizations following the batches.
+
+    A pruned network has other activations than the one whose statistics it holds: with these
+    fixed, as they are in `tune`, it does not recover.
+
+    Args:
+        model: `FineTuner` that gives one probability a class.
+        images: `ImageData`.
+        config: `CompressConfig` with a seed.
+        callbacks: Keras callbacks.
+
+    Returns:
+        Dict from metric to a list of one value an epoch.
+
+    Raises:
+        FloatingPointError: If the loss is no longer a number.
+    """
+    phase = Phase(config.epochs, "all", learning_rate=config.learning_rate, batch_norm="train")
+    plan = TransferPlan([phase], name="retrain", schedule=COSINE)
+    compile_for(model, config)
+    with quick_statistics(model):
+        history = model.fit(
+            training.batches(images, config),
+            epochs=config.epochs,
+            class_weight=training.weights(images),
+            callbacks=[FollowPlan(plan), Audit(), keras.callbacks.TerminateOnNaN(), *callbacks],
+            verbose=0,
+        ).history
+    training.check_losses(history["loss"], config)
+    return history
+
+
+def compile_for(model, config):
+    """Compile `model` with the loss and the optimizer of `tune`."""
+    model.compile(
+        keras.optimizers.AdamW(
+            config.learning_rate, weight_decay=config.weight_decay, global_clipnorm=1.0
+        ),
+        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
+        metrics=["accuracy"],
+        no_decay=True,
+    )
+
+
+@contextlib.contextmanager
+def quick_statistics(model):
+    """Have batch normalizations follow the batches ten times as fast while this lasts."""
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = min(norm.momentum, MOMENTUM)
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum

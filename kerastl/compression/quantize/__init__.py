@@ -1,0 +1,26 @@
+"""Quantization-aware training on Keras 3 models."""
+
+from kerastl.compression.quantize.fold import Folded, fold
+from kerastl.compression.quantize.quantize_aware import quantize_aware
+from kerastl.compression.quantize.ranges import FakeQuantize, as_converted, ranges_of
+from kerastl.compression.quantize.report import (
+    LayerNumbers,
+    QuantizationReport,
+    is_quantized,
+    quantization_report,
+)
+from kerastl.compression.quantize.restore import restore
+
+__all__ = [
+    "FakeQuantize",
+    "Folded",
+    "LayerNumbers",
+    "QuantizationReport",
+    "as_converted",
+    "fold",
+    "is_quantized",
+    "quantization_report",
+    "quantize_aware",
+    "ranges_of",
+    "restore",
+]

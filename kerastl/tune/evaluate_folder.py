@@ -1,0 +1,92 @@
+"""Measure a model or file on a folder of pictures, beside the others of its run."""
+
+import pathlib
+
+import numpy as np
+
+from kerastl import _checks
+from kerastl.data import decode_files, scan_images
+from kerastl.tune.evaluation import evaluate_probabilities
+from kerastl.tune.file_rows import Entry, file_rows
+from kerastl.tune.inference import load_predictor
+
+BESIDE = ("model.keras", "float.tflite")
+
+
+def evaluate_folder(predictor, data, *, progress=None):
+    """Measure `predictor` on a folder of class folders: its `test/` or `val/` if it has one.
+
+    Args:
+        predictor: `Predictor`.
+        data: The folder.
+        progress: Called as `progress(done, total)` while pictures are read.
+
+    Returns:
+        The dict of `evaluate_probabilities`; `"data"`, the folder measured on; `"skipped"`,
+        the files that are no readable pictures; of a `.tflite`, `"files"`, its row of
+        `file_rows` after those of the `model.keras` and the `float.tflite` beside it, and
+        `"notices"`, why one of them is not there.
+
+    Raises:
+        ValueError: If the folder has a class that the model does not know.
+    """
+    pixels, labels, measured, skipped = _read(predictor, data, progress)
+    report = {
+        **evaluate_probabilities(predictor.predict(pixels), labels, predictor.labels),
+        "data": measured,
+        "skipped": skipped,
+        "files": [],
+        "notices": [],
+    }
+    if predictor.path.endswith(".tflite"):
+        others, report["notices"] = _beside(predictor)
+        named = [*others, predictor]
+        entries = [Entry(pathlib.Path(one.path).name, one.predict, one.path) for one in named]
+        report["files"] = file_rows(entries, pixels, labels)
+    return report
+
+
+def _read(predictor, data, progress):
+    """Pixels, labels as numbers of the predictor's classes, the folder, and what is unreadable."""
+    folder = scan_images(data)
+    split = next(name for name in ("test", "val", "all", "train") if name in folder.splits)
+    unknown = [name for name in folder.class_names if name not in predictor.labels]
+    if unknown:
+        raise ValueError(
+            f"Every class in {data} must be one that the model knows: "
+            f"{_checks.listed(predictor.labels, 20)}. Received also: {_checks.listed(unknown)}"
+        )
+    files, labels = zip(*folder.splits[split], strict=True)
+    pixels, records = decode_files(
+        files, image_size=predictor.image_size, resize=predictor.resize, progress=progress
+    )
+    kept = [i for i, record in enumerate(records) if not record["reason"]]
+    if not kept:
+        raise ValueError(f"{data} must hold at least one readable picture. Received: none")
+    number = [predictor.labels.index(name) for name in folder.class_names]
+    skipped = [
+        {"file": str(file), "reason": record["reason"]}
+        for file, record in zip(files, records, strict=True)
+        if record["reason"]
+    ]
+    measured = str(data) if split == "all" else str(pathlib.Path(data, split))
+    return pixels[kept], np.array([number[labels[i]] for i in kept]), measured, skipped
+
+
+def _beside(predictor):
+    """Predictors of the other forms of the same run, and why one cannot be compared."""
+    found, notices = [], []
+    for name in BESIDE:
+        path = pathlib.Path(predictor.path).with_name(name)
+        if not path.is_file() or path.samefile(predictor.path):
+            continue
+        try:
+            other = load_predictor(path)
+        except ValueError as error:
+            notices.append(f"{path} is not compared: {error}")
+            continue
+        if (other.image_size, other.labels) == (predictor.image_size, predictor.labels):
+            found.append(other)
+        else:
+            notices.append(f"{path} is not compared: it has another input or other classes.")
+    return found, notices
