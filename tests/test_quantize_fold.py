@@ -38,7 +38,7 @@ def test_a_folded_network_computes_the_same(name):
     folded = fold(model)
     same(model(x, training=False).numpy(), folded.model(x, training=False).numpy())
     classes = {type(layer) for layer in folded.model.layers}
-    assert not classes & {kl.BatchNormalization, kl.SeparableConv2D, kl.Rescaling, kl.Normalization}
+    assert not classes & {kl.BatchNormalization, kl.SeparableConv2D, kl.Normalization}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -32,12 +32,13 @@ class Folded:
 def fold(model):
     """Rewrite a model so that each step of it is one that int8 kernels have.
 
-    A batch normalization goes into the convolution, depthwise convolution or dense layer before
-    it, if nothing else reads what that gives. Another one, and `Rescaling`, `Normalization` and
-    the `LayerScale` of ConvNeXt, on pictures, becomes a depthwise 1 × 1 convolution, chains of
-    constant ones a single one. `SeparableConv2D` becomes its two parts, `Dense` on pictures a 1 × 1
-    convolution, a sum of many a chain of sums of two; activations other than ReLU and ReLU6 become
-    layers of their own, `silu(x)` a product of `x` and `sigmoid(x)`. All else is copied.
+    A batch normalization goes into the convolution, depthwise convolution or dense layer before it,
+    if nothing else reads what that gives. Another one, and `Rescaling`, `Normalization` and the
+    `LayerScale` of ConvNeXt, on pictures, becomes a depthwise 1 × 1 convolution, chains of constant
+    ones a single one, or a product and a sum where all channels have the same. `SeparableConv2D`
+    becomes its two parts, `Dense` on pictures a 1 × 1 convolution, a sum of many a chain of sums of
+    two; activations other than ReLU and ReLU6 become layers of their own, `silu(x)` a product of
+    `x` and `sigmoid(x)`. All else is copied.
 
     Args:
         model: Functional or built Sequential `keras.Model`.
@@ -170,7 +171,7 @@ class _Folding:
         return new
 
     def _constant(self, node):
-        """One convolution for a chain of layers that scale and shift."""
+        """What a chain of layers that scale and shift does: two operations, or a convolution."""
         shape = node.input_tensors[0].shape
         first = node.operation
         scale, offset = affine(first)
@@ -181,6 +182,8 @@ class _Folding:
             self._absorbed.add(id(node.operation))
             more, shift = affine(node.operation)
             scale, offset = scale * more, offset * more + shift
+        if np.size(scale) == np.size(offset) == 1:
+            return parts.scaled_and_shifted(first.name, float(scale), float(offset))
         scale, offset = (np.broadcast_to(value, shape[-1:]) for value in (scale, offset))
         new = _channelwise(first, True)
         self._build(new, shape, Constant(scale, offset), trains=False)

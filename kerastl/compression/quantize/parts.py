@@ -46,6 +46,23 @@ def chain(layer, kind, count):
     return run
 
 
+def scaled_and_shifted(name, scale, offset):
+    """A function from a tensor to `scale * x + offset`, one step each, none for what does nothing.
+
+    A product and a sum take int8 kernels a tenth of the time of a depthwise convolution.
+    """
+    steps = [keras.layers.Rescaling(scale, name=f"{name}_scale")] if scale != 1 else []
+    if offset != 0 or not steps:
+        steps.append(keras.layers.Rescaling(1.0, offset, name=name))
+
+    def run(x):
+        for step in steps:
+            x = step(x)
+        return x
+
+    return run
+
+
 def training_leaves(model):
     """The leaf layers of `model` that train, no parent in between hiding them."""
     visible = training_ids(model)

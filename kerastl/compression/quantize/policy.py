@@ -12,7 +12,7 @@ from kerastl.compression.quantize.ranges import FakeQuantize, KeepFloat
 
 # int8 kernels with a scale of their own for the result. Measured by converting each.
 _COMPUTES = {
-    "Add", "Subtract", "Multiply", "Maximum", "Minimum", "Concatenate", "Mean",
+    "Add", "Subtract", "Multiply", "Maximum", "Minimum", "Concatenate", "Mean", "Rescaling",
     "GlobalAveragePooling1D", "GlobalAveragePooling2D",
     "relu", "relu6", "leaky_relu", "hard_silu", "gelu", "PReLU",
 }  # fmt: skip
