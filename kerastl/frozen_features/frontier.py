@@ -7,7 +7,6 @@ import keras
 import tensorflow as tf
 
 from kerastl import _checks, _keras
-from kerastl.frozen_features.folding import inferring, pairs
 from kerastl.frozen_features.part import Part, with_masks
 from kerastl.frozen_features.static import unsteady
 
@@ -59,8 +58,8 @@ class Frontier:
         self.model, self.blocked_by = graph.model, blocked_by
         self.tensors = graph.crossing(upper)
         self._graph, self._upper_ids = graph, upper
-        self._below = graph.between({id(tensor) for tensor in self.model.inputs}, self.tensors)
-        operations = dict.fromkeys(node.operation for node in self._below)
+        below = graph.between({id(tensor) for tensor in self.model.inputs}, self.tensors)
+        operations = dict.fromkeys(node.operation for node in below)
         self.static_layers = [op for op in operations if isinstance(op, keras.Layer)]
 
     @property
@@ -79,11 +78,6 @@ class Frontier:
     def lower(self):
         """`keras.Model` from the inputs to `tensors`, sharing the static layers."""
         return keras.Model(self.model.input, self.tensors, name=f"{self.model.name}_lower")
-
-    def compute(self, inputs):
-        """`Features` of `inputs`: what `lower` gives, in fewer operations (`folding`)."""
-        outputs = _keras.run_graph(self.lower, inputs, None, inferring(self._below, self.tensors))
-        return with_masks(tf.nest.flatten(outputs))
 
     @functools.cached_property
     def upper(self):
@@ -106,24 +100,16 @@ class Frontier:
     def above(self, old):
         """Layer from `Features` of the frontier `old` to those of this one, or None.
 
-        There is one if this frontier has moved up, so that nothing needs the inputs again, and it
-        computes bit for bit what the inputs would give.
+        There is one if this frontier has moved up, so that nothing needs the inputs again.
         """
-        crossed = {id(tensor) for tensor in old.tensors}
-        nodes = self._graph.between(crossed, self.tensors)
-        parted = [
-            conv for conv, _ in pairs(self._below, self.tensors) if id(conv.outputs[0]) in crossed
-        ]
-        if nodes is None or parted:
+        nodes = self._graph.between({id(tensor) for tensor in old.tensors}, self.tensors)
+        if nodes is None:
             return None
 
         def finish(values):
             return with_masks([values[id(tensor)] for tensor in self.tensors])
 
-        infer = inferring(nodes, self.tensors)
-        return Part(
-            self.model, nodes, known=old.tensors, finish=finish, name="moved_up", infer=infer
-        )
+        return Part(self.model, nodes, known=old.tensors, finish=finish, name="moved_up")
 
 
 def _learned(layer):

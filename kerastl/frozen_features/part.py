@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from kerastl import _keras
 from kerastl.freezing import inert_inside, with_own_training
-from kerastl.frozen_features.folding import infer
 
 
 class Features(NamedTuple):
@@ -54,10 +53,9 @@ class Part(keras.Layer):
         known: Symbolic tensors whose values come as `Features`.
         finish: Function from a dict of values by the ids of their tensors to the result.
         name: String.
-        infer: `operation_fn` for calls with `training=False`.
     """
 
-    def __init__(self, model, nodes, *, known, finish, name, infer=infer):
+    def __init__(self, model, nodes, *, known, finish, name):
         super().__init__(name=name, autocast=False, trainable=False)
         layers = [node.operation for node in nodes if isinstance(node.operation, keras.Layer)]
 
@@ -66,7 +64,7 @@ class Part(keras.Layer):
             _keras.forget_losses(model)
             values = _values(known, features)
             if not training:
-                _keras.run_nodes(nodes, values, infer)
+                _keras.run_nodes(nodes, values, _inferring)
             else:
                 with _keras.inference_mode(inert_inside(layers)):
                     _keras.run_nodes(nodes, values, with_own_training)
@@ -91,3 +89,9 @@ def _masked(tensor, mask):
     copy = tf.identity(tensor)
     _keras.set_keras_mask(copy, mask)
     return copy
+
+
+def _inferring(operation):
+    if not _keras.accepts_training(operation):
+        return operation
+    return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": False})
