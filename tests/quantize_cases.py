@@ -28,6 +28,14 @@ def _shared_without_norm(x):
     return kl.Add()([kl.BatchNormalization()(layer(x)), layer(kl.ReLU()(x))])
 
 
+def _inception(x):
+    """What the second max pool of InceptionV3 gives is read by convolutions and another pool."""
+    x = kl.MaxPooling2D(2)(x)
+    branches = [kl.ReLU()(kl.BatchNormalization()(kl.Conv2D(5, 1)(x))) for _ in range(3)]
+    pooled = kl.AveragePooling2D(3, 1, padding="same")(x)
+    return kl.Concatenate()([*branches, kl.Conv2D(5, 1)(pooled)])
+
+
 def _everything(x):
     """A residual sum, a concatenation, pools, a lone normalization, gates and swishes."""
     y = kl.ReLU()(kl.BatchNormalization()(conv(use_bias=False)(x)))
@@ -57,6 +65,7 @@ CASES = {
     "norm after a fork": lambda x: kl.Add()([x, kl.BatchNormalization()(x)]),
     "constants": lambda x: conv()(kl.Rescaling(3.0, -1.0)(
         kl.Normalization(mean=np.arange(6) / 9, variance=np.arange(1, 7))(kl.Rescaling(0.5)(x)))),
+    "a pool with four readers": _inception,
     "sums of three": lambda x: kl.Add()([x, conv()(x), conv()(x)]),
     "average": lambda x: kl.Average()([x, conv()(x), conv()(x)]),
     "silu": lambda x: kl.Activation("silu")(x),

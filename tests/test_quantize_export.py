@@ -66,7 +66,7 @@ def test_a_file_of_another_range_is_not(everything):
         layer.maximum.assign(before)
 
 
-@pytest.mark.parametrize("name", ["transposed", "constants"])
+@pytest.mark.parametrize("name", ["transposed", "constants", "a pool with four readers"])
 def test_files_of_other_steps_are_their_models(name, tmp_path):
     quantized, x = quantize_aware(cases.network(name), cases.pictures(100)), cases.pictures(100)
     is_the_model(quantized, exported(quantized, tmp_path), x)

@@ -172,8 +172,16 @@ class Policy:
         if step.kind in FIXED:
             return "fixed" if is_read else None
         if step.kind in _PASSES:
-            return "same" if step.kind in _AVERAGES else None
+            return "same" if step.kind in _AVERAGES or self._has_many_readers(step) else None
         return None if self._is_quiet(step) else "own"
+
+    def _has_many_readers(self, step):
+        """Whether several steps read the result, of which the converter may leave some in float.
+
+        Seen in TensorFlow 2.21 at the second max pool of InceptionV3. Rounding what is rounded
+        already changes nothing.
+        """
+        return any(len(self._graph.readers[id(x)]) > 1 for x in step.node.outputs)
 
     def _is_quiet(self, step):
         """Whether the next step is one with this in the file, or gives this its scale."""
