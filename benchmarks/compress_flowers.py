@@ -63,7 +63,7 @@ def arguments():
     parser.add_argument("--backbone", default="mobilenet")
     parser.add_argument("--alpha", type=float, default=0.25)
     parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--epochs", type=int, default=20, help="of each stage")
+    parser.add_argument("--epochs", type=int, default=10, help="of each stage")
     parser.add_argument("--out", help="JSON file for the figures of each run")
     options = parser.parse_args()
     if not options.runs and not options.seeds:

@@ -42,7 +42,7 @@ class CompressConfig:
     m_by_n: tuple | None = None
     prune_channels: float | None = None
     qat: bool = False
-    epochs: int = 20
+    epochs: int = 10
     learning_rate: float = 1e-3
     batch_size: int = 32
     augment: str = "light"
