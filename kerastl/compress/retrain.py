@@ -34,7 +34,7 @@ def retrain(model, images, config, callbacks=()):
     """
     phase = Phase(config.epochs, "all", learning_rate=config.learning_rate, batch_norm="train")
     plan = TransferPlan([phase], name="retrain", schedule=COSINE)
-    compile_for(model, config)
+    training.compile_at_peak(model, config)
     with quick_statistics(model):
         history = model.fit(
             training.batches(images, config),
@@ -45,18 +45,6 @@ def retrain(model, images, config, callbacks=()):
         ).history
     training.check_losses(history["loss"], config)
     return history
-
-
-def compile_for(model, config):
-    """Compile `model` with the loss and the optimizer of `tune`."""
-    model.compile(
-        keras.optimizers.AdamW(
-            config.learning_rate, weight_decay=config.weight_decay, global_clipnorm=1.0
-        ),
-        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
-        no_decay=True,
-    )
 
 
 @contextlib.contextmanager

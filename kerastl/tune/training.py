@@ -97,12 +97,17 @@ def batches(data, config):
 def compile_for(model, config):
     """Compile `model` for the plan that `config` names; return the plan.
 
-    AdamW at the peak rate, which the plan's shape leads over the steps; layers below the head
-    learn more slowly, by the plan's multipliers.
+    Layers below the head learn more slowly, by the plan's multipliers.
     """
     plan = strategies.make(
         config.strategy, model.groups, config.epochs, learning_rate=config.learning_rate
     )
+    compile_at_peak(model, config)
+    return plan
+
+
+def compile_at_peak(model, config):
+    """Compile `model` with AdamW at the peak rate, which a plan's shape leads over the steps."""
     model.compile(
         keras.optimizers.AdamW(
             config.learning_rate, weight_decay=config.weight_decay, global_clipnorm=1.0
@@ -111,7 +116,6 @@ def compile_for(model, config):
         metrics=["accuracy"],
         no_decay=True,
     )
-    return plan
 
 
 def train(model, data, config, *, callbacks=(), checkpoints=None):
