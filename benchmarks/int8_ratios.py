@@ -96,7 +96,6 @@ def main():
         "float ms",
         "int8 time",
         "int8 ops",
-        "agreement",
     )
     print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}")
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
 import click
 
-from kerastl.cli.options import AUGMENTATIONS
+from kerastl.cli.options import AUGMENTATIONS, run_options
 from kerastl.cli.output import files_table, print_json
 from kerastl.cli.progress import Progress
 from kerastl.cli.start import start_tensorflow
@@ -71,13 +71,7 @@ from kerastl.cli.start import start_tensorflow
     show_default=True,
     help="Share of the training pictures held back to judge --max-drop on.",
 )
-@click.option("--strict", is_flag=True, help="Stop at files that are not readable pictures.")
-@click.option(
-    "--cache-dir", type=click.Path(), help="Folder for decoded pictures, if memory is short."
-)
-@click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in saved_models]")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
-@click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of a table.")
+@run_options
 def compress(model, data, out, overwrite, as_json, **settings):
     """Make MODEL, a run folder or a .keras file, small, and measure each stage.
 

@@ -27,9 +27,30 @@ _BACKBONE = (
     click.option("--image-size", type=int, help="Side in pixels.  [default: that of the weights]"),
 )
 
+_RUN = (
+    click.option("--strict", is_flag=True, help="Stop at files that are not readable pictures."),
+    click.option(
+        "--cache-dir", type=click.Path(), help="Folder for decoded pictures, if memory is short."
+    ),
+    click.option(
+        "--out", type=click.Path(), help="Run folder.  [default: a new one in saved_models]"
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out."),
+    click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of a table."),
+)
+
 
 def backbone_options(command):
     """`--backbone`, `--weights` (None for 'none'), `--alpha` and `--image-size`."""
-    for option in reversed(_BACKBONE):
+    return _with(_BACKBONE, command)
+
+
+def run_options(command):
+    """`--strict`, `--cache-dir`, `--out`, `--overwrite` and `--json`, of verbs that make a run."""
+    return _with(_RUN, command)
+
+
+def _with(options, command):
+    for option in reversed(options):
         command = option(command)
     return command

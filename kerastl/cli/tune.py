@@ -2,7 +2,7 @@
 
 import click
 
-from kerastl.cli.options import AUGMENTATIONS, EXPORTS, STRATEGIES, backbone_options
+from kerastl.cli.options import AUGMENTATIONS, EXPORTS, STRATEGIES, backbone_options, run_options
 from kerastl.cli.output import metrics_table, print_json
 from kerastl.cli.progress import Progress
 from kerastl.cli.start import start_tensorflow
@@ -57,13 +57,7 @@ from kerastl.cli.start import start_tensorflow
     show_default=True,
     help="Share of the training pictures held back for curves, if DATA has no val/.",
 )
-@click.option("--strict", is_flag=True, help="Stop at files that are not readable pictures.")
-@click.option(
-    "--cache-dir", type=click.Path(), help="Folder for decoded pictures, if memory is short."
-)
-@click.option("--out", type=click.Path(), help="Run folder.  [default: a new one in saved_models]")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out.")
-@click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of a table.")
+@run_options
 def tune(data, out, overwrite, as_json, **settings):
     """Fine-tune a pretrained network on the pictures in DATA.
 
