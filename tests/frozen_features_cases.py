@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from kerastl import FineTuner, freeze, unfreeze
 from kerastl.frozen_features import FeatureCache
-from kerastl.frozen_features.part import with_masks
 from kerastl.passes import ArrayPasses
 
 # The last layer that is frozen: below the head, about two thirds up, inside a residual block.
@@ -71,8 +70,8 @@ def freeze_up_to(model, last):
 
 
 def features_of(frontier, x):
-    """`Features` of the batch `x`, computed by `frontier.lower` as it stands."""
-    return with_masks(tf.nest.flatten(frontier.lower(x, training=False)))
+    """`Features` of the batch `x`, computed as it does, not compiled."""
+    return frontier.compute(x)
 
 
 def trained(model, call, inputs):

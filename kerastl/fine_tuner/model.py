@@ -7,7 +7,7 @@ from kerastl import _keras
 from kerastl.fine_tuner.feeding import Settings
 from kerastl.fine_tuner.fitting import fit_by_epochs, for_keras, plan_fit
 from kerastl.fine_tuner.group_norms import GroupNorms
-from kerastl.fine_tuner.inert import run_training
+from kerastl.fine_tuner.inert import run_evaluation, run_training
 from kerastl.fine_tuner.loss_scale import around, inside
 from kerastl.fine_tuner.rated import Rated
 from kerastl.fine_tuner.rates import by_variable_path
@@ -220,8 +220,6 @@ class FineTuner(Rated, Continues, keras.Model):
     def test_step(self, data):
         """One step of evaluation, also on features of the frozen layers."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if not isinstance(x, Features):
-            return super().test_step(data)
         y_pred = self._predicted(x, training=False)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
         self._track(loss, x)
@@ -229,8 +227,9 @@ class FineTuner(Rated, Continues, keras.Model):
 
     def _predicted(self, x, training):
         """Outputs for inputs, or for features at `frontier` that take their place in `fit`."""
-        run = self.frontier.upper if isinstance(x, Features) else self
-        return run(x, training=training)
+        if isinstance(x, Features):
+            return self.frontier.upper(x, training=training)
+        return self(x, training=True) if training else run_evaluation(self, x)
 
     def _track(self, loss, x):
         self._loss_tracker.update_state(

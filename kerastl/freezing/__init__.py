@@ -10,6 +10,7 @@ from kerastl.freezing.flags import (
     set_frozen,
     training_ids,
 )
+from kerastl.freezing.folding import folding, infer, pairs
 from kerastl.freezing.freeze import freeze, freeze_to, unfreeze
 from kerastl.freezing.inert import inert_inside, is_inert, with_own_training
 from kerastl.freezing.state import freezing_state, restore_freezing
@@ -20,14 +21,17 @@ __all__ = [
     "count_trainable",
     "count_weights",
     "fix_statistics",
+    "folding",
     "freeze",
     "freeze_batch_norm",
     "freeze_to",
     "freezing_state",
     "has_fixed_statistics",
     "inert_inside",
+    "infer",
     "is_frozen",
     "is_inert",
+    "pairs",
     "restore_freezing",
     "set_frozen",
     "training_ids",

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from kerastl import _checks, _keras
+from kerastl.freezing import folding, infer, pairs
 from kerastl.frozen_features.part import Part, with_masks
 from kerastl.frozen_features.static import unsteady
 
@@ -79,6 +80,11 @@ class Frontier:
         """`keras.Model` from the inputs to `tensors`, sharing the static layers."""
         return keras.Model(self.model.input, self.tensors, name=f"{self.model.name}_lower")
 
+    def compute(self, inputs):
+        """`Features` of `inputs`: what `lower` gives, in the steps of the training of `model`."""
+        outputs = _keras.run_graph(self.lower, inputs, None, folding(self.model, infer))
+        return with_masks(tf.nest.flatten(outputs))
+
     @functools.cached_property
     def upper(self):
         """Layer from `Features` of `tensors` to the outputs; runs only the rest of the graph.
@@ -100,10 +106,12 @@ class Frontier:
     def above(self, old):
         """Layer from `Features` of the frontier `old` to those of this one, or None.
 
-        There is one if this frontier has moved up, so that nothing needs the inputs again.
+        There is one if this frontier has moved up, so that nothing needs the inputs again, and it
+        computes bit for bit what the inputs would give.
         """
-        nodes = self._graph.between({id(tensor) for tensor in old.tensors}, self.tensors)
-        if nodes is None:
+        crossed = {id(tensor) for tensor in old.tensors}
+        nodes = self._graph.between(crossed, self.tensors)
+        if nodes is None or any(id(conv.outputs[0]) in crossed for conv, _ in pairs(self.model)):
             return None
 
         def finish(values):

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from kerastl._checks import listed
 from kerastl.frozen_features import graph_text
-from kerastl.frozen_features.part import with_masks
 from kerastl.passes import hash_of_arrays
 
 
@@ -28,7 +27,7 @@ class Lower:
     def __init__(self, frontier, spec):
         self._frontier = frontier
         spec = tf.nest.map_structure(_any_number, spec)
-        self._function = tf.function(self._run, input_signature=[spec], autograph=False)
+        self._function = tf.function(frontier.compute, input_signature=[spec], autograph=False)
         concrete = self._function.get_concrete_function()
         self.specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, concrete.structured_outputs)
         graph_def = concrete.graph.as_graph_def()
@@ -56,10 +55,6 @@ class Lower:
         if all(_alike(a, b[half:]) for a, b in zip(alone, whole, strict=True)):
             return None
         return "the frozen layers mix the examples of a batch"
-
-    def _run(self, inputs):
-        outputs = self._frontier.lower(inputs, training=False)
-        return with_masks(tf.nest.flatten(outputs))
 
     def _why_not(self, graph_def):
         if self._frontier.lower.losses:

@@ -1,0 +1,116 @@
+"""Batch normalizations that infer are computed inside the convolutions before them."""
+
+import collections
+
+import keras
+import tensorflow as tf
+
+from kerastl import _keras
+from kerastl.freezing.inert import is_inert
+
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
+
+def folding(model, operation_fn):
+    """`operation_fn` for the graph of `model`, but for the pairs of `pairs`, which are one step.
+
+    With s = gamma / sqrt(variance + epsilon) the two compute `conv(x, s * kernel) + s * (bias -
+    mean) + beta`, and so do their gradients. That saves two passes over the tensor in between, a
+    quarter to a third of the time of a network on a processor, and the memory of that tensor. It
+    differs from the layers one by one as float32 does when sums are ordered otherwise. The layers
+    and their weights stay as they are.
+
+    Args:
+        model: Flat functional model, with the flags of the present.
+        operation_fn: As in `_keras.run_graph`, which the function returned also is for.
+
+    References:
+        Jacob et al., 2018, equation 14, https://arxiv.org/abs/1712.05877
+    """
+    norms = {id(conv.operation): norm.operation for conv, norm in pairs(model)}
+    absorbed = set(map(id, norms.values()))
+
+    def run(operation):
+        if id(operation) in absorbed:
+            return lambda inputs, **_: inputs
+        if id(operation) in norms:
+            return lambda inputs, **_: _folded(operation, norms[id(operation)], inputs)
+        return operation_fn(operation)
+
+    return run
+
+
+def pairs(model):
+    """The `(node of a convolution, node of the batch normalization)` that can become one step.
+
+    Only the batch normalization reads the convolution, and it infers. One whose scale or offset
+    trains after a frozen convolution is left alone: a frontier of frozen features parts the two.
+    """
+    nodes = _keras.graph_nodes(model)
+    readers = collections.defaultdict(list)
+    for node in nodes:
+        for tensor in node.input_tensors:
+            readers[id(tensor)].append(node)
+    calls = collections.Counter(id(node.operation) for node in nodes)
+    given = set(map(id, model.outputs))
+    found = []
+    for node in nodes:
+        after = readers[id(node.outputs[0])]
+        if len(after) != 1 or id(node.outputs[0]) in given or not _folds(node, after[0]):
+            continue
+        if calls[id(node.operation)] == calls[id(after[0].operation)] == 1:
+            found.append((node, after[0]))
+    return found
+
+
+def infer(operation):
+    """`operation` in inference mode, whatever `training` its call recorded."""
+    if not _keras.accepts_training(operation):
+        return operation
+    return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": False})
+
+
+def _folds(node, after):
+    conv, norm = node.operation, after.operation
+    if type(conv) not in _CONVOLUTIONS or type(norm) is not keras.layers.BatchNormalization:
+        return False
+    policies = {conv.dtype_policy.name, norm.dtype_policy.name}
+    return (
+        is_inert(norm)
+        and bool(conv.trainable_variables or not norm.trainable_variables)
+        and conv.activation is keras.activations.linear
+        and conv.data_format == "channels_last"
+        and norm.axis in (-1, 3)
+        and policies == {"float32"}
+        and conv.activity_regularizer is None
+        and norm.activity_regularizer is None
+        and after.arguments.kwargs.get("mask") is None
+    )
+
+
+def _folded(conv, norm, inputs):
+    scale = keras.ops.rsqrt(norm.moving_variance + norm.epsilon)
+    if norm.scale:
+        scale = scale * norm.gamma
+    offset = -norm.moving_mean * scale
+    if norm.center:
+        offset = offset + norm.beta
+    if conv.use_bias:
+        offset = offset + conv.bias * scale
+    is_depthwise = isinstance(conv, keras.layers.DepthwiseConv2D)
+    kernel = keras.ops.convert_to_tensor(conv.kernel)
+    # A depthwise kernel is (height, width, channels, multiplier), channel by channel.
+    kernel = kernel * (keras.ops.reshape(scale, kernel.shape[2:]) if is_depthwise else scale)
+    convolve = keras.ops.depthwise_conv if is_depthwise else keras.ops.conv
+    outputs = convolve(
+        keras.ops.cast(inputs, "float32"),
+        kernel,
+        strides=tuple(conv.strides),
+        padding=conv.padding,
+        data_format=conv.data_format,
+        dilation_rate=tuple(conv.dilation_rate),
+    )
+    outputs = tf.nn.bias_add(outputs, offset)
+    if conv.supports_masking:
+        _keras.set_keras_mask(outputs, _keras.get_keras_mask(inputs))
+    return outputs
