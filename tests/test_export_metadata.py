@@ -175,6 +175,26 @@ def test_equal_vectors_are_written_once(file):
     assert all(len(t.quantization.zeroPoint) == 1000 for t in again.subgraphs[0].tensors)
 
 
+def test_equal_tables_are_written_once_in_each_file(file, monkeypatch):
+    schema = flatbuffer._schema()
+
+    def alike():
+        parsed = flatbuffer._parse(schema, file.read_bytes())
+        for tensor in parsed.subgraphs[0].tensors:
+            tensor.quantization = schema.QuantizationParametersT()
+            tensor.quantization.scale = np.float32([0.5])
+        return parsed
+
+    parsed = alike()
+    content = packing.packed(parsed, 1000)
+    assert packing.packed(parsed, 1000) == content  # from tables that another file has pointed to
+    again = flatbuffer._parse(schema, content).subgraphs[0].tensors
+    assert all(tensor.quantization.scale.tolist() == [0.5] for tensor in again)
+    monkeypatch.setattr(packing, "_share_tables", lambda model: None)
+    apart = len(packing.packed(alike(), 1000)) - len(content)
+    assert apart >= 8 * (len(again) - 1)  # a table is 8 bytes at the least
+
+
 def test_weights_lie_where_the_format_asks_for_them(file):
     """`force_align: 16` of the schema, which the flatbuffers package for Python leaves out."""
     content = file.read_bytes()

@@ -1,6 +1,7 @@
 """A parsed `.tflite` written as bytes: small, and with its weights where kernels want them."""
 
 IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every file
+_OF_CONVERTER = b"CONVERSION_METADATA"  # its version and options; read by nothing that runs a file
 _ALIGNMENT = 16  # of weights, by the format's schema; the Python package of 2026 leaves it out
 
 
@@ -11,6 +12,7 @@ def packed(model, size):
         model: `ModelT`.
         size: Int, about how many bytes it will take.
     """
+    _share_tables(model)
     builder = _sharing_builder(size)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
@@ -22,8 +24,9 @@ def tidy(model):
     The converter names a tensor after every operation that went into it, each with the model's
     name before and a number behind. Of `net_1/conv_1/convolution;net_1/norm_1/add` stays `conv`,
     the layer, or `conv:2` where a tensor has that name already. What a signature names keeps its
-    name. Empty buffers are all one.
+    name. Empty buffers are all one. What the converter says of itself is left out.
     """
+    model.metadata = [entry for entry in model.metadata or [] if entry.name != _OF_CONVERTER]
     for index, graph in enumerate(model.subgraphs):
         entries = [
             entry
@@ -60,12 +63,17 @@ def _unique(name, taken):
 
 
 def _share_empty_buffers(model):
-    """Point tensors without data to buffer 0, which the format keeps empty for them."""
+    """Point tensors without data to buffer 0, which the format keeps empty for them.
+
+    Buffers that nothing points to are left out.
+    """
     places, kept = {0: 0}, [model.buffers[0]]
-    variables = {t.buffer for g in model.subgraphs for t in g.tensors if t.isVariable}
+    tensors = [tensor for graph in model.subgraphs for tensor in graph.tensors]
+    variables = {tensor.buffer for tensor in tensors if tensor.isVariable}
+    used = {owner.buffer for owner in (*tensors, *(model.metadata or []))}
     for place, buffer in enumerate(model.buffers[1:], 1):
         has_data = (buffer.data is not None and len(buffer.data)) or buffer.offset
-        if has_data or place in variables:
+        if (has_data and place in used) or place in variables:
             places[place] = len(kept)
             kept.append(buffer)
     model.buffers = kept
@@ -74,6 +82,44 @@ def _share_empty_buffers(model):
             tensor.buffer = places.get(tensor.buffer, 0)
     for entry in model.metadata or []:
         entry.buffer = places.get(entry.buffer, 0)
+
+
+def _share_tables(model):
+    """Have equal quantizations and equal options of operations be one table of the file.
+
+    After every ReLU6 of a network stands the same scale, and most of its convolutions have the
+    same options.
+    """
+    first = {}
+    for graph in model.subgraphs:
+        for owner, name in [
+            *((tensor, "quantization") for tensor in graph.tensors),
+            *((operator, "builtinOptions") for operator in graph.operators),
+        ]:
+            table = getattr(owner, name)
+            if table is not None and not isinstance(table, _Once):
+                setattr(owner, name, first.setdefault(_content(table), _Once(table)))
+
+
+def _content(table):
+    """What a table of plain numbers and vectors says, to be compared."""
+    told = {k: v.tolist() if hasattr(v, "tolist") else v for k, v in vars(table).items()}
+    return type(table).__name__, repr(sorted(told.items()))
+
+
+class _Once:
+    """A table that is written to a file when it is first asked for; later only pointed to."""
+
+    def __init__(self, table):
+        self._table, self._builder, self._place = table, None, None
+
+    def __getattr__(self, name):
+        return getattr(self._table, name)
+
+    def Pack(self, builder):
+        if builder is not self._builder:
+            self._builder, self._place = builder, self._table.Pack(builder)
+        return self._place
 
 
 def _sharing_builder(size):
