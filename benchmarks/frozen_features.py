@@ -1,20 +1,25 @@
 """What it saves to compute frozen layers once: seconds, losses and memory, in one run.
 
 On photographs of flowers (made-up pictures where those are absent): the head alone of MobileNetV2
-and of EfficientNetB0 for 10 epochs, and the top third of MobileNetV2's layer groups for 5, each
-with and without cached features: the same batches in the same order, from the same weights. More
-tables tell what each further epoch costs, and more pictures. The networks have random weights and
-batch-normalization statistics of their first batch, so that activations are those of a network in
-use. Every run is a process of its own. Its seconds are those of `fit`, tracing and computing the
-features included; its memory is the peak of the process above what it held before `fit` (Linux
-only). Tracing takes seconds whatever the data: the more pictures and the larger the network, the
-nearer the ratio of the head comes to the number of epochs.
+and of EfficientNetB0 for 10 epochs, and the top third of MobileNetV2's layer groups for 5, each by
+plain Keras (`trainable=False` below, and for all batch normalizations), by a `FineTuner` without
+and with cached features: the same batches in the same order, from the same weights. The bars are
+for cached features over plain Keras. More tables tell what each further epoch costs, and more
+pictures. The networks have random weights and batch-normalization statistics of their first batch,
+so that activations are those of a network in use. Every run is a process of its own. Its seconds
+are those of `fit`, tracing and computing the features included; its memory is the peak of the
+process above what it held before `fit` (Linux only). Tracing takes seconds whatever the data: the
+more pictures and the larger the network, the nearer the ratio of the head comes to the number of
+epochs. Plain Keras has EfficientNetB0's frozen blocks drop out at random, so its losses differ.
 
 The layers below the head train by SGD with momentum: Adam divides a gradient by its own size, and
 so turns the last digit of a gradient that is nearly zero into a step of full length, in any two
-runs that do not compute bit for bit alike.
+runs that do not compute bit for bit alike. The random network trains at a low rate, because it
+doubles the last digit of a difference every few steps: at 1e-3 the losses of any two ways of
+computing it come apart by 1e-2 in five epochs. A pretrained network does not: where its weights
+lie beside the project, MobileNet 0.25 shows that at 1e-3.
 
-    python benchmarks/frozen_features.py [--image-size N] [--runs N] [--no-growth]
+    python benchmarks/frozen_features.py [TASK ...] [--image-size N] [--runs N] [--no-growth]
 """
 
 import argparse
@@ -30,14 +35,21 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-FLOWERS = pathlib.Path(__file__).parents[2] / "shared" / "data" / "flowers"
+SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
+FLOWERS = SHARED / "flowers"
+WEIGHTS = SHARED / "mobilenet_0.25_224" / "mobilenet_v1_0.25_224_notop.weights.h5"
 NUM_CLASSES, NUM_MADE_UP, BATCH_SIZE = 5, 500, 32
 # Network and what trains: epochs, the bars for the ratio of seconds and for the losses.
+WAYS = ("plain Keras", "without cache", "with cache")
 TASKS = {
     "MobileNetV2 head": (10, 8.0, 1e-5),
     "EfficientNetB0 head": (10, 8.0, 1e-5),
     "MobileNetV2 top third": (5, 2.0, 1e-4),
 }
+PRETRAINED = "MobileNet top third"
+if WEIGHTS.is_file():
+    TASKS[PRETRAINED] = (5, None, 1e-4)
+RATES = {"MobileNetV2 top third": 1e-5, PRETRAINED: 1e-3}
 
 
 def pictures(image_size, num_examples):
@@ -69,13 +81,16 @@ def network(name, image_size, batch):
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((image_size, image_size, 3))
+    pretrained = {"weights": WEIGHTS, "alpha": 0.25} if name == "MobileNet" else {"weights": None}
     has_scaling = name.startswith("EfficientNet")
     x = inputs if has_scaling else keras.layers.Rescaling(1 / 127.5, -1.0)(inputs)
     make = getattr(keras.applications, name)
-    base = make(input_tensor=x, include_top=False, weights=None, pooling="avg")
+    base = make(input_tensor=x, include_top=False, pooling="avg", **pretrained)
     hidden = keras.layers.Dropout(0.2)(base.output)
     head = keras.layers.Dense(NUM_CLASSES, activation="softmax", name="classes")
     model = FineTuner(inputs, head(hidden))
+    if pretrained["weights"]:
+        return model
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     for momentum in (0.0, 0.99):
         for norm in norms:
@@ -85,7 +100,24 @@ def network(name, image_size, batch):
     return model
 
 
-def child(task, cached, num_examples, image_size, epochs):
+def fitted(way, model, optimizer, data, epochs, **settings):
+    """The `History` of a `fit` in one of the three ways."""
+    import keras
+
+    loss = "sparse_categorical_crossentropy"
+    if way != "plain Keras":
+        model.compile(optimizer, loss)
+        return model.fit(data, epochs=epochs, cache_frozen=way == "with cache", **settings)
+    plain = keras.Model(model.inputs, model.outputs)
+    plain.compile(optimizer, loss)
+    in_turn = data.repeatable.epoch(0)
+    for number in range(1, epochs):  # the passes that a FineTuner reads, one an epoch
+        in_turn = in_turn.concatenate(data.repeatable.epoch(number))
+    steps = int(data.cardinality())
+    return plain.fit(in_turn, epochs=epochs, steps_per_epoch=steps, **settings)
+
+
+def child(task, way, num_examples, image_size, epochs):
     """One `fit`; prints what it cost and its losses as JSON."""
     import keras
 
@@ -96,11 +128,11 @@ def child(task, cached, num_examples, image_size, epochs):
     name, part = task.split(" ", 1)
     model = network(name, image_size, images[:BATCH_SIZE])
     freeze_to(model, -1 if part == "head" else -math.ceil(len(model.groups) / 3))
-    # As plans and the usual recipe have it: what thaws keeps its statistics.
-    freeze_batch_norm(model, affine=False)
-    sgd = keras.optimizers.SGD(1e-3, momentum=0.9)
-    optimizer = keras.optimizers.Adam(1e-3) if part == "head" else sgd
-    model.compile(optimizer, "sparse_categorical_crossentropy")
+    freeze_batch_norm(model)  # as the usual recipe has it
+    if part == "head":
+        optimizer = keras.optimizers.Adam(1e-3)
+    else:
+        optimizer = keras.optimizers.SGD(RATES[task], momentum=0.9)
     seconds, held = [], resident()
     watch = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: seconds.append(time.perf_counter() - started)
@@ -108,14 +140,8 @@ def child(task, cached, num_examples, image_size, epochs):
     data = make_dataset(images, labels, batch_size=BATCH_SIZE, seed=0)
     validation = make_dataset(*held_back, batch_size=BATCH_SIZE)
     started = time.perf_counter()
-    history = model.fit(
-        data,
-        epochs=epochs,
-        validation_data=validation,
-        callbacks=[watch],
-        cache_frozen=cached,
-        verbose=0,
-    ).history
+    settings = {"validation_data": validation, "callbacks": [watch], "verbose": 0}
+    history = fitted(way, model, optimizer, data, epochs, **settings).history
     print(json.dumps({"seconds": seconds, "memory": peak() - held, **history}))
 
 
@@ -130,9 +156,9 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def run(task, cached, *, num_examples=10**6, image_size, epochs=None):
+def run(task, way, *, num_examples=10**6, image_size, epochs=None):
     """The JSON of one run in a process of its own."""
-    given = [task, cached, num_examples, image_size, epochs or TASKS[task][0]]
+    given = [task, way, num_examples, image_size, epochs or TASKS[task][0]]
     command = [sys.executable, __file__, "--child", json.dumps(given)]
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -141,23 +167,25 @@ def run(task, cached, *, num_examples=10**6, image_size, epochs=None):
 
 
 def compare(task, image_size, runs):
-    """Both ways in turn; prints their ratio and the largest difference of losses."""
+    """The three ways in turn; prints ratios and the largest differences of losses."""
     epochs, ratio_bar, loss_bar = TASKS[task]
-    found = {cached: [] for cached in (False, True)}
+    found = {way: [] for way in WAYS}
     for _ in range(runs):
-        for cached, results in found.items():
-            results.append(run(task, cached, image_size=image_size))
-    seconds = {c: statistics.median(r["seconds"][-1] for r in found[c]) for c in found}
-    memory = {c: statistics.median(r["memory"] for r in found[c]) for c in found}
-    print(f"\n{task}, {epochs} epochs:")
-    print(f"  without cache {seconds[False]:7.1f} s, {memory[False]:6.0f} MB during fit")
-    print(f"  with cache    {seconds[True]:7.1f} s, {memory[True]:6.0f} MB during fit")
-    print(f"  ratio {seconds[False] / seconds[True]:.2f} (bar: at least {ratio_bar})")
-    losses = found[True][0]["loss"]
-    print(f"  loss from {losses[0]:.4f} to {losses[-1]:.4f}")
-    for name in ("loss", "val_loss"):
-        apart = largest_difference(found[True][0][name], found[False][0][name])
-        print(f"  largest difference of {name} {apart:.1e} (bar: {loss_bar:.0e})")
+        for way, results in found.items():
+            results.append(run(task, way, image_size=image_size))
+    seconds = {way: statistics.median(r["seconds"][-1] for r in found[way]) for way in WAYS}
+    memory = {way: statistics.median(r["memory"] for r in found[way]) for way in WAYS}
+    fast = f"{ratio_bar} times as fast, " if ratio_bar else ""
+    print(f"\n{task}, {epochs} epochs (bars: {fast}losses to {loss_bar:.0e}):")
+    cached = found["with cache"][0]
+    for way in WAYS:
+        row = f"  {way:<14}{seconds[way]:7.1f} s, {memory[way]:6.0f} MB during fit"
+        if way != "with cache":
+            apart = [largest_difference(cached[k], found[way][0][k]) for k in ("loss", "val_loss")]
+            row += f"; ratio {seconds[way] / seconds['with cache']:.2f}"
+            row += f", losses apart by {apart[0]:.1e}, validation {apart[1]:.1e}"
+        print(row, flush=True)
+    print(f"  loss from {cached['loss'][0]:.4f} to {cached['loss'][-1]:.4f}")
     return found
 
 
@@ -168,12 +196,11 @@ def largest_difference(one, other):
 def print_epochs(task, found):
     """Seconds until the end of each epoch, from the first run of each kind."""
     print(f"\n{task}: seconds until the end of epoch")
-    rows = {"without cache": found[False][0]["seconds"], "with cache": found[True][0]["seconds"]}
-    print(
-        "  epoch         " + "".join(f"{i + 1:7d}" for i in range(len(found[True][0]["seconds"])))
-    )
+    rows = {way: found[way][0]["seconds"] for way in WAYS}
+    numbers = range(1, len(rows["with cache"]) + 1)
+    print("  epoch         " + "".join(f"{number:7d}" for number in numbers))
     for name, seconds in rows.items():
-        print(f"  {name:<14}" + "".join(f"{value:7.1f}" for value in seconds))
+        print(f"  {name:<14}" + "".join(f"{value:7.1f}" for value in seconds), flush=True)
 
 
 def print_growth(image_size):
@@ -181,11 +208,11 @@ def print_growth(image_size):
     print("\nMobileNetV2 head, 10 epochs: seconds and MB for more pictures")
     for num_examples in (125, 250, 500):
         plain, cached = (
-            run("MobileNetV2 head", choice, num_examples=num_examples, image_size=image_size)
-            for choice in (False, True)
+            run("MobileNetV2 head", way, num_examples=num_examples, image_size=image_size)
+            for way in ("plain Keras", "with cache")
         )
         print(
-            f"  {num_examples:4d} pictures: without {plain['seconds'][-1]:6.1f} s, "
+            f"  {num_examples:4d} pictures: plain {plain['seconds'][-1]:6.1f} s, "
             f"{plain['memory']:5.0f} MB; with {cached['seconds'][-1]:6.1f} s, "
             f"{cached['memory']:5.0f} MB; ratio "
             f"{plain['seconds'][-1] / cached['seconds'][-1]:.2f}"
@@ -194,6 +221,7 @@ def print_growth(image_size):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="*", help=f"of {', '.join(TASKS)}; default: all")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--no-growth", action="store_true", help="leave out the table of sizes")
@@ -204,7 +232,7 @@ def main():
         return
     kind = "flowers" if FLOWERS.is_dir() else "made-up pictures"
     print(f"On {kind}, {arguments.image_size} px, batch {BATCH_SIZE}")
-    for task in TASKS:
+    for task in arguments.tasks or TASKS:
         print_epochs(task, compare(task, arguments.image_size, arguments.runs))
     if not arguments.no_growth:
         print_growth(arguments.image_size)
