@@ -117,6 +117,21 @@ def test_layers_kept_in_float_are_float_in_the_file(tmp_path):
     assert np.mean(steps_off(quantized, path, cases.pictures()) > 0.5) < HALVES
 
 
+def test_a_constant_channel_is_constant_in_the_file(tmp_path):
+    """Its bias in steps of so small a filter would not fit into 32 bits, and would be cut."""
+    inputs = keras.Input((8, 8, 3))
+    first = conv(name="first")
+    model = keras.Model(inputs, kl.Dense(5)(kl.GlobalAveragePooling2D()(first(inputs))))
+    cases.enliven(model)
+    kernel, bias = first.get_weights()
+    kernel[..., 0], bias[0] = 1e-9, 2.0
+    first.set_weights([kernel, bias])
+    x = np.random.default_rng(0).uniform(0, 1, (64, 8, 8, 3)).astype("float32")
+    quantized = quantize_aware(model, x)
+    found = is_the_model(quantized, exported(quantized, tmp_path), x)
+    assert found.max_abs_error < 0.05 * np.abs(quantized.predict(x, verbose=0)).max()
+
+
 def test_data_at_export_changes_nothing(everything, tmp_path):
     """What was learned holds, not what other data would say."""
     quantized, path, x = everything

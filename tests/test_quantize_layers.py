@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers as kl
 
-from kerastl.compression.quantize.layers import QUANTIZED, rounded
+from kerastl.compression.quantize.layers import QUANTIZED, rounded, rounded_pair
 from kerastl.compression.quantize.ranges import FakeQuantize
 from tests.tolerances import ELEMENTWISE, REDUCTION
 
@@ -104,6 +104,44 @@ def test_the_gradient_of_a_rounded_kernel_is_that_of_the_kernel():
         tape.watch(kernel)
         loss = tf.reduce_sum(rounded(kernel, axis=-1) * 2.0)
     assert (tape.gradient(loss, kernel).numpy() == 2).all()
+
+
+@pytest.mark.parametrize("axis", [None, -1])
+def test_biases_are_whole_numbers_of_steps(axis):
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(0, [1, 5, 0.1], (3, 3, 2, 3)).astype("float32")
+    bias, step = rng.normal(0, 2, 3).astype("float32"), 0.02
+    width = step * np.abs(kernel).max(axis=None if axis is None else (0, 1, 2)) / 127
+    _, ours = rounded_pair(*map(keras.ops.convert_to_tensor, (kernel, bias)), step, axis)
+    ours = ours.numpy()
+    np.testing.assert_allclose(ours, np.round(bias / width) * width, **REDUCTION)
+    assert (np.abs(ours - bias) <= width / 2 * 1.001).all() and (ours != bias).all()
+
+
+def test_a_filter_that_is_nearly_zero_has_steps_that_its_bias_fits_in():
+    """Folded from a channel whose batch normalization made it constant, as MobileNet has some."""
+    kernel, bias = keras.ops.convert_to_tensor([[1e-7, 1.0]]), keras.ops.convert_to_tensor([5.0, 5])
+    rounded_kernel, rounded_bias = rounded_pair(kernel, bias, 0.02, -1)
+    width = 127 * 5 / (2.0**30 * 0.02)  # of 127 steps of the first filter
+    assert rounded_kernel[0, 0] == 0 and rounded_kernel[0, 1] == 1
+    assert width > 1e-7 and 5 / (0.02 * width / 127) <= 2**30 * 1.001
+    np.testing.assert_allclose(rounded_bias, [5, 5], rtol=1e-4)
+
+
+def test_the_gradient_of_a_rounded_bias_is_that_of_the_bias():
+    kernel, bias = tf.constant([[0.3, 1.0]]), tf.constant([1.0, -1.0])
+    with tf.GradientTape() as tape:
+        tape.watch(bias)
+        loss = tf.reduce_sum(rounded_pair(kernel, bias, 0.1, -1)[1] * 3.0)
+    assert (tape.gradient(loss, bias).numpy() == 3).all()
+
+
+def test_the_step_of_a_range_is_the_distance_of_its_values():
+    layer = FakeQuantize()
+    x = layer(np.linspace(-1, 2, 1000, dtype="float32"), training=True)
+    step = float(layer(x, step_only=True))
+    np.testing.assert_allclose(np.diff(np.unique(x)), step, rtol=1e-4)
+    assert float(FakeQuantize(0.0, 51.0)(x, step_only=True)) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("plain", [

@@ -50,8 +50,11 @@ class _Making:
 
     def place(self, node, args, kwargs):
         step = self.policy.steps[id(node)]
-        outputs = self._copy(step)(*args, **kwargs)
         given = [x for x in keras.tree.flatten([args, kwargs]) if id(x) in self._ranges]
+        new = self._copy(step)
+        if given and isinstance(new, tuple(QUANTIZED.values())) and new.use_bias:
+            kwargs = {**kwargs, "step": self._ranges[id(given[0])](given[0], step_only=True)}
+        outputs = new(*args, **kwargs)
         if step.range == "same":
             return self._rounded(outputs, self._ranges[id(given[0])], observe=False)
         if step.range == "fixed":

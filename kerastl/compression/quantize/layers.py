@@ -4,14 +4,16 @@ import keras
 from keras import ops
 
 SMALLEST = 1e-8  # a filter of zeros has a scale all the same
+LARGEST = 2.0**30  # a bias is kept in 32 bits, in steps of the input times steps of the kernel
 
 
-def rounded(kernel, axis=None):
+def rounded(kernel, axis=None, least=0.0):
     """`kernel` on 255 steps, symmetric about zero: `max|w| / 127` wide, one width a channel.
 
     Args:
         kernel: Tensor.
         axis: Int, the last axis, for a width of each of its channels; None for one width.
+        least: Float or tensor, the smallest magnitude that 127 steps may reach.
 
     Returns:
         Tensor of the same shape. Its gradient is that of `kernel`.
@@ -25,11 +27,50 @@ def rounded(kernel, axis=None):
         Krishnamoorthi, 2018, section 2.2 (symmetric) and 3.2 (per channel),
         https://arxiv.org/abs/1806.08342
     """
-    others = None if axis is None else tuple(range(len(kernel.shape) - 1))
-    width = ops.stop_gradient(ops.maximum(ops.max(ops.abs(kernel), axis=others), SMALLEST))
+    width = _reach(kernel, axis, least)
     return keras.quantizers.fake_quant_with_min_max_vars(
         kernel, -width, width, narrow_range=True, axis=axis
     )
+
+
+def rounded_pair(kernel, bias, step, axis=None):
+    """`kernel`, and `bias` on multiples of `step` times the width of a step of the kernel.
+
+    An int8 kernel adds up products of steps in whole numbers, and its bias is one of them. Where a
+    filter is so small against its bias that this number would not fit, its steps become wider.
+
+    Args:
+        kernel: Tensor.
+        bias: Tensor with one value for each of the last axis of `kernel`, or None.
+        step: Scalar tensor, how wide a step of the input is, or None to leave the bias as it is.
+        axis: As in `rounded`.
+
+    Returns:
+        Kernel and bias, whose gradients are those of `kernel` and `bias`.
+
+    Example:
+        >>> kernel, bias = ops.convert_to_tensor([[127.0]]), ops.convert_to_tensor([3.4])
+        >>> rounded_pair(kernel, bias, step=2.0)[1].numpy()
+        array([4.], dtype=float32)
+
+    References:
+        Jacob et al., 2018, section 2.4, equation 11, https://arxiv.org/abs/1712.05877
+    """
+    if bias is None or step is None:
+        return rounded(kernel, axis), bias
+    step = ops.stop_gradient(ops.cast(step, kernel.dtype))
+    largest = ops.abs(bias) if axis is not None else ops.max(ops.abs(bias))
+    least = 127 * largest / (LARGEST * step)
+    width = step * _reach(kernel, axis, least) / 127
+    nearest = ops.round(bias / width) * width
+    return rounded(kernel, axis, least), bias + ops.stop_gradient(nearest - bias)
+
+
+def _reach(kernel, axis, least):
+    """The magnitude that 127 steps of `kernel` reach, for each channel or for all."""
+    others = None if axis is None else tuple(range(len(kernel.shape) - 1))
+    largest = ops.max(ops.abs(kernel), axis=others)
+    return ops.stop_gradient(ops.maximum(largest, ops.maximum(least, SMALLEST)))
 
 
 @keras.saving.register_keras_serializable("kerastl")
@@ -37,14 +78,16 @@ class QuantizedConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` with a kernel rounded to 8 bits, per output channel.
 
     Arguments, shapes and weights are those of `keras.layers.Conv2D`; the weights themselves are
-    not rounded, so that they learn.
+    not rounded, so that they learn. Called with `step`, the width of a step of its inputs, it
+    rounds its bias, too.
 
     References:
         Krishnamoorthi, 2018, section 3.2, https://arxiv.org/abs/1806.08342
     """
 
-    def convolution_op(self, inputs, kernel):
-        return super().convolution_op(inputs, rounded(kernel, axis=-1))
+    def call(self, inputs, step=None):
+        kernel, bias = rounded_pair(self.kernel, self.bias, step, axis=-1)
+        return _finished(self, self.convolution_op(inputs, kernel), bias)
 
 
 @keras.saving.register_keras_serializable("kerastl")
@@ -55,18 +98,19 @@ class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         Krishnamoorthi, 2018, section 3.2, https://arxiv.org/abs/1806.08342
     """
 
-    def call(self, inputs):
+    def call(self, inputs, step=None):
         shape = self.kernel.shape
         channels = ops.reshape(self.kernel, (*shape[:2], 1, shape[2] * shape[3]))
+        kernel, bias = rounded_pair(channels, self.bias, step, axis=-1)
         outputs = ops.depthwise_conv(
             inputs,
-            ops.reshape(rounded(channels, axis=-1), shape),
+            ops.reshape(kernel, shape),
             strides=self.strides,
             padding=self.padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return _finished(self, outputs)
+        return _finished(self, outputs, bias)
 
 
 @keras.saving.register_keras_serializable("kerastl")
@@ -79,17 +123,18 @@ class QuantizedConv2DTranspose(keras.layers.Conv2DTranspose):
         Krishnamoorthi, 2018, section 2.2, https://arxiv.org/abs/1806.08342
     """
 
-    def call(self, inputs):
+    def call(self, inputs, step=None):
+        kernel, bias = rounded_pair(self.kernel, self.bias, step)
         outputs = ops.conv_transpose(
             inputs,
-            rounded(self.kernel),
+            kernel,
             strides=list(self.strides),
             padding=self.padding,
             output_padding=self.output_padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return _finished(self, outputs)
+        return _finished(self, outputs, bias)
 
 
 @keras.saving.register_keras_serializable("kerastl")
@@ -102,8 +147,9 @@ class QuantizedDense(keras.layers.Dense):
         Krishnamoorthi, 2018, section 2.2, https://arxiv.org/abs/1806.08342
     """
 
-    def call(self, inputs, training=None):
-        return _finished(self, ops.matmul(inputs, rounded(self.kernel)))
+    def call(self, inputs, step=None):
+        kernel, bias = rounded_pair(self.kernel, self.bias, step)
+        return _finished(self, ops.matmul(inputs, kernel), bias)
 
 
 QUANTIZED = {
@@ -114,7 +160,7 @@ QUANTIZED = {
 }
 
 
-def _finished(layer, outputs):
-    if layer.use_bias:
-        outputs = ops.add(outputs, layer.bias)
+def _finished(layer, outputs, bias):
+    if bias is not None:
+        outputs = ops.add(outputs, bias)
     return outputs if layer.activation is None else layer.activation(outputs)

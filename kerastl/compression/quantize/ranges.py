@@ -90,10 +90,10 @@ class FakeQuantize(keras.layers.Layer):
             aggregation="mean",
         )
 
-    def compute_output_spec(self, inputs, training=None, observe=True):
-        return keras.KerasTensor(inputs.shape, inputs.dtype)
+    def compute_output_spec(self, inputs, training=None, observe=True, step_only=False):
+        return keras.KerasTensor(() if step_only else inputs.shape, inputs.dtype)
 
-    def call(self, inputs, training=None, observe=True):
+    def call(self, inputs, training=None, observe=True, step_only=False):
         """Round `inputs`.
 
         Args:
@@ -101,7 +101,11 @@ class FakeQuantize(keras.layers.Layer):
             training: Boolean, whether the range follows the data.
             observe: Boolean; False where the tensor of another call is rounded to its range, since
                 the int8 operation between the two has one scale.
+            step_only: Boolean; True to return a scalar in place of `inputs`, which are rounded
+                already: how wide a step of theirs is.
         """
+        if step_only:
+            return self._step(inputs.dtype)
         follows = (training and self.trainable) or self.observing
         if self.is_fixed:
             low, high = self.low, self.high
@@ -118,6 +122,10 @@ class FakeQuantize(keras.layers.Layer):
                 values = _halves_outwards(inputs, low, high)
         outputs = keras.quantizers.fake_quant_with_min_max_vars(values, low, high)
         return ops.cast(outputs, inputs.dtype)
+
+    def _step(self, dtype):
+        low, high = (self.low, self.high) if self.is_fixed else _aligned(self.minimum, self.maximum)
+        return ops.cast((high - low) / STEPS, dtype)
 
     def _follow(self, inputs):
         seen = ops.stop_gradient(ops.cast(inputs, "float32"))
