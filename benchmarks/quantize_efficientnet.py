@@ -3,8 +3,8 @@
 The network learns ten made-up patterns from nothing (those of `quantize_table.py`). The table says
 how often the float network, an int8 file with ranges measured on 100 pictures, and an int8 file
 after quantization-aware training are right on 500 other pictures, and the signal over error of the
-scores. `--ladder` adds `export.to_litert_within`, which names the layers that it must keep in
-float; it converts many times.
+scores. Then `export.layer_errors` names the layers that int8 hurts most. `--ladder` adds
+`export.to_litert_within`, which keeps such layers in float where it must; it converts many times.
 
     python benchmarks/quantize_efficientnet.py [--steps 300] [--ladder] [--out TABLE.md]
 """
@@ -20,7 +20,7 @@ import numpy as np
 from quantize_table import BATCH, learn, line, prepared, trained
 
 from kerastl.compression import quantize_aware
-from kerastl.export import LiteRTModel, to_litert, to_litert_within
+from kerastl.export import LiteRTModel, layer_errors, to_litert, to_litert_within
 
 NAME, TESTED, QAT_STEPS = "EfficientNetB0", 500, 30
 HEADER = ("network", "accuracy", "decibels over its model", "classes of its model")
@@ -66,6 +66,7 @@ def rows(options, folder):
     yield row("fake-quantized, trained", simulated, simulated, classes)
     to_litert(quantized, path, quantization="int8")
     yield row("int8, trained so", LiteRTModel(path).predict(test), simulated, classes)
+    print(layer_errors(model, images).table(10), flush=True)
     if options.ladder:
         print(to_litert_within(
             model, path, test, classes, max_drop=0.02, representative_data=images,

@@ -61,6 +61,15 @@ def test_the_spoiled_layers_are_found_and_kept_in_float(ladder):
     assert {entry.layer for entry in ladder.chosen.kept} == worst
 
 
+def test_the_report_of_layers_names_them_too(spoiled, ladder, glyphs):
+    report = export.layer_errors(spoiled, glyphs[0][:100])
+    assert [e.layer for e in report.need_care] == [e.layer for e in ladder.layers[:2]]
+    shown = str(report).splitlines()
+    assert shown[0] == f"2 of {len(report.layers)} layers need care (under 10 dB)."
+    assert report.need_care[0].layer in shown[4] and len(shown) == 4 + len(report.layers)
+    assert len(report.table(3).splitlines()) == 7
+
+
 def test_each_rung_is_measured_and_the_last_is_taken(ladder):
     assert [rung.name for rung in ladder.rungs] == ["int8", "int8_mixed", "int8_mixed"]
     assert [rung.accepted for rung in ladder.rungs] == [False, False, True]

@@ -2,6 +2,7 @@
 
 from kerastl.export.ladder import to_litert_within
 from kerastl.export.ladder_result import Ladder, Rung
+from kerastl.export.layer_report import LayerReport, layer_errors
 from kerastl.export.litert_file import to_litert
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.parity import Parity, parity
@@ -12,12 +13,14 @@ from kerastl.export.vocabulary import add_vocabulary
 __all__ = [
     "FileSize",
     "Ladder",
+    "LayerReport",
     "LiteRTModel",
     "Parity",
     "Rung",
     "SizeTable",
     "add_vocabulary",
     "file_sizes",
+    "layer_errors",
     "parity",
     "to_litert",
     "to_litert_within",
