@@ -108,7 +108,7 @@ def fitted(way, model, optimizer, data, epochs, **settings):
     if way != "plain Keras":
         model.compile(optimizer, loss)
         return model.fit(data, epochs=epochs, cache_frozen=way == "with cache", **settings)
-    plain = keras.Model(model.inputs, model.outputs)
+    plain = keras.Model(model.input, model.output)
     plain.compile(optimizer, loss)
     in_turn = data.repeatable.epoch(0)
     for number in range(1, epochs):  # the passes that a FineTuner reads, one an epoch

@@ -43,6 +43,7 @@ _EXPORTS = {
     "lr_find": "kerastl.callbacks",
 }
 _MODULES = (
+    "adaptation",
     "backbones",
     "callbacks",
     "compression",

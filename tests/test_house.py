@@ -17,7 +17,7 @@ FLOORS = {
     "freezing": 2, "optimizers": 2, "backbones": 2, "glyphs": 2,
     "plan": 3, "frozen_features": 3, "checkpoints": 3,
     "fine_tuner": 4,
-    "callbacks": 5, "summary": 5, "strategies": 5, "compression": 5,
+    "adaptation": 5, "callbacks": 5, "summary": 5, "strategies": 5, "compression": 5,
     "data": 6, "export": 6,
     "report": 7, "tune": 8, "demo": 9, "compare": 9, "compress": 9, "cli": 10,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 from PIL import Image
 
 from kerastl import fine_tune, strategies
+from kerastl.data.image_data import Split
 from kerastl.export import LiteRTModel
-from kerastl.glyphs import render_glyphs
+from kerastl.glyphs import load_glyphnet, render_glyphs
 from kerastl.groups import layer_groups
 from kerastl.plan import TransferPlan
-from kerastl.tune import RunFolder, TuneConfig
+from kerastl.tune import RunFolder, TuneConfig, training
 from kerastl.tune.evaluate_folder import evaluate_folder
 from kerastl.tune.evaluation import evaluate_probabilities
 from kerastl.tune.inference import load_predictor, predict_files
@@ -276,3 +278,20 @@ def test_strategies_thaw_from_the_head_down_and_in_time(name, epochs):
 
 def test_config_is_plain_equal_data():
     assert TuneConfig(epochs=3) == TuneConfig(epochs=3) != TuneConfig(epochs=4)
+
+
+@pytest.mark.parametrize("settings, moves", [
+    ({}, False),
+    ({"adapt_statistics": True}, True),
+    ({"adapt_statistics": True, "weights": None}, False),
+])  # fmt: skip
+def test_statistics_are_those_of_the_training_pictures_if_asked_for(settings, moves):
+    """100 pictures in batches of 33: the last holds one."""
+    images, labels = render_glyphs(100, seed=0)
+    data = SimpleNamespace(train=Split(images, labels, ()))
+    model = training.build(load_glyphnet(), 3, dropout=0.0, name="tuned")
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    before = [norm.moving_mean.numpy() for norm in norms]
+    training.adapt(model, data, TuneConfig(backbone="glyphnet", batch_size=33, **settings))
+    moved = [np.abs(n.moving_mean - b).max() > 0 for n, b in zip(norms, before, strict=True)]
+    assert len(norms) > 3 and moved == [moves] * len(norms)

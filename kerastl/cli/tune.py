@@ -51,6 +51,11 @@ from kerastl.cli.start import start_tensorflow
     help="Device file to write and check; a quantized one has float.tflite beside it.",
 )
 @click.option(
+    "--adapt-statistics",
+    is_flag=True,
+    help="Give batch normalizations the statistics of the training pictures first.",
+)
+@click.option(
     "--validation",
     type=float,
     default=0.0,

@@ -10,9 +10,9 @@ from kerastl.freezing.flags import (
     set_frozen,
     training_ids,
 )
-from kerastl.freezing.folding import folding, infer, pairs
+from kerastl.freezing.folding import folding, pairs
 from kerastl.freezing.freeze import freeze, freeze_to, unfreeze
-from kerastl.freezing.inert import inert_inside, is_inert, with_own_training
+from kerastl.freezing.inert import inert_inside, infer, is_inert, with_own_training
 from kerastl.freezing.state import freezing_state, restore_freezing
 
 __all__ = [

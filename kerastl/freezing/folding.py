@@ -63,13 +63,6 @@ def pairs(model):
     return found
 
 
-def infer(operation):
-    """`operation` in inference mode, whatever `training` its call recorded."""
-    if not _keras.accepts_training(operation):
-        return operation
-    return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": False})
-
-
 def _folds(node, after):
     conv, norm = node.operation, after.operation
     if type(conv) not in _CONVOLUTIONS or type(norm) is not keras.layers.BatchNormalization:

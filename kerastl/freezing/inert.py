@@ -34,3 +34,10 @@ def with_own_training(operation):
         return operation(*args, **{**kwargs, "training": training})
 
     return call
+
+
+def infer(operation):
+    """`operation` in inference mode, whatever `training` its call recorded."""
+    if not _keras.accepts_training(operation):
+        return operation
+    return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": False})

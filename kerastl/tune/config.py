@@ -31,6 +31,9 @@ class TuneConfig:
         dropout: Float in [0, 1), before the head.
         label_smoothing: Float in [0, 1).
         weight_decay: Float, decoupled, not applied to biases and norms.
+        adapt_statistics: Boolean, whether the batch normalizations of a pretrained network get the
+            statistics of the training pictures before training
+            (`adaptation.adapt_batch_norm`), which then stand still.
         validation: Float in [0, 0.5], share of the training pictures held back to draw validation
             curves where DATA has no `val/`. Nothing is chosen on them, so that by default they
             train: the last epoch of the cosine schedule is kept.
@@ -53,6 +56,7 @@ class TuneConfig:
     dropout: float = 0.2
     label_smoothing: float = 0.1
     weight_decay: float = 1e-4
+    adapt_statistics: bool = False
     validation: float = 0.0
     strict: bool = False
     cache_dir: str | None = None

@@ -46,6 +46,7 @@ def find_learning_rate(data, out="lr_find.png", *, steps=100, progress=None, **s
     progress.stage("Reading pictures")
     images = training.read(data, backbone, config, progress.count)
     model = _in_last_phase(backbone, len(images.class_names), config)
+    training.adapt(model, images, config)
     progress.stage("Raising the learning rate", steps)
     result = _ramp(model, images, config, steps, progress)
     name = pathlib.Path(data).resolve().name

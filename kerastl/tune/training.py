@@ -1,8 +1,10 @@
 """Build the network of a run and train it."""
 
 import keras
+import numpy as np
 
 from kerastl import backbones, glyphs, strategies
+from kerastl.adaptation import adapt_batch_norm
 from kerastl.callbacks import Audit, FollowPlan, Resume
 from kerastl.data import (
     UNBALANCED,
@@ -29,6 +31,23 @@ def build(backbone, num_classes, *, dropout, name):
         name="predictions",
     )
     return FineTuner.from_model(keras.Model(backbone.input, head(x)), name=name)
+
+
+ADAPTED = 2000  # training pictures at most that statistics are measured on
+
+
+def adapt(model, data, config):
+    """Give the batch normalizations of a pretrained network the statistics of `data.train`.
+
+    They stand still in training, so they had better be those of the pictures at hand.
+    """
+    if not config.adapt_statistics or config.weights is None:
+        return
+    # At random: in a batch of one class its own mean would be taken away.
+    rows = np.random.default_rng(config.seed).permutation(len(data.train))[:ADAPTED]
+    starts = range(0, len(rows), config.batch_size)
+    chosen = (np.sort(rows[start : start + config.batch_size]) for start in starts)
+    adapt_batch_norm(model, (np.asarray(data.train.images[k], "float32") for k in chosen))
 
 
 def load_backbone(config):
@@ -135,6 +154,7 @@ def train(model, data, config, *, callbacks=(), checkpoints=None):
     Raises:
         FloatingPointError: If the loss is no longer a number.
     """
+    adapt(model, data, config)
     plan = compile_for(model, config)
     resume = [Resume(checkpoints)] if checkpoints else []
     history = model.fit(
