@@ -8,7 +8,7 @@ from keras import layers as kl
 
 from kerastl import FineTuner, freeze, freeze_batch_norm
 from kerastl.fine_tuner.inert import run_evaluation
-from kerastl.freezing import pairs
+from kerastl.freezing import folded_pairs
 from kerastl.frozen_features import find_frontier
 from tests.tolerances import EXACT, REDUCTION
 
@@ -39,7 +39,7 @@ def frozen(*body, shape=(9, 9, 4)):
 
 
 def folded(model):
-    return [conv.operation.name for conv, _ in pairs(model)]
+    return [conv.operation.name for conv, _ in folded_pairs(model)]
 
 
 def gradients(run, model, x):

@@ -10,7 +10,7 @@ from kerastl.freezing.flags import (
     set_frozen,
     training_ids,
 )
-from kerastl.freezing.folding import folding, pairs
+from kerastl.freezing.folding import folded_pairs, with_folding
 from kerastl.freezing.freeze import freeze, freeze_to, unfreeze
 from kerastl.freezing.inert import inert_inside, infer, is_inert, with_own_training
 from kerastl.freezing.state import freezing_state, restore_freezing
@@ -21,7 +21,7 @@ __all__ = [
     "count_trainable",
     "count_weights",
     "fix_statistics",
-    "folding",
+    "folded_pairs",
     "freeze",
     "freeze_batch_norm",
     "freeze_to",
@@ -31,10 +31,10 @@ __all__ = [
     "infer",
     "is_frozen",
     "is_inert",
-    "pairs",
     "restore_freezing",
     "set_frozen",
     "training_ids",
     "unfreeze",
+    "with_folding",
     "with_own_training",
 ]

@@ -11,8 +11,8 @@ from kerastl.freezing.inert import is_inert
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-def folding(model, operation_fn):
-    """`operation_fn` for the graph of `model`, but for the pairs of `pairs`, which are one step.
+def with_folding(model, operation_fn):
+    """`operation_fn` for the graph of `model`, but for the pairs of `folded_pairs`, which are one step.
 
     With s = gamma / sqrt(variance + epsilon) the two compute `conv(x, s * kernel) + s * (bias -
     mean) + beta`, and so do their gradients. That saves two passes over the tensor in between, a
@@ -27,7 +27,7 @@ def folding(model, operation_fn):
     References:
         Jacob et al., 2018, equation 14, https://arxiv.org/abs/1712.05877
     """
-    norms = {id(conv.operation): norm.operation for conv, norm in pairs(model)}
+    norms = {id(conv.operation): norm.operation for conv, norm in folded_pairs(model)}
     absorbed = set(map(id, norms.values()))
 
     def run(operation):
@@ -40,7 +40,7 @@ def folding(model, operation_fn):
     return run
 
 
-def pairs(model):
+def folded_pairs(model):
     """The `(node of a convolution, node of the batch normalization)` that can become one step.
 
     Only the batch normalization reads the convolution, and it infers. One whose scale or offset

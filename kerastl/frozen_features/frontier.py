@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from kerastl import _checks, _keras
-from kerastl.freezing import folding, infer, pairs
+from kerastl.freezing import folded_pairs, infer, with_folding
 from kerastl.frozen_features.part import Part, with_masks
 from kerastl.frozen_features.static import unsteady
 
@@ -82,7 +82,7 @@ class Frontier:
 
     def compute(self, inputs):
         """`Features` of `inputs`: what `lower` gives, in the steps of the training of `model`."""
-        outputs = _keras.run_graph(self.lower, inputs, None, folding(self.model, infer))
+        outputs = _keras.run_graph(self.lower, inputs, None, with_folding(self.model, infer))
         return with_masks(tf.nest.flatten(outputs))
 
     @functools.cached_property
@@ -111,7 +111,9 @@ class Frontier:
         """
         crossed = {id(tensor) for tensor in old.tensors}
         nodes = self._graph.between(crossed, self.tensors)
-        if nodes is None or any(id(conv.outputs[0]) in crossed for conv, _ in pairs(self.model)):
+        if nodes is None or any(
+            id(conv.outputs[0]) in crossed for conv, _ in folded_pairs(self.model)
+        ):
             return None
 
         def finish(values):

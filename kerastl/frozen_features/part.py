@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerastl import _keras
-from kerastl.freezing import folding, inert_inside, infer, with_own_training
+from kerastl.freezing import inert_inside, infer, with_folding, with_own_training
 
 
 class Features(NamedTuple):
@@ -64,10 +64,10 @@ class Part(keras.Layer):
             _keras.forget_losses(model)
             values = _values(known, features)
             if not training:
-                _keras.run_nodes(nodes, values, folding(model, infer))
+                _keras.run_nodes(nodes, values, with_folding(model, infer))
             else:
                 with _keras.inference_mode(inert_inside(layers)):
-                    _keras.run_nodes(nodes, values, folding(model, with_own_training))
+                    _keras.run_nodes(nodes, values, with_folding(model, with_own_training))
             return finish(values)
 
         self._forward = forward
