@@ -12,13 +12,12 @@ _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
 def with_folding(model, operation_fn):
-    """`operation_fn` for the graph of `model`, but for the pairs of `folded_pairs`, which are one step.
+    """`operation_fn` for the graph of `model`, in which each of `folded_pairs` is one step.
 
     With s = gamma / sqrt(variance + epsilon) the two compute `conv(x, s * kernel) + s * (bias -
-    mean) + beta`, and so do their gradients. That saves two passes over the tensor in between, a
-    quarter to a third of the time of a network on a processor, and the memory of that tensor. It
-    differs from the layers one by one as float32 does when sums are ordered otherwise. The layers
-    and their weights stay as they are.
+    mean) + beta`, and so do their gradients. That saves two passes over the tensor in between and
+    its memory, and differs from the layers one by one as float32 does when sums are ordered
+    otherwise. The layers and their weights stay as they are.
 
     Args:
         model: Flat functional model, with the flags of the present.
