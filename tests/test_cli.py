@@ -10,6 +10,7 @@ import pytest
 from kerastl import strategies
 from kerastl.cli import options
 from kerastl.cli.main import run
+from kerastl.cli.start import KEEP_MEMORY, start_tensorflow
 from kerastl.data import AUGMENTATIONS
 from tests.test_tune import write_pictures
 
@@ -164,3 +165,12 @@ def test_choices_are_those_of_the_library():
     """Written out once more, since `--help` must not import TensorFlow."""
     assert options.STRATEGIES == strategies.NAMES
     assert tuple(AUGMENTATIONS) == options.AUGMENTATIONS
+
+
+@pytest.mark.parametrize("given, expected", [(None, "true"), ("false", "false")])
+def test_tensorflow_keeps_its_memory_unless_the_user_says_otherwise(monkeypatch, given, expected):
+    monkeypatch.setenv(KEEP_MEMORY, given or "")
+    if given is None:
+        monkeypatch.delenv(KEEP_MEMORY)
+    start_tensorflow()
+    assert os.environ[KEEP_MEMORY] == expected
