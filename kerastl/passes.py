@@ -97,8 +97,9 @@ class Passes(abc.ABC):
         return self.counted(read.map(lambda key, element: self.augment(element, key)[0]))
 
     def counted(self, dataset):
-        """`dataset` with its number of batches known."""
-        return dataset.apply(tf.data.experimental.assert_cardinality(self.num_batches))
+        """`dataset` with its number of batches known, and untuned."""
+        counted = dataset.apply(tf.data.experimental.assert_cardinality(self.num_batches))
+        return untuned(counted)
 
     def _keyed_rows(self, number, seed):
         """Dataset of (key, rows): which rows make a batch, and the key of its randomness."""
@@ -114,6 +115,19 @@ class Passes(abc.ABC):
     @_as_is
     def _read(self, key, rows):
         return key, (self.inputs(rows), *self.targets(rows))
+
+
+def untuned(dataset):
+    """`dataset` without the tuner of tf.data, for which there is nothing to tune in a pass.
+
+    An iterator that is done with waits for the tuner's thread to wake up, which sleeps longer and
+    longer: a second after an epoch of a few seconds, up to a minute after a long one. Seen with
+    TensorFlow 2.21; to be removed when deleting an iterator that was read for ten seconds takes no
+    time.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 class ArrayPasses(Passes):

@@ -158,6 +158,13 @@ def test_fit_is_the_same_in_two_runs(images):
     assert losses() == losses()
 
 
+def test_no_thread_of_the_tuner_is_waited_for(images):
+    data = make_dataset(images, LABELS, batch_size=2, seed=0, augment="light")
+    passes = data.repeatable
+    for dataset in (data, data.map(lambda x, y: x), passes.epoch(1), passes.in_order()):
+        assert dataset.options().autotune.enabled is False
+
+
 def test_wrong_arguments_are_refused(images):
     with pytest.raises(ValueError, match=r"one length.*len\(labels\)=3"):
         make_dataset(images, [1, 2, 3])

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from kerastl.callbacks.lr_finder import LRFinder
+from kerastl.passes import untuned
 
 CHOSEN_HERE = ("epochs", "initial_epoch", "validation_data", "validation_split")
 
@@ -83,7 +84,7 @@ def _feed_of_dataset(model, x, num_steps, fit_args):
 def _from_the_first_pass(passes, num_steps):
     count = math.ceil(num_steps / passes.num_batches)
     batches = tf.data.Dataset.range(count).flat_map(passes.elements).take(num_steps)
-    return batches.apply(tf.data.experimental.assert_cardinality(num_steps))
+    return untuned(batches.apply(tf.data.experimental.assert_cardinality(num_steps)))
 
 
 def _steps_of_a_pass(x, batch_size):
