@@ -43,6 +43,14 @@ class Passes(abc.ABC):
         return self.in_order().element_spec
 
     @property
+    def batch_spec(self):
+        """`(x, *targets)` of a batch, not augmented, as structures of `tf.TensorSpec`."""
+        rows = tf.TensorSpec([None], tf.int64)
+        traced = tf.function(self.targets, autograph=False).get_concrete_function(rows)
+        specs = tf.nest.map_structure(tf.TensorSpec.from_tensor, traced.structured_outputs)
+        return (self.input_spec, *specs)
+
+    @property
     def num_batches(self):
         """Batches a pass."""
         return math.ceil(self.num_examples / self.batch_size)
@@ -69,18 +77,17 @@ class Passes(abc.ABC):
 
     def elements(self, number):
         """`epoch`, where `number` may be a tensor."""
-        batches = self._keyed_rows(number, self.seed)
+        batches = self._keyed_rows(number, self.order(number))
         read = batches.map(self._read)
         # One map at a time: the layers' seeds are set for a batch and then used by it.
         return read.map(lambda key, element: self.augment(element, key))
 
-    def rows(self, number):
-        """Dataset of `(rows, *targets)`: what pass `number` is made of, without its inputs.
-
-        `number` may be a tensor.
-        """
-        batches = self._keyed_rows(number, self.seed)
-        return self.counted(batches.map(_as_is(lambda key, rows: (rows, *self.targets(rows)))))
+    def order(self, number):
+        """The rows of pass `number` in their order, an int64 tensor; `number` may be a tensor."""
+        if self.seed is None:
+            return self._unshuffled
+        key = self._key(number)
+        return tf.random.experimental.stateless_shuffle(self._unshuffled, key, alg="philox")
 
     def in_order(self):
         """Dataset of the batches of inputs in the order of the rows, not augmented."""
@@ -89,11 +96,11 @@ class Passes(abc.ABC):
     @functools.cached_property
     def _in_order(self):
         read = _as_is(lambda key, rows: self.inputs(rows))
-        return self.counted(self._keyed_rows(0, None).map(read).prefetch(2))
+        return self.counted(self._keyed_rows(0, self._unshuffled).map(read).prefetch(2))
 
     def view(self, number):
         """Like `in_order`, augmented by the key of view `number`."""
-        read = self._keyed_rows(number, None).map(self._read)
+        read = self._keyed_rows(number, self._unshuffled).map(self._read)
         return self.counted(read.map(lambda key, element: self.augment(element, key)[0]))
 
     def counted(self, dataset):
@@ -101,16 +108,19 @@ class Passes(abc.ABC):
         counted = dataset.apply(tf.data.experimental.assert_cardinality(self.num_batches))
         return untuned(counted)
 
-    def _keyed_rows(self, number, seed):
+    def _keyed_rows(self, number, order):
         """Dataset of (key, rows): which rows make a batch, and the key of its randomness."""
-        number = tf.cast(number, tf.int64)
-        key = tf.stack([tf.constant(self.seed or 0, tf.int64), number])
-        rows = tf.range(self.num_examples, dtype=tf.int64)
-        if seed is not None:
-            rows = tf.random.experimental.stateless_shuffle(rows, key, alg="philox")
-        batches = tf.data.Dataset.from_tensor_slices(rows).batch(self.batch_size)
+        key = self._key(number)
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
         keyed = _as_is(lambda step, rows: (tf.random.fold_in(key, step), rows))
         return batches.enumerate().map(keyed)
+
+    @property
+    def _unshuffled(self):
+        return tf.range(self.num_examples, dtype=tf.int64)
+
+    def _key(self, number):
+        return tf.stack([tf.constant(self.seed or 0, tf.int64), tf.cast(number, tf.int64)])
 
     @_as_is
     def _read(self, key, rows):

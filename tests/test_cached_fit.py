@@ -63,6 +63,18 @@ def test_same_losses_in_the_same_batches(pixels, freeze):
     assert [said["cached"] for said in plain_history.frozen_features] == [False] * 4
 
 
+def test_the_training_data_may_be_the_validation_data_too(pixels):
+    histories = []
+    for cache_frozen in (False, True):
+        model = make_tuner()
+        data = make_dataset(pixels, LABELS, batch_size=5, seed=3)
+        fitted = model.fit(
+            data, epochs=3, validation_data=data, verbose=0, cache_frozen=cache_frozen
+        )
+        histories.append(fitted.history["loss"])
+    np.testing.assert_allclose(*histories, **tolerances.REDUCTION)
+
+
 def test_the_frontier_moves_with_the_thaws(pixels):
     """And the last epoch, in which everything trains, has none."""
     runs = []

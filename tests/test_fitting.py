@@ -153,7 +153,7 @@ def test_array_passes_by_hand():
     assert passes.num_batches == 3 and passes.epoch(0).cardinality() == 3
     order = np.concatenate([y for _, y, _ in passes.epoch(2)])
     np.testing.assert_array_equal(np.concatenate([x["a"] for x, _, _ in passes.epoch(2)]), order)
-    np.testing.assert_array_equal(np.concatenate([r for r, _, _ in passes.rows(2)]), order)
+    np.testing.assert_array_equal(passes.order(2), order)
     assert sorted(order) == list(range(10)) and list(order) != list(range(10))
     assert list(order) != list(np.concatenate([y for _, y, _ in passes.epoch(3)]))
     np.testing.assert_array_equal(np.concatenate([x["b"] for x in passes.in_order()]), x["b"])

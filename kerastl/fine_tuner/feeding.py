@@ -107,7 +107,7 @@ class Feed:
         if not decision.use:
             return given
         self._prepare()
-        return self._cache.epoch(self._validation, 0)
+        return self._cache.epoch(self._validation, 0, "validation")
 
     def _decide(self, name, passes, epoch, **options):
         """As in the epoch before at the same frontier, else by the epochs that are left.
@@ -124,8 +124,7 @@ class Feed:
     def _prepare(self):
         """Have the model's steps take features at the present frontier."""
         if not self._is_built:
-            raw = self._model.passes.epoch(0).take(1)
-            _keras.build_compiled(self._model, next(iter(raw)))
+            _keras.build_compiled(self._model, self._model.passes.batch_spec)
             self._is_built = True
         if self._model.frontier is not self._cache.frontier:
             self._model.frontier = self._cache.frontier

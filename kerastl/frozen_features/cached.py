@@ -126,12 +126,13 @@ class FeatureCache:
             return decide(choice, obstacle, epochs_left=epochs_left)
         return Decision(True, self._gain(cached))
 
-    def epoch(self, passes, number):
+    def epoch(self, passes, number, reader="training"):
         """Dataset of `(Features, *targets)`: pass `number` of `passes`, in the same batches.
 
-        Features that are not there yet are computed first.
+        Features that are not there yet are computed first. What a `reader` asked for before must
+        have been read; two readers may read the same passes at a time.
         """
-        return self._of(passes).epoch(number)
+        return self._of(passes).epoch(number, reader)
 
     def _obstacle_at_sight(self, passes):
         """Why features cannot be cached, as far as is seen without tracing the frozen part."""

@@ -21,6 +21,7 @@ class Lower:
     Attributes:
         specs: `Features` of `tf.TensorSpec`: what it computes.
         reason: Why its results cannot be kept by rows, in one sentence, or None.
+        by_rows: Boolean, whether it was seen that examples do not depend on their batch.
         digest: Hash of what it computes, weights left out.
     """
 
@@ -33,6 +34,7 @@ class Lower:
         graph_def = concrete.graph.as_graph_def()
         self.digest = _digest(graph_def, concrete.captured_inputs)
         self.reason = self._why_not(graph_def)
+        self.by_rows = False
 
     def __call__(self, inputs):
         """List of arrays: the features of a batch, then the masks of those that have one."""
@@ -52,7 +54,8 @@ class Lower:
         if not half:
             return None
         alone = self(tf.nest.map_structure(lambda part: part[half:], inputs))
-        if all(_alike(a, b[half:]) for a, b in zip(alone, whole, strict=True)):
+        self.by_rows = all(_alike(a, b[half:]) for a, b in zip(alone, whole, strict=True))
+        if self.by_rows:
             return None
         return "the frozen layers mix the examples of a batch"
 

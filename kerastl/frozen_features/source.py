@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl.frozen_features.filling import fill
-from kerastl.frozen_features.part import packed
+from kerastl.frozen_features.reading import Reading
 from kerastl.frozen_features.store import make_store, num_bytes, stored_dtype
 
 
@@ -42,6 +42,7 @@ class CachedPasses:
         self.passes, self.lower, self.keeping = passes, lower, keeping
         self.views = range(keeping.augmented_copies) if passes.random else [None]
         self.stores = {}
+        self._readings = {}
         self._weights, self._mover = weights, mover
 
     @property
@@ -68,45 +69,20 @@ class CachedPasses:
     @functools.cached_property
     def mixes_rows(self):
         """Why the features of an example depend on its batch, or None; read off the first one."""
+        if self.lower.by_rows:
+            return None
         first = next(iter(self._inputs(self.views[0])))
         return self.lower.why_not_by_rows(tf.nest.map_structure(lambda part: part[:4], first))
 
-    def epoch(self, number):
+    def epoch(self, number, reader="training"):
         """Dataset of `(Features, *targets)`: the batches of pass `number` in their order.
 
-        It is one dataset for all passes, because making one takes longer than reading some: read
-        it before asking for another pass.
+        It is one dataset for all that a `reader` asks for: read it before asking for the next.
         """
-        self.store(self._view(number))
-        self._number = number
-        return self._in_turn
-
-    @functools.cached_property
-    def _in_turn(self):
-        """Dataset that gives, whenever it is read, the pass that was asked for last."""
-        kept = [tf.as_dtype(dtype) for _, dtype in self._layouts()]
-
-        as_is = tf.autograph.experimental.do_not_convert
-
-        @as_is
-        def number(zero):
-            asked = tf.numpy_function(lambda: np.int64(self._number), [], tf.int64)
-            return tf.ensure_shape(asked, ())
-
-        @as_is
-        def one_pass(number):
-            @as_is
-            def gather(rows, *targets):
-                read = tf.numpy_function(self._read, [number, rows], kept)
-                return (packed(read, self.lower.specs), *targets)
-
-            return self.passes.rows(number).map(gather)
-
-        in_turn = tf.data.Dataset.range(1).map(number).flat_map(one_pass)
-        return self.passes.counted(in_turn.prefetch(2))
-
-    def _read(self, number, rows):
-        return self.stores[self._view(int(number))].rows(rows)
+        store = self.store(self._view(number))
+        if reader not in self._readings:
+            self._readings[reader] = Reading(self.passes, self.lower.specs)
+        return self._readings[reader].of(number, store)
 
     def _view(self, number):
         return self.views[number % len(self.views)]
