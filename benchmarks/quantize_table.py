@@ -1,12 +1,13 @@
 """Quantization-aware training and int8 files of eleven networks of keras.applications.
 
 Each network learns to tell ten made-up patterns, since a random one has no signal to lose: 100
-steps at a time until it is right on nine of ten others, 500 steps at most. Then: how equal its tf_keras twin and its folded form are (largest difference of an output,
-as a share of the largest output); some steps of quantization-aware training; the int8 file of it;
-the share of the file's operations on real numbers that compute in int8; how often file and
-fake-quantized model choose the same class on 256 other pictures, and how far apart the two best
-scores of the model lie, in steps of int8, where they do not (below 1 is a tie in the file); the
-accuracy of the float network, the fake-quantized one and the file on these; seconds to convert.
+steps at a time until it is right on nine of ten others, 500 steps at most. Then: how equal its
+tf_keras twin and its folded form are (largest difference of an output, as a share of the largest
+output); some steps of quantization-aware training; the int8 file of it; the share of the file's
+operations on real numbers that compute in int8; how often file and fake-quantized model choose the
+same class on 256 other pictures, and how far apart the two best scores of the model lie, in steps
+of int8, where they do not (below 1 is a tie in the file); the accuracy of the float network, the
+fake-quantized one and the file on these; seconds to convert.
 
     python benchmarks/quantize_table.py [--out TABLE.md] [NETWORK ...]
 """

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerastl import FineTuner, freeze
-from kerastl.callbacks import Audit, AuditError, GradualUnfreezing
+from kerastl.callbacks import Audit, AuditError, EvaluateAverages, GradualUnfreezing
 from tests.test_fine_tuner import data, small, weights_equal
 from tests.tolerances import EXACT
 
@@ -126,3 +126,22 @@ def test_audit_counts_a_zero_multiplier_as_still():
     audit = Audit()
     model.fit(*data(), batch_size=8, verbose=0, callbacks=[audit])
     assert audit.phases_checked == 1
+
+
+def test_averages_are_evaluated_and_training_does_not_notice():
+    x, y = data()
+    runs = []
+    for validation_data in (None, (x, y)):
+        model = FineTuner.from_model(small())
+        adam = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.8)
+        model.compile(adam, "sparse_categorical_crossentropy")
+        history = model.fit(
+            x, y, batch_size=8, shuffle=False, verbose=0, epochs=4,
+            validation_data=validation_data,
+            callbacks=[GradualUnfreezing(every=1), EvaluateAverages()],
+        )  # fmt: skip
+        runs.append((model, history.history))
+    (alone, losses), (model, history) = runs
+    weights_equal(alone, model, **EXACT)
+    assert history["loss"] == losses["loss"]
+    assert history["val_loss"][-1] == model.evaluate(x, y, verbose=0, batch_size=8)

@@ -64,7 +64,7 @@ def test_the_run_folder_is_whole(run):
     names = layer_groups(result.model).names
     thaws = plan.resolve(names).thaws
     assert config["schedule"] == {str(epoch): thawed for epoch, thawed in thaws.items()}
-    assert plan == strategies.make("gradual", names, 6, learning_rate=5e-3)
+    assert plan == strategies.make("gradual", names, 6, learning_rate=1e-2, schedule=None)
     with Image.open(result.folder / "curves.png") as picture:
         assert picture.size[0] > 500
 
@@ -274,6 +274,25 @@ def test_strategies_thaw_from_the_head_down_and_in_time(name, epochs):
         assert set(order) == set(groups.names)
     if name == "gradual":
         assert order == list(reversed(groups.names))[: len(order)]
+
+
+@pytest.mark.parametrize("settings, momentum", [
+    ({}, 1 - 1 / (0.2 * 6 * 4)),  # 100 pictures, 4 batches
+    ({"averaging": 0.5}, 1 - 1 / (0.5 * 6 * 4)),
+    ({"averaging": 0}, None),
+    ({"strategy": "lp_ft"}, None),
+    ({"epochs": 1, "batch_size": 100}, None),  # a fifth of one step
+])  # fmt: skip
+def test_weights_are_averaged_over_a_share_of_the_steps(settings, momentum):
+    config = TuneConfig(**{"backbone": "glyphnet", "epochs": 6, **settings})
+    model = training.build(load_glyphnet(), 3, dropout=0.0, name="tuned")
+    plan = training.compile_for(model, config, 100)
+    inner = model.optimizer.inner_optimizer
+    assert inner.use_ema is (momentum is not None)
+    if momentum:
+        assert inner.ema_momentum == pytest.approx(momentum)
+    has_shapes = plan.schedule is not None or any(phase.schedule for phase in plan.phases)
+    assert has_shapes is not config.averages
 
 
 def test_config_is_plain_equal_data():

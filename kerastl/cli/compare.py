@@ -22,7 +22,7 @@ from kerastl.cli.start import start_tensorflow
 )
 @click.option("--seeds", type=int, default=2, show_default=True, help="Trainings by each.")
 @click.option("--epochs", type=int, default=10, show_default=True, help="The budget of each.")
-@click.option("--learning-rate", type=float, default=5e-3, show_default=True)
+@click.option("--learning-rate", type=float, default=1e-2, show_default=True)
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option(
     "--augment",

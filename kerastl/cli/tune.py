@@ -25,9 +25,16 @@ from kerastl.cli.start import start_tensorflow
 @click.option(
     "--learning-rate",
     type=float,
-    default=5e-3,
+    default=1e-2,
     show_default=True,
     help="Peak rate of the head; layers below learn more slowly.",
+)
+@click.option(
+    "--averaging",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="Share of the training over which weights are averaged; 0 for the last weights.",
 )
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option(

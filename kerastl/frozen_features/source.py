@@ -5,7 +5,6 @@ import functools
 import hashlib
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from kerastl.frozen_features.filling import fill

@@ -3,13 +3,14 @@
 from kerastl.strategies.fastai import fastai_fine_tune
 from kerastl.strategies.gradual import gradual
 from kerastl.strategies.lp_ft import lp_ft
-from kerastl.strategies.make import NAMES, make
+from kerastl.strategies.make import NAMES, PLAIN, make
 from kerastl.strategies.recommend import recommend
 from kerastl.strategies.share import COSINE, feature_extraction, full, partial
 
 __all__ = [
     "COSINE",
     "NAMES",
+    "PLAIN",
     "fastai_fine_tune",
     "feature_extraction",
     "full",

@@ -12,9 +12,19 @@ from kerastl.strategies.share import COSINE
 
 _OWN_RATES = {"lp_ft": lp_ft, "fastai": fastai_fine_tune}
 NAMES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")
+PLAIN = tuple(name for name in NAMES if name not in _OWN_RATES)
 
 
-def make(name, groups, epochs, *, learning_rate=None, head_rate_over_backbone=30.0, spread=5.0):
+def make(
+    name,
+    groups,
+    epochs,
+    *,
+    learning_rate=None,
+    head_rate_over_backbone=30.0,
+    spread=5.0,
+    schedule=COSINE,
+):
     """The plan `name` for these layer groups and this many epochs.
 
     - `head`: the head alone.
@@ -26,8 +36,7 @@ def make(name, groups, epochs, *, learning_rate=None, head_rate_over_backbone=30
       rates and shapes of their own.
 
     In the first four, rates fall geometrically from the group below the head to the input, and the
-    shared rate warms up over a tenth of the plan from 1/25 of its peak and falls to 0 by half a
-    cosine.
+    shared rate follows `schedule`.
 
     Args:
         name: One of `strategies.NAMES`.
@@ -38,6 +47,9 @@ def make(name, groups, epochs, *, learning_rate=None, head_rate_over_backbone=30
         head_rate_over_backbone: Float, how many times faster the head learns than the group
             below it.
         spread: Float, how many times faster that group learns than the one at the input.
+        schedule: Shape of `kerastl.schedules` over the plan of one of the first four: by default a
+            warm-up over a tenth of it from 1/25 of the peak, then half a cosine to 0. None is a
+            rate that stands still, for an optimizer that averages the weights.
 
     Returns:
         `TransferPlan`.
@@ -75,7 +87,7 @@ def make(name, groups, epochs, *, learning_rate=None, head_rate_over_backbone=30
                 multipliers={name: rate for name, rate in rates.items() if name in trained},
             )
         )
-    return TransferPlan(phases, name=name, schedule=COSINE)
+    return TransferPlan(phases, name=name, schedule=schedule)
 
 
 def _multipliers(body, head, top, spread):

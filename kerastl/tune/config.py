@@ -20,6 +20,10 @@ class TuneConfig:
         strategy: `"head"`, `"partial"`, `"full"` or `"gradual"`; see `strategies.make`.
         epochs: Int > 0.
         learning_rate: Float > 0, peak rate of the head; the layers below learn more slowly.
+        averaging: Float in [0, 1), the share of the training whose weights make the final ones:
+            their exponential moving average, with a time constant of that share of all steps,
+            while the rate stands still. 0 keeps the last weights and lets the rate fall to 0 by
+            half a cosine, as `lp_ft` and `fastai` have schedules of their own.
         image_size: Int, side in pixels. None takes the size the weights were trained on.
         batch_size: Int > 0.
         augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
@@ -36,7 +40,7 @@ class TuneConfig:
             (`adaptation.adapt_batch_norm`), which then stand still.
         validation: Float in [0, 0.5], share of the training pictures held back to draw validation
             curves where DATA has no `val/`. Nothing is chosen on them, so that by default they
-            train: the last epoch of the cosine schedule is kept.
+            train.
         strict: Boolean, whether unreadable files stop the run.
         cache_dir: Folder for decoded pictures, needed when they do not fit in memory.
     """
@@ -46,7 +50,8 @@ class TuneConfig:
     alpha: float | None = None
     strategy: str = "gradual"
     epochs: int = 20
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-2
+    averaging: float = 0.2
     image_size: int | None = None
     batch_size: int = 32
     augment: str = "light"
@@ -71,12 +76,18 @@ class TuneConfig:
         _checks.whole(self.batch_size, 1, 100_000, "batch_size")
         _checks.whole(self.seed, 0, 2**31 - 1, "seed")
         _checks.in_range(self.learning_rate, 1e-12, 1e3, "learning_rate")
+        _checks.in_range(self.averaging, 0.0, 0.99, "averaging", "a share")
         _checks.in_range(self.dropout, 0.0, 0.99, "dropout")
         _checks.in_range(self.validation, 0.0, 0.5, "validation", "a share")
         _checks.in_range(self.label_smoothing, 0.0, 0.99, "label_smoothing")
         _checks.in_range(self.weight_decay, 0.0, 10.0, "weight_decay")
         if self.image_size is not None:
             _checks.whole(self.image_size, 1, 10_000, "image_size")
+
+    @property
+    def averages(self):
+        """Whether the weights are averaged."""
+        return self.averaging > 0 and self.strategy in strategies.PLAIN
 
     @property
     def options(self):

@@ -45,7 +45,7 @@ def find_learning_rate(data, out="lr_find.png", *, steps=100, progress=None, **s
     backbone = training.load_backbone(config)
     progress.stage("Reading pictures")
     images = training.read(data, backbone, config, progress.count)
-    model = _in_last_phase(backbone, len(images.class_names), config)
+    model = _in_last_phase(backbone, images, config)
     training.adapt(model, images, config)
     progress.stage("Raising the learning rate", steps)
     result = _ramp(model, images, config, steps, progress)
@@ -54,10 +54,12 @@ def find_learning_rate(data, out="lr_find.png", *, steps=100, progress=None, **s
     return result
 
 
-def _in_last_phase(backbone, num_classes, config):
+def _in_last_phase(backbone, images, config):
     """The compiled network with the groups training that the strategy trains at its end."""
+    num_classes = len(images.class_names)
     model = training.build(backbone, num_classes, dropout=config.dropout, name="tuned")
-    phase = training.compile_for(model, config).resolve(model.groups).phases[-1]
+    plan = training.compile_for(model, config, len(images.train))
+    phase = plan.resolve(model.groups).phases[-1]
     groups = model.groups
     frozen = [
         layer for name in groups.names if name not in phase.training for layer in groups[name]

@@ -1,11 +1,13 @@
 """Build the network of a run and train it."""
 
+import math
+
 import keras
 import numpy as np
 
 from kerastl import backbones, glyphs, strategies
 from kerastl.adaptation import adapt_batch_norm
-from kerastl.callbacks import Audit, FollowPlan, Resume
+from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
 from kerastl.data import (
     UNBALANCED,
     class_weights,
@@ -113,23 +115,40 @@ def batches(data, config):
     )
 
 
-def compile_for(model, config):
+def compile_for(model, config, num_examples):
     """Compile `model` for the plan that `config` names; return the plan.
 
-    Layers below the head learn more slowly, by the plan's multipliers.
+    Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
+    the rate stands still: their average settles in its place.
     """
     plan = strategies.make(
-        config.strategy, model.groups, config.epochs, learning_rate=config.learning_rate
+        config.strategy,
+        model.groups,
+        config.epochs,
+        learning_rate=config.learning_rate,
+        schedule=None if config.averages else strategies.COSINE,
     )
-    compile_at_peak(model, config)
+    steps = config.epochs * math.ceil(num_examples / config.batch_size)
+    compile_at_peak(model, config, averaged=config.averaging * steps if config.averages else 0)
     return plan
 
 
-def compile_at_peak(model, config):
-    """Compile `model` with AdamW at the peak rate, which a plan's shape leads over the steps."""
+def compile_at_peak(model, config, averaged=0.0):
+    """Compile `model` with AdamW at the peak rate, which a plan's shape leads over the steps.
+
+    Args:
+        model: `FineTuner`.
+        config: `TuneConfig` or `CompressConfig`.
+        averaged: Float >= 0, the time constant in steps of the moving averages of the weights,
+            which `fit` puts in their place when it ends. None are kept if it is at most 1.
+    """
+    average = {"use_ema": True, "ema_momentum": 1 - 1 / averaged} if averaged > 1 else {}
     model.compile(
         keras.optimizers.AdamW(
-            config.learning_rate, weight_decay=config.weight_decay, global_clipnorm=1.0
+            config.learning_rate,
+            weight_decay=config.weight_decay,
+            global_clipnorm=1.0,
+            **average,
         ),
         keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
         metrics=["accuracy"],
@@ -155,7 +174,7 @@ def train(model, data, config, *, callbacks=(), checkpoints=None):
         FloatingPointError: If the loss is no longer a number.
     """
     adapt(model, data, config)
-    plan = compile_for(model, config)
+    plan = compile_for(model, config, len(data.train))
     resume = [Resume(checkpoints)] if checkpoints else []
     history = model.fit(
         batches(data, config),
@@ -165,6 +184,7 @@ def train(model, data, config, *, callbacks=(), checkpoints=None):
         callbacks=[
             FollowPlan(plan),
             Audit(),
+            EvaluateAverages(),
             keras.callbacks.TerminateOnNaN(),
             *callbacks,
             *resume,
