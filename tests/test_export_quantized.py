@@ -70,6 +70,18 @@ def test_every_operation_of_an_int8_file_is_integer(int8):
     assert not any(row.in_float for row in table)
 
 
+def test_layers_and_weights_have_their_names_in_a_file(tiny, pixels, tmp_path):
+    path = tmp_path / "m.tflite"
+    export.to_litert(tiny, path, quantization="int8", representative_data=pixels)
+    content = path.read_bytes()
+    graph = flatbuffer._parse(flatbuffer._schema(), content).subgraphs[0]
+    names = [tensor.name.decode() for tensor in graph.tensors]
+    convolution = next(op for op in graph.operators if len(op.inputs) == 3)
+    _, kernel, bias = (names[k] for k in convolution.inputs)
+    assert (names[convolution.outputs[0]], kernel, bias) == ("conv", "conv:2", "conv:2")
+    assert len(set(names)) == len(names) - 1  # all others have names of their own
+
+
 def test_real_values_go_in_and_come_out_of_integer_files(int8, glyphs):
     lite = export.LiteRTModel(int8, threads=1)
     assert (lite.inputs[0].dtype, lite.outputs[0].dtype) == ("uint8", "uint8")

@@ -84,6 +84,14 @@ def test_lp_ft_has_two_rates():
     assert plan.schedules == (strategies.COSINE, strategies.COSINE)
 
 
+def test_no_strategy_by_name_trains_the_layers_below_the_head_faster_than_another():
+    fastest = {}
+    for name in set(strategies.NAMES) - {"head", "fastai"}:
+        last = rates_of(strategies.make(name, GROUPS, 8, learning_rate=0.03))[-1]
+        fastest[name] = max(last[group] for group in GROUPS if group != "head" and group in last)
+    assert fastest == pytest.approx(dict.fromkeys(fastest, 0.001), rel=1e-12)
+
+
 def test_fastai_fine_tune_has_its_numbers():
     """`fine_tune(epochs=3, base_lr=2e-3)` of fastai 2.7, `fastai/callback/schedule.py`:
 

@@ -8,7 +8,8 @@ offers a reader.
 import collections
 import dataclasses
 
-from kerastl.export.packing import IDENTIFIER, packed, tidy
+from kerastl.export.packing import IDENTIFIER, packed
+from kerastl.export.tidy import tidy
 
 _BETWEEN_DTYPES = ("QUANTIZE", "DEQUANTIZE")
 _NUMBERS = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64")
@@ -99,7 +100,7 @@ def renamed(content, *, inputs, outputs):
         outputs: The same for outputs.
 
     Returns:
-        Bytes of a file that differs in names alone; those inside are made short (`packing.tidy`).
+        Bytes of a file that differs in names alone; those inside are made short (`tidy`).
     """
     model = _parse(_schema(), content)
     tensors = model.subgraphs[0].tensors

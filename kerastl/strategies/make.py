@@ -10,9 +10,8 @@ from kerastl.strategies.fastai import fastai_fine_tune
 from kerastl.strategies.lp_ft import lp_ft
 from kerastl.strategies.share import COSINE
 
-_OWN_RATES = {"lp_ft": lp_ft, "fastai": fastai_fine_tune}
 NAMES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")
-PLAIN = tuple(name for name in NAMES if name not in _OWN_RATES)
+PLAIN = NAMES[:4]
 
 
 def make(
@@ -32,8 +31,9 @@ def make(
     - `full`: the head for a quarter of the epochs, then everything.
     - `gradual`: the head for a quarter of the epochs, then one group more at a time, evenly, so
       that the last quarter trains everything.
-    - `lp_ft` and `fastai`: `strategies.lp_ft` and `strategies.fastai_fine_tune` as they are, with
-      rates and shapes of their own.
+    - `lp_ft`: `strategies.lp_ft`, whose second phase has the peak rate of the group below the head
+      in the first four for all groups.
+    - `fastai`: `strategies.fastai_fine_tune` as it is, with rates and shapes of its own.
 
     In the first four, rates fall geometrically from the group below the head to the input, and the
     shared rate follows `schedule`.
@@ -67,10 +67,13 @@ def make(
     """
     _checks.one_of(name, NAMES, "strategy")
     _checks.whole(epochs, 1, 100_000, "epochs")
-    if name in _OWN_RATES:
+    if name not in PLAIN:
         if learning_rate is None:
             raise ValueError(f"The strategy {name!r} needs `learning_rate`. Received: None")
-        return _OWN_RATES[name](groups, epochs=epochs, learning_rate=learning_rate)
+        own = {"epochs": epochs, "learning_rate": learning_rate}
+        if name == "fastai":
+            return fastai_fine_tune(groups, **own)
+        return lp_ft(groups, **own, divisor=head_rate_over_backbone)
     *body, head = names = group_names(groups)
     thaws = _thaws(name, body, head, epochs)
     trained = {group for thawed in thaws.values() for group in thawed}
