@@ -47,7 +47,7 @@ from kerastl.cli.start import start_tensorflow
 @click.option(
     "--epochs", type=int, default=10, show_default=True, help="Of each stage that trains."
 )
-@click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="Peak rate.")
+@click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="Peak rate.")
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option(
     "--augment",

@@ -22,7 +22,8 @@ class CompressConfig:
         qat: Boolean, whether the model trains with its quantization before the int8 file is
             written; else that is calibrated on training pictures.
         epochs: Int > 0, of each stage that trains.
-        learning_rate: Float > 0, peak rate of each of these trainings, the same in all layers.
+        learning_rate: Float > 0, peak rate of each of these trainings, the same in all layers; a
+            thirtieth of it with quantization in the loop.
         batch_size: Int > 0.
         augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
         seed: Int, of shuffling and augmentation. It also divides the pictures of a model whose run
@@ -43,7 +44,7 @@ class CompressConfig:
     prune_channels: float | None = None
     qat: bool = False
     epochs: int = 10
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     batch_size: int = 32
     augment: str = "light"
     seed: int | None = None

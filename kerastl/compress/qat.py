@@ -11,7 +11,7 @@ from kerastl.compression import quantize_aware
 from kerastl.compression.prunable import all_kernels
 from kerastl.tune.device_file import some_of
 
-SLOWER = 0.1  # of the rate of the stages before: the network is trained, it only learns to round
+SLOWER = 1 / 30  # of the rate of other stages: the network is trained, it only learns to round
 SEEN = 500  # training pictures that ranges start from
 
 
