@@ -47,7 +47,13 @@ from kerastl.cli.start import start_tensorflow
 @click.option(
     "--epochs", type=int, default=10, show_default=True, help="Of each stage that trains."
 )
-@click.option("--learning-rate", type=float, default=3e-3, show_default=True, help="Peak rate.")
+@click.option(
+    "--learning-rate",
+    type=float,
+    default=3e-3,
+    show_default=True,
+    help="Peak rate; a thirtieth of it with quantization in the loop.",
+)
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option(
     "--augment",

@@ -22,17 +22,21 @@ def tidy(model):
             if signature.subgraphIndex == index
             for entry in [*signature.inputs, *signature.outputs]
         ]
-        named = {entry.tensorIndex for entry in entries}
-        weights = _weights_of_biases(graph)
-        taken = {graph.tensors[k].name.decode() for k in named}
-        made = {k for operator in graph.operators for k in operator.outputs}
-        others = set(range(len(graph.tensors))) - named - weights.keys()
-        for k in sorted(others, key=lambda k: (k not in made, k)):
-            tensor = graph.tensors[k]
-            tensor.name = _unique(_layer(tensor.name.decode()), taken).encode()
-        for bias, kernel in weights.items():
-            graph.tensors[bias].name = graph.tensors[kernel].name
+        _name_tensors(graph, {entry.tensorIndex for entry in entries})
     _share_empty_buffers(model)
+
+
+def _name_tensors(graph, fixed):
+    """Name the tensors of `graph` by their layers, except those at the indices `fixed`."""
+    weights = _weights_of_biases(graph)
+    taken = {graph.tensors[k].name.decode() for k in fixed}
+    made = {k for operator in graph.operators for k in operator.outputs}
+    others = set(range(len(graph.tensors))) - fixed - weights.keys()
+    for k in sorted(others, key=lambda k: (k not in made, k)):
+        tensor = graph.tensors[k]
+        tensor.name = _unique(_layer(tensor.name.decode()), taken).encode()
+    for bias, kernel in weights.items():
+        graph.tensors[bias].name = graph.tensors[kernel].name
 
 
 def _weights_of_biases(graph):

@@ -10,8 +10,8 @@ from kerastl.strategies.fastai import fastai_fine_tune
 from kerastl.strategies.lp_ft import lp_ft
 from kerastl.strategies.share import COSINE
 
-NAMES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")
-PLAIN = NAMES[:4]
+PLAIN = ("head", "partial", "full", "gradual")
+NAMES = (*PLAIN, "lp_ft", "fastai")
 
 
 def make(
@@ -68,12 +68,7 @@ def make(
     _checks.one_of(name, NAMES, "strategy")
     _checks.whole(epochs, 1, 100_000, "epochs")
     if name not in PLAIN:
-        if learning_rate is None:
-            raise ValueError(f"The strategy {name!r} needs `learning_rate`. Received: None")
-        own = {"epochs": epochs, "learning_rate": learning_rate}
-        if name == "fastai":
-            return fastai_fine_tune(groups, **own)
-        return lp_ft(groups, **own, divisor=head_rate_over_backbone)
+        return _with_own_rates(name, groups, epochs, learning_rate, head_rate_over_backbone)
     *body, head = names = group_names(groups)
     thaws = _thaws(name, body, head, epochs)
     trained = {group for thawed in thaws.values() for group in thawed}
@@ -91,6 +86,17 @@ def make(
             )
         )
     return TransferPlan(phases, name=name, schedule=schedule)
+
+
+def _with_own_rates(name, groups, epochs, learning_rate, head_rate_over_backbone):
+    if learning_rate is None:
+        raise ValueError(f"The strategy {name!r} needs `learning_rate`. Received: None")
+    if name == "fastai":
+        return fastai_fine_tune(groups, epochs=epochs, learning_rate=learning_rate)
+    # A tenth of the head's rate, its default, is faster than the backbone learns in any of `PLAIN`,
+    # and too fast for some seeds.
+    divisor = head_rate_over_backbone
+    return lp_ft(groups, epochs=epochs, learning_rate=learning_rate, divisor=divisor)
 
 
 def _multipliers(body, head, top, spread):
