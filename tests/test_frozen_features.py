@@ -45,7 +45,7 @@ def test_frozen_parts_inside_a_layer_that_trains_infer_above_the_frontier():
     assert dropouts and not np.allclose(trained(model, model, x)[0], whole[0], **REDUCTION)
 
 
-@pytest.mark.parametrize("name", ["MobileNetV2", "bert"])
+@pytest.mark.parametrize("name", CUTS)
 def test_training_on_cached_features_gives_the_losses_of_training_on_inputs(name):
     """Four epochs of shuffled batches, dropout on, through the compiled lower part."""
     model, x = network(name)
@@ -53,7 +53,7 @@ def test_training_on_cached_features_gives_the_losses_of_training_on_inputs(name
     x = {key: np.tile(part, (3, 1)) for key, part in x.items()} if name == "bert" else np.tile(
         x, (3, 1, 1, 1)
     )  # fmt: skip
-    passes = ArrayPasses(x, np.arange(12) % 3, batch_size=5, seed=4)
+    passes = ArrayPasses(x, np.arange(12) % 3, batch_size=6, seed=4)
     cache = FeatureCache(model, True)
     cache.update()
     cache.decide(passes, epochs_left=4)
@@ -66,12 +66,12 @@ def test_training_on_cached_features_gives_the_losses_of_training_on_inputs(name
         for variable, value in zip(model.variables, start, strict=True):
             variable.assign(value)
         losses.append(_losses(model, call, epoch))
-    assert np.ptp(losses[0]) > 0.1
+    assert np.ptp(losses[0]) > 0.01  # a hundred times the tolerance
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
 def _losses(model, call, epoch):
-    optimizer = keras.optimizers.SGD(0.02)
+    optimizer = keras.optimizers.SGD(0.02, global_clipnorm=1.0)  # some of the networks diverge
     optimizer.build(model.trainable_variables)
 
     @tf.function

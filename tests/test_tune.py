@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from kerastl import fine_tune, strategies
+from kerastl.cli.output import metrics_table
 from kerastl.data.image_data import Split
 from kerastl.export import LiteRTModel
 from kerastl.glyphs import load_glyphnet, render_glyphs
@@ -314,3 +315,14 @@ def test_statistics_are_those_of_the_training_pictures_if_asked_for(settings, mo
     training.adapt(model, data, TuneConfig(backbone="glyphnet", batch_size=33, **settings))
     moved = [np.abs(n.moving_mean - b).max() > 0 for n, b in zip(norms, before, strict=True)]
     assert len(norms) > 3 and moved == [moves] * len(norms)
+
+
+@pytest.mark.parametrize("epochs", [0, 4])
+def test_the_table_shows_what_cached_features_saved(epochs, capsys):
+    metrics = {"accuracy": 0.5, "num_examples": 4, "num_train": 8, "loss": 1.0, "num_weights": 9}
+    metrics |= {"num_skipped": 0, "seconds": 9.0, "per_class": {}}
+    metrics["frozen_features"] = {"epochs": epochs, "seconds_saved": 31.4}
+    metrics_table(metrics, "run")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert ("epochs from cached features 4" in lines) == bool(epochs)
+    assert ("seconds saved, about 31" in lines) == bool(epochs)

@@ -59,6 +59,10 @@ def metrics_table(metrics, folder):
         ("cross-entropy, held-out", f"{metrics['loss']:.3f} nats"),
         ("weights", f"{metrics['num_weights']:,}"),
     ]
+    cached = metrics.get("frozen_features")  # none in a demo
+    if cached and cached["epochs"]:
+        rows.append(("epochs from cached features", cached["epochs"]))
+        rows.append(("  seconds saved, about", f"{cached['seconds_saved']:.0f}"))
     if metrics["num_skipped"]:
         rows.append(("files skipped, see skipped.csv", metrics["num_skipped"]))
     for key, name in (("float_tflite", "float.tflite"), ("tflite", "model.tflite")):
