@@ -54,6 +54,13 @@ from kerastl.cli.start import start_tensorflow
     show_default=True,
     help="Peak rate; a thirtieth of it with quantization in the loop.",
 )
+@click.option(
+    "--distill",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Share of MODEL's own answers, in place of labels, in what each stage learns.",
+)
 @click.option("--batch-size", type=int, default=32, show_default=True)
 @click.option(
     "--augment",

@@ -121,9 +121,14 @@ def _through_stages(finished, images, config, progress, run):
     plain, trail = model, Trail(images, run.work)
     progress.stage("Measuring the model as it is")
     trail.add_model("float", model)
-    for stage in stages_of(config):
+    stages = stages_of(config)
+    # Opened once more: the stages change the weights of the one that is open.
+    teacher = open_finished(finished.path).model if stages and config.distill else None
+    for stage in stages:
         progress.stage(stage.what, config.epochs)
-        model, histories[stage.name] = stage.run(plain, images, config, progress.callbacks())
+        callbacks = progress.callbacks()
+        model, history = stage.run(plain, images, config, callbacks, teacher)
+        histories[stage.name] = history
         trail.add_model(stage.name, model, as_file=not stage.rounds)
         plain = restore(model, plain) if stage.rounds else model
     return model, plain, trail, histories

@@ -24,6 +24,8 @@ class CompressConfig:
         epochs: Int > 0, of each stage that trains.
         learning_rate: Float > 0, peak rate of each of these trainings, the same in all layers; a
             thirtieth of it with quantization in the loop.
+        distill: Float in [0, 1], share of the answers of the model as it was in what each stage
+            learns; the rest are labels.
         batch_size: Int > 0.
         augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
         seed: Int, of shuffling and augmentation. It also divides the pictures of a model whose run
@@ -45,6 +47,7 @@ class CompressConfig:
     qat: bool = False
     epochs: int = 10
     learning_rate: float = 3e-3
+    distill: float = 1.0
     batch_size: int = 32
     augment: str = "light"
     seed: int | None = None
@@ -71,6 +74,7 @@ class CompressConfig:
         if self.seed is not None:
             _checks.whole(self.seed, 0, 2**31 - 1, "seed")
         _checks.in_range(self.learning_rate, 1e-12, 1e3, "learning_rate")
+        _checks.in_range(self.distill, 0.0, 1.0, "distill", "a share")
         _checks.in_range(self.max_drop, 0.0, 1.0, "max_drop")
         _checks.in_range(self.validation, 0.0, 0.5, "validation", "a share")
         _checks.in_range(self.label_smoothing, 0.0, 0.99, "label_smoothing")

@@ -15,13 +15,13 @@ SLOWER = 1 / 30  # of the rate of other stages: the network is trained, it only 
 SEEN = 500  # training pictures that ranges start from
 
 
-def train_quantized(model, images, config, callbacks):
+def train_quantized(model, images, config, callbacks, teacher=None):
     """The model with the rounding of int8 in it, trained; weights that were zero still are."""
     pixels, _ = some_of(images.train, count=SEEN)
     aware = quantize_aware(model, pixels)
     slower = dataclasses.replace(config, learning_rate=SLOWER * config.learning_rate)
     with zeros_held(aware) if config.prunes else contextlib.nullcontext():
-        return aware, retrain(aware, images, slower, callbacks)
+        return aware, retrain(aware, images, slower, callbacks, teacher)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """Train a model that was changed until it works again."""
 
 import contextlib
+import dataclasses
 
 import keras
 
 from kerastl.callbacks import Audit, FollowPlan
+from kerastl.compress.taught import Taught
 from kerastl.plan import Phase, TransferPlan
 from kerastl.strategies.share import COSINE
 from kerastl.tune import training
@@ -14,8 +16,11 @@ from kerastl.tune import training
 MOMENTUM = 0.9
 
 
-def retrain(model, images, config, callbacks=()):
+def retrain(model, images, config, callbacks=(), teacher=None):
     """Train all of `model` on `images.train`, batch normalizations following the batches.
+
+    With a `teacher` it learns what that answers, by the share `config.distill`: few pictures say
+    little of what the network was, their labels less than its answers.
 
     A pruned network has other activations than the one whose statistics it holds: with these
     fixed, as they are in `tune`, it does not recover.
@@ -25,6 +30,7 @@ def retrain(model, images, config, callbacks=()):
         images: `ImageData`.
         config: `CompressConfig` with a seed.
         callbacks: Keras callbacks.
+        teacher: The model as it was before it was changed, or None to learn from labels alone.
 
     Returns:
         Dict from metric to a list of one value an epoch.
@@ -34,6 +40,11 @@ def retrain(model, images, config, callbacks=()):
     """
     phase = Phase(config.epochs, "all", learning_rate=config.learning_rate, batch_norm="train")
     plan = TransferPlan([phase], name="retrain", schedule=COSINE)
+    if teacher is not None and config.distill:
+        model = Taught.by(teacher, model, config.distill)
+        # The answers of one that was trained on smoothed labels are smooth.
+        smoothing = (1 - config.distill) * config.label_smoothing
+        config = dataclasses.replace(config, label_smoothing=smoothing)
     training.compile_at_peak(model, config)
     with quick_statistics(model):
         history = model.fit(

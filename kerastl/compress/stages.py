@@ -21,8 +21,8 @@ class Stage:
     Attributes:
         name: String, its row.
         what: String, shown while it runs.
-        run: Function of `(model, images, config, callbacks)` that returns the changed model and
-            the history of its training.
+        run: Function of `(model, images, config, callbacks, teacher)` that returns the changed
+            model and the history of its training.
         rounds: Boolean, whether the changed model computes with the rounding of int8.
     """
 
@@ -46,22 +46,22 @@ def stages_of(config):
     return made
 
 
-def take_channels(model, images, config, callbacks):
+def take_channels(model, images, config, callbacks, teacher=None):
     """Fewer channels, chosen and made up for by what they say of training pictures."""
     pixels, _ = some_of(images.train, count=SCORED)
     smaller, _ = prune_channels(model, config.prune_channels, data=pixels)
     smaller = FineTuner.from_model(smaller)
-    return smaller, retrain(smaller, images, config, callbacks)
+    return smaller, retrain(smaller, images, config, callbacks, teacher)
 
 
-def prune(model, images, config, callbacks):
+def prune(model, images, config, callbacks, teacher=None):
     """Zeros, made step by step while the model trains."""
     where, target = None, None
     if config.m_by_n is None:
         where, target = _for_all(model, config.prune)
     pruning = MagnitudePruning(target, where, block_size=config.block_size, m_by_n=config.m_by_n)
     # First, so that callbacks that show the epoch see what it logs.
-    history = retrain(model, images, config, [pruning, *callbacks])
+    history = retrain(model, images, config, [pruning, *callbacks], teacher)
     return strip(model), history
 
 
