@@ -6,9 +6,8 @@ import keras
 
 from kerastl import _checks, _keras
 from kerastl.compression import sparsity_schedules as schedules
-from kerastl.compression.masks import Mask, mask_of, retrace
-from kerastl.compression.patterns import check_patterns, check_schedule, pattern_for
-from kerastl.compression.prunable import find_kernels
+from kerastl.compression.masks import make_masks, retrace
+from kerastl.compression.patterns import check_patterns, check_schedule
 
 
 class MagnitudePruning(keras.callbacks.Callback):
@@ -84,7 +83,13 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         with self.model.distribute_strategy.scope():
-            self._masks = self._make_masks()
+            self._masks, self.skipped = make_masks(
+                self.model,
+                self.where,
+                block_size=self.block_size,
+                m_by_n=self.m_by_n,
+                depthwise=self.depthwise,
+            )
         for mask in self._masks:
             mask.start()
             mask.kernel.variable.constraint = mask
@@ -198,23 +203,6 @@ class MagnitudePruning(keras.callbacks.Callback):
         initial = self._overall(self._sparsity_by_path())  # held since an earlier training
         return schedules.over_training(self.schedule, begin, total, initial)
 
-    def _make_masks(self):
-        kernels, self.skipped = find_kernels(self.model, self.where, depthwise=self.depthwise)
-        masks = []
-        for kernel in kernels:
-            pattern, reason = pattern_for(kernel, self.block_size, self.m_by_n)
-            if reason:
-                self.skipped[kernel.path] = reason
-            else:
-                masks.append(_mask_for(kernel, pattern))
-        if not masks:
-            raise ValueError(
-                "`where` must hold a layer that can be pruned: Dense, EinsumDense, convolutions, "
-                f"Embedding or cells of recurrent layers. Received: where={self.where!r}; skipped: "
-                f"{_checks.listed([f'{path} {why}' for path, why in self.skipped.items()], 5)}"
-            )
-        return masks
-
     def _begin_thawed(self):
         """Prune what trains now, and has no mask yet though the schedule has begun."""
         step = self._step()
@@ -277,12 +265,3 @@ class MagnitudePruning(keras.callbacks.Callback):
             f"Pruning {weights:,} weights in {len(self._masks)} kernels of {self.model.name!r}."
             + (f" Left dense: {_checks.listed(left, 5)}" if left else "")
         )
-
-
-def _mask_for(kernel, pattern):
-    """The mask that `kernel` has from an earlier training, or a new one."""
-    mask = mask_of(kernel.variable)
-    if mask is None:
-        return Mask(kernel, pattern)
-    mask.kernel, mask.pattern = kernel, pattern
-    return mask

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl import _keras
+from kerastl import _checks, _keras
 from kerastl.compression import _engine
+from kerastl.compression.patterns import pattern_for
+from kerastl.compression.prunable import find_kernels
 
 
 class Mask(keras.constraints.Constraint):
@@ -107,6 +109,47 @@ class Mask(keras.constraints.Constraint):
         self.keep.assign(keep if view is None else view.back(keep, shape))
         self.threshold.assign(tf.cast(threshold, tf.float32))
         return True
+
+
+def make_masks(model, where, *, block_size, m_by_n, depthwise):
+    """Masks of the kernels that can be pruned so, and why others cannot.
+
+    A kernel that an earlier pruning has left a mask on keeps that.
+
+    Args:
+        model: Functional or built Sequential `keras.Model`.
+        where: As in `find_kernels`, and so is `depthwise`.
+        block_size: As in `Pattern`, and so is `m_by_n`.
+
+    Returns:
+        List of `Mask`, and a dict from path to reason.
+
+    Raises:
+        ValueError: If there is nothing to prune.
+    """
+    kernels, skipped = find_kernels(model, where, depthwise=depthwise)
+    masks = []
+    for kernel in kernels:
+        pattern, reason = pattern_for(kernel, block_size, m_by_n)
+        if reason:
+            skipped[kernel.path] = reason
+        else:
+            masks.append(_mask_for(kernel, pattern))
+    if not masks:
+        raise ValueError(
+            "`where` must hold a layer that can be pruned: Dense, EinsumDense, convolutions, "
+            f"Embedding or cells of recurrent layers. Received: where={where!r}; skipped: "
+            f"{_checks.listed([f'{path} {why}' for path, why in skipped.items()], 5)}"
+        )
+    return masks, skipped
+
+
+def _mask_for(kernel, pattern):
+    mask = mask_of(kernel.variable)
+    if mask is None:
+        return Mask(kernel, pattern)
+    mask.kernel, mask.pattern = kernel, pattern
+    return mask
 
 
 def mask_of(variable):

@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 
-from kerastl import _keras
-from kerastl.compression.structured.flow import TRANSPOSED
+from kerastl.compression.sinks import norms_after, sink_of
 
 
 def compensate(model, channels, readers, cut):
@@ -25,13 +24,13 @@ def compensate(model, channels, readers, cut):
     References:
         He, Zhang & Sun, 2017, section 3.1, https://arxiv.org/abs/1707.06168
     """
-    after, changed = _norms_after(model), {}
+    after, changed = norms_after(model), {}
     for reader in readers.values():
         stay = cut.stay(reader.layout)
         leave = np.setdiff1d(np.arange(len(reader.layout)), stay)
         if not len(leave) or not reader.joint:
             continue
-        sink = _sink(reader.layer, after)
+        sink = sink_of(reader.layer, after)
         told_by = stay if sink is None else np.append(stay, len(reader.layout))
         share = _least_squares(reader, told_by, leave)
         added = np.einsum("kr,tro->tko", share, reader.kernel[:, leave])
@@ -56,37 +55,3 @@ def _as_weight(kernel, shape, mixing_axes):
     """Taps × inputs × outputs in the axes of the weight."""
     order = [axis for axis in range(len(shape)) if axis not in mixing_axes] + list(mixing_axes)
     return np.moveaxis(kernel.reshape([shape[axis] for axis in order]), (-2, -1), mixing_axes)
-
-
-def _sink(layer, after):
-    """The variable that takes up a constant added to the outputs of `layer`, and its sign.
-
-    A transposed convolution has none: not every output has all taps.
-    """
-    if isinstance(layer, TRANSPOSED):
-        return None
-    if layer.bias is not None:
-        return layer.bias, 1.0
-    is_linear = layer.activation is None or layer.activation is keras.activations.linear
-    norm = after.get(id(layer)) if is_linear else None
-    return None if norm is None else (norm.moving_mean, -1.0)
-
-
-def _norms_after(model):
-    """Dict from the id of a layer to the batch normalization that alone reads what it returns."""
-    nodes = _keras.graph_nodes(model)
-    readers, calls = {}, {}
-    for node in nodes:
-        calls.setdefault(id(node.operation), []).append(node)
-        for tensor in node.input_tensors:
-            readers.setdefault(id(tensor), []).append(node.operation)
-    outputs = {id(tensor) for tensor in model.outputs}
-    found = {}
-    for key, [node, *others] in calls.items():
-        reading = readers.get(id(node.outputs[0]), [])
-        if others or len(reading) != 1 or id(node.outputs[0]) in outputs:
-            continue
-        norm = reading[0]
-        if isinstance(norm, keras.layers.BatchNormalization) and len(calls[id(norm)]) == 1:
-            found[key] = norm
-    return found
