@@ -16,20 +16,22 @@ from kerastl.tune import training
 MOMENTUM = 0.9
 
 
-def retrain(model, images, config, callbacks=(), teacher=None):
-    """Train all of `model` on `images.train`, batch normalizations following the batches.
+def retrain(model, images, config, callbacks=(), teacher=None, *, batch_norm="train"):
+    """Train all of `model` on `images.train`.
 
     With a `teacher` it learns what that answers, by the share `config.distill`: few pictures say
     little of what the network was, their labels less than its answers.
 
-    A pruned network has other activations than the one whose statistics it holds: with these
-    fixed, as they are in `tune`, it does not recover.
+    A network that lost weights has other activations than its statistics tell: with these fixed,
+    as they are in `tune`, it does not recover, unless its other weights have made up for them.
 
     Args:
         model: `FineTuner` that gives one probability a class.
         images: `ImageData`.
         config: `CompressConfig` with a seed.
         callbacks: Keras callbacks.
+        batch_norm: `"train"` has batch normalizations follow the batches, `"inference"` keeps their
+            statistics.
         teacher: The model as it was before it was changed, or None to learn from labels alone.
 
     Returns:
@@ -38,7 +40,7 @@ def retrain(model, images, config, callbacks=(), teacher=None):
     Raises:
         FloatingPointError: If the loss is no longer a number.
     """
-    phase = Phase(config.epochs, "all", learning_rate=config.learning_rate, batch_norm="train")
+    phase = Phase(config.epochs, "all", learning_rate=config.learning_rate, batch_norm=batch_norm)
     plan = TransferPlan([phase], name="retrain", schedule=COSINE)
     if teacher is not None and config.distill:
         model = Taught.by(teacher, model, config.distill)

@@ -4,12 +4,14 @@ import dataclasses
 
 from kerastl.compress.qat import train_quantized
 from kerastl.compress.retrain import retrain
-from kerastl.compression import MagnitudePruning, prune_channels, strip
+from kerastl.compression import prune_channels, prune_weights, strip
 from kerastl.compression.prunable import find_kernels
 from kerastl.fine_tuner import FineTuner
 from kerastl.tune.device_file import some_of
 
 SCORED = 500  # training pictures by which channels are chosen
+FITTED = 256  # training pictures that the weights that stay are fitted to
+SLOWER = 1 / 10  # of the rate of other stages, with zeros: they fit what the network gave already
 LARGE = 0.01  # of the weights: a kernel with fewer stays dense
 MOST = 0.95  # zeros in a kernel, to make up for those that stay dense
 
@@ -39,7 +41,7 @@ def stages_of(config):
         share = f"{config.prune_channels:.0%}"
         made.append(Stage("channels", f"Taking {share} of the channels", take_channels))
     if config.prunes:
-        made.append(Stage("pruned", "Pruning while training", prune))
+        made.append(Stage("pruned", "Training with zeros held", prune))
     if config.qat:
         what = "Training with quantization in the loop"
         made.append(Stage("qat", what, train_quantized, rounds=True))
@@ -55,13 +57,19 @@ def take_channels(model, images, config, callbacks, teacher=None):
 
 
 def prune(model, images, config, callbacks, teacher=None):
-    """Zeros, made step by step while the model trains."""
+    """Zeros, made up for by the weights that stay, which then train with them held."""
     where, target = None, None
     if config.m_by_n is None:
         where, target = _for_all(model, config.prune)
-    pruning = MagnitudePruning(target, where, block_size=config.block_size, m_by_n=config.m_by_n)
-    # First, so that callbacks that show the epoch see what it logs.
-    history = retrain(model, images, config, [pruning, *callbacks], teacher)
+    pixels, _ = some_of(images.train, count=FITTED)
+    report = prune_weights(
+        model, target, pixels, where, block_size=config.block_size, m_by_n=config.m_by_n
+    )
+    batch_norm = "train"
+    if all(row.error is not None for row in report.layers):
+        config = dataclasses.replace(config, learning_rate=SLOWER * config.learning_rate)
+        batch_norm = "inference"
+    history = retrain(model, images, config, callbacks, teacher, batch_norm=batch_norm)
     return strip(model), history
 
 
