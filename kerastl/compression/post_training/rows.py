@@ -25,7 +25,7 @@ def why_not_fitted(kernel):
     is_plain = isinstance(layer, (L.Conv1D, L.Conv2D)) and layer.groups == 1
     is_pointwise = isinstance(layer, SEPARABLE) and kernel.variable is layer.pointwise_kernel
     if not (is_plain or is_pointwise or isinstance(layer, L.Dense)):
-        return f"is a {type(layer).__name__}, whose inputs are not seen as rows"
+        return f"is of the class {type(layer).__name__}, whose inputs are not seen as rows"
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return "has its channels first"
     if getattr(layer, "padding", None) == "causal":
