@@ -13,7 +13,9 @@ from kerastl.compress import CompressConfig
 from kerastl.compress.qat import HeldZeros, zeros_held
 from kerastl.compress.retrain import MOMENTUM, quick_statistics
 from kerastl.compress.stages import prune, stages_of
-from kerastl.compression import MagnitudePruning, sparsity
+from kerastl.compress.task import Task
+from kerastl.compress.taught import Taught
+from kerastl.compression import sparsity
 from kerastl.export import LiteRTModel, file_sizes
 from kerastl.fine_tuner import FineTuner
 from kerastl.report import draw_stages
@@ -114,7 +116,7 @@ def test_small_kernels_stay_dense_and_the_others_make_up_for_it(tuned):
     finished = open_finished(run)
     images = read_pictures(finished, data)
     config = CompressConfig(prune=0.5, seed=0, **FAST)
-    model, _ = prune(FineTuner.from_model(finished.model), images, config, [])
+    model, _ = prune(FineTuner.from_model(finished.model), Task(images, config))
     table = sparsity(model)
     rows = [row for row in table.rows if row.path != "predictions" and row.zeros + row.size]
     small = [row for row in rows if row.size < 0.01 * sum(row.size for row in rows)]
@@ -160,7 +162,7 @@ def test_an_interrupted_compression_leaves_nothing(tuned, tmp_path, monkeypatch)
         assert [name for name in os.listdir(tmp_path) if "partial" in name]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MagnitudePruning, "on_train_begin", interrupted)
+    monkeypatch.setattr(Taught, "compute_loss", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kerastl.compress(run, data, tmp_path / "out", prune=0.5, **FAST)
     assert os.listdir(tmp_path) == []
@@ -179,6 +181,7 @@ def test_an_interrupted_compression_leaves_nothing(tuned, tmp_path, monkeypatch)
         ({"epochs": 0}, "`epochs` must be an int"),
         ({"max_drop": 2.0}, "max_drop"),
         ({"augment": "lots"}, "augment"),
+        ({"distill": 1.5}, "`distill` must be a share in"),
     ],
 )
 def test_bad_settings_are_refused(settings, words):

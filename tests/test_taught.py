@@ -6,6 +6,7 @@ import pytest
 
 from kerastl.compress import CompressConfig
 from kerastl.compress.retrain import retrain
+from kerastl.compress.task import Task
 from kerastl.compress.taught import Taught
 from kerastl.fine_tuner import FineTuner
 from kerastl.tune.finished import open_finished, read_pictures
@@ -93,7 +94,7 @@ def test_stages_learn_from_the_teacher_by_the_share_asked_for(tmp_path):
     for share in (0.0, 1.0):
         model, teacher = (FineTuner.from_model(open_finished(run).model) for _ in range(2))
         config = CompressConfig(prune=0.5, seed=0, distill=share, **{**FAST, "epochs": 6})
-        retrain(model, images, config, teacher=teacher)
+        retrain(model, Task(images, config, teacher))
         pixels = np.asarray(images.train.images, "float32")
         answers = [m.predict(pixels, verbose=0).argmax(1) for m in (model, teacher)]
         agreement[share] = (answers[0] == answers[1]).mean()

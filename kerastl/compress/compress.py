@@ -10,6 +10,7 @@ from kerastl import export
 from kerastl.compress.config import CompressConfig
 from kerastl.compress.files import write_int8
 from kerastl.compress.stages import stages_of
+from kerastl.compress.task import Task
 from kerastl.compress.trail import Trail
 from kerastl.compress.writing import draw, lost, write_run
 from kerastl.compression import restore
@@ -124,11 +125,10 @@ def _through_stages(finished, images, config, progress, run):
     stages = stages_of(config)
     # Opened once more: the stages change the weights of the one that is open.
     teacher = open_finished(finished.path).model if stages and config.distill else None
+    task = Task(images, config, teacher, progress)
     for stage in stages:
         progress.stage(stage.what, config.epochs)
-        callbacks = progress.callbacks()
-        model, history = stage.run(plain, images, config, callbacks, teacher)
-        histories[stage.name] = history
+        model, histories[stage.name] = stage.run(plain, task)
         trail.add_model(stage.name, model, as_file=not stage.rounds)
         plain = restore(model, plain) if stage.rounds else model
     return model, plain, trail, histories

@@ -1,7 +1,6 @@
 """The stage that trains with quantization in the loop."""
 
 import contextlib
-import dataclasses
 
 import keras
 from keras import ops
@@ -15,13 +14,12 @@ SLOWER = 1 / 30  # of the rate of other stages: the network is trained, it only 
 SEEN = 500  # training pictures that ranges start from
 
 
-def train_quantized(model, images, config, callbacks, teacher=None):
+def train_quantized(model, task):
     """The model with the rounding of int8 in it, trained; weights that were zero still are."""
-    pixels, _ = some_of(images.train, count=SEEN)
+    pixels, _ = some_of(task.images.train, count=SEEN)
     aware = quantize_aware(model, pixels)
-    slower = dataclasses.replace(config, learning_rate=SLOWER * config.learning_rate)
-    with zeros_held(aware) if config.prunes else contextlib.nullcontext():
-        return aware, retrain(aware, images, slower, callbacks, teacher)
+    with zeros_held(aware) if task.config.prunes else contextlib.nullcontext():
+        return aware, retrain(aware, task.slower(SLOWER))
 
 
 @contextlib.contextmanager

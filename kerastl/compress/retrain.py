@@ -16,10 +16,10 @@ from kerastl.tune import training
 MOMENTUM = 0.9
 
 
-def retrain(model, images, config, callbacks=(), teacher=None, *, batch_norm="train"):
-    """Train all of `model` on `images.train`.
+def retrain(model, task, *, batch_norm="train"):
+    """Train all of `model` on the training pictures of `task`.
 
-    With a `teacher` it learns what that answers, by the share `config.distill`: few pictures say
+    With a teacher it learns what that answers, by the share `config.distill`: few pictures say
     little of what the network was, their labels less than its answers.
 
     A network that lost weights has other activations than its statistics tell: with these fixed,
@@ -27,12 +27,9 @@ def retrain(model, images, config, callbacks=(), teacher=None, *, batch_norm="tr
 
     Args:
         model: `FineTuner` that gives one probability a class.
-        images: `ImageData`.
-        config: `CompressConfig` with a seed.
-        callbacks: Keras callbacks.
+        task: `Task`.
         batch_norm: `"train"` has batch normalizations follow the batches, `"inference"` keeps their
             statistics.
-        teacher: The model as it was before it was changed, or None to learn from labels alone.
 
     Returns:
         Dict from metric to a list of one value an epoch.
@@ -40,10 +37,11 @@ def retrain(model, images, config, callbacks=(), teacher=None, *, batch_norm="tr
     Raises:
         FloatingPointError: If the loss is no longer a number.
     """
+    config, images = task.config, task.images
     phase = Phase(config.epochs, "all", learning_rate=config.learning_rate, batch_norm=batch_norm)
     plan = TransferPlan([phase], name="retrain", schedule=COSINE)
-    if teacher is not None and config.distill:
-        model = Taught.by(teacher, model, config.distill)
+    if task.teacher is not None and config.distill:
+        model = Taught.by(task.teacher, model, config.distill)
         # The answers of one that was trained on smoothed labels are smooth.
         smoothing = (1 - config.distill) * config.label_smoothing
         config = dataclasses.replace(config, label_smoothing=smoothing)
@@ -53,7 +51,12 @@ def retrain(model, images, config, callbacks=(), teacher=None, *, batch_norm="tr
             training.batches(images, config),
             epochs=config.epochs,
             class_weight=training.weights(images),
-            callbacks=[FollowPlan(plan), Audit(), keras.callbacks.TerminateOnNaN(), *callbacks],
+            callbacks=[
+                FollowPlan(plan),
+                Audit(),
+                keras.callbacks.TerminateOnNaN(),
+                *task.progress.callbacks(),
+            ],
             verbose=0,
         ).history
     training.check_losses(history["loss"], config)

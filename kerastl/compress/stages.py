@@ -23,8 +23,8 @@ class Stage:
     Attributes:
         name: String, its row.
         what: String, shown while it runs.
-        run: Function of `(model, images, config, callbacks, teacher)` that returns the changed
-            model and the history of its training.
+        run: Function of `(model, task)`, a `Task`, that returns the changed model and the history
+            of its training.
         rounds: Boolean, whether the changed model computes with the rounding of int8.
     """
 
@@ -41,35 +41,40 @@ def stages_of(config):
         share = f"{config.prune_channels:.0%}"
         made.append(Stage("channels", f"Taking {share} of the channels", take_channels))
     if config.prunes:
-        made.append(Stage("pruned", "Training with zeros held", prune))
+        made.append(Stage("pruned", "Making weights zero and training the others", prune))
     if config.qat:
         what = "Training with quantization in the loop"
         made.append(Stage("qat", what, train_quantized, rounds=True))
     return made
 
 
-def take_channels(model, images, config, callbacks, teacher=None):
+def take_channels(model, task):
     """Fewer channels, chosen and made up for by what they say of training pictures."""
-    pixels, _ = some_of(images.train, count=SCORED)
-    smaller, _ = prune_channels(model, config.prune_channels, data=pixels)
+    pixels, _ = some_of(task.images.train, count=SCORED)
+    smaller, _ = prune_channels(model, task.config.prune_channels, data=pixels)
     smaller = FineTuner.from_model(smaller)
-    return smaller, retrain(smaller, images, config, callbacks, teacher)
+    return smaller, retrain(smaller, task)
 
 
-def prune(model, images, config, callbacks, teacher=None):
+def prune(model, task):
     """Zeros, made up for by the weights that stay, which then train with them held."""
-    where, target = None, None
+    config, (where, target) = task.config, (None, None)
     if config.m_by_n is None:
         where, target = _for_all(model, config.prune)
-    pixels, _ = some_of(images.train, count=FITTED)
+    pixels, _ = some_of(task.images.train, count=FITTED)
     report = prune_weights(
-        model, target, pixels, where, block_size=config.block_size, m_by_n=config.m_by_n
+        model,
+        target,
+        pixels,
+        where,
+        block_size=config.block_size,
+        m_by_n=config.m_by_n,
+        progress=task.progress.count,
     )
-    batch_norm = "train"
     if all(row.error is not None for row in report.layers):
-        config = dataclasses.replace(config, learning_rate=SLOWER * config.learning_rate)
-        batch_norm = "inference"
-    history = retrain(model, images, config, callbacks, teacher, batch_norm=batch_norm)
+        history = retrain(model, task.slower(SLOWER), batch_norm="inference")
+    else:
+        history = retrain(model, task)
     return strip(model), history
 
 
