@@ -57,7 +57,7 @@ from kerastl.cli.start import start_tensorflow
 @click.option(
     "--distill",
     type=float,
-    default=1.0,
+    default=0.5,
     show_default=True,
     help="Share of MODEL's own answers, in place of labels, in what each stage learns.",
 )

@@ -47,7 +47,7 @@ class CompressConfig:
     qat: bool = False
     epochs: int = 10
     learning_rate: float = 3e-3
-    distill: float = 1.0
+    distill: float = 0.5
     batch_size: int = 32
     augment: str = "light"
     seed: int | None = None
