@@ -8,7 +8,9 @@ from kerastl.compression.post_training.report import PrunedLayer
 from kerastl.compression.post_training.rows import rows_of, why_not_fitted
 from kerastl.compression.post_training.two_runs import Originals
 from kerastl.compression.sinks import norms_after, sink_of
-from kerastl.compression.structured.moments import ROWS
+
+PLACES = 8  # that a kernel is fitted to, about, for each of its inputs
+FEWEST = 512  # of a batch, if it has so many
 
 
 class Refit:
@@ -49,12 +51,11 @@ class Refit:
         shape = tuple(variable.shape)
         as_it_was = self.originals[variable].reshape(-1, shape[-1])
         fit = Fit(*as_it_was.shape, constant=sink is not None)
-        with self.originals.put_back(layer):
-            wanted = [rows_of(layer, value) for value in before]
-        for value, reads in zip(now, wanted, strict=True):
-            rows = rows_of(layer, value)
-            chosen = self._some_of(len(rows))
-            fit.add(tf.gather(rows, chosen), tf.gather(reads, chosen) @ as_it_was)
+        most = max(FEWEST, PLACES * len(as_it_was) // len(now))
+        for old, new in zip(before, now, strict=True):
+            rows, read_before = rows_of(layer, new), rows_of(layer, old)
+            chosen = self._some_of(len(rows), most)
+            fit.add(tf.gather(rows, chosen), tf.gather(read_before, chosen) @ as_it_was)
         keep = mask.keep.numpy().reshape(as_it_was.shape)
         masked = fit.error(np.where(keep, as_it_was, 0.0))
         kernel, shift = fit.solve(keep)
@@ -64,10 +65,10 @@ class Refit:
             other.assign_add((sign * shift).astype("float32"))
         return masked, fit.error(kernel, shift)
 
-    def _some_of(self, count):
-        if count <= ROWS:
+    def _some_of(self, count, most):
+        if count <= most:
             return np.arange(count)
-        return np.sort(self._rng.choice(count, ROWS, replace=False))
+        return np.sort(self._rng.choice(count, most, replace=False))
 
     def rows(self):
         """A `PrunedLayer` for each mask."""
