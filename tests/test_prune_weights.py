@@ -140,6 +140,15 @@ def test_masks_are_those_of_tfmot_and_are_held_until_strip():
     assert sparsity(model)["low"].sparsity < 0.1
 
 
+def test_no_zeros_no_change():
+    model = network()
+    before = model.get_weights()
+    report = prune_weights(model, 0.0, pictures())
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert [row.error for row in report.layers] == pytest.approx([0, 0, 0], abs=1e-6)
+
+
 @pytest.mark.parametrize("pattern", [{"m_by_n": (2, 4)}, {"block_size": (2, 2)}])
 def test_patterns(pattern):
     keras.utils.set_random_seed(0)

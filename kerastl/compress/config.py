@@ -23,7 +23,8 @@ class CompressConfig:
             written; else that is calibrated on training pictures.
         epochs: Int > 0, of each stage that trains.
         learning_rate: Float > 0, peak rate of each of these trainings, the same in all layers; a
-            thirtieth of it with quantization in the loop.
+            tenth of it where zeros were made up for by the other weights, a thirtieth with
+            quantization in the loop.
         distill: Float in [0, 1], share of the answers of the model as it was in what each stage
             learns; the rest are labels.
         batch_size: Int > 0.

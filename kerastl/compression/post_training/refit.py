@@ -58,6 +58,8 @@ class Refit:
             fit.add(tf.gather(rows, chosen), tf.gather(read_before, chosen) @ as_it_was)
         keep = mask.keep.numpy().reshape(as_it_was.shape)
         masked = fit.error(np.where(keep, as_it_was, 0.0))
+        if keep.all():
+            return masked, masked
         kernel, shift = fit.solve(keep)
         variable.assign(np.where(keep, kernel, 0.0).reshape(shape))
         if sink is not None:
