@@ -33,7 +33,7 @@ def prune_weights(
     layers below it give: `min ‖X W + b - X₀ W₀‖²`, zeros held, with `X₀` and `W₀` of the network
     as it was; `b` joins the bias, or the mean of the batch normalization that follows.
     Statistics need no new measurement, and no labels are used. On two cores MobileNetV2 took 22 s
-    and ResNet50 four minutes, at 224 pixels.
+    and ResNet50 four to five minutes, at 224 pixels.
 
     The weights change in place. Later trainings hold the zeros until `compression.strip(model)`, as
     after `MagnitudePruning`. Layers inside composite ones, embeddings, grouped and transposed
