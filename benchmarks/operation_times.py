@@ -22,6 +22,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from kerastl.export.flatbuffer import cut_after, edges
+
 ROUNDS = 200
 LARGE = 0.02  # of the time of a file: operations below are summed up in one row
 
@@ -41,41 +43,18 @@ def main():
 
 
 def print_operations(content):
-    pieces = list(cut(content))
-    times = median_ms([runner(piece) for _, piece in pieces])
+    operations = edges(content)
+    pieces = [cut_after(content, count) for count in range(1, len(operations) + 1)]
+    times = median_ms([runner(piece) for piece in pieces])
     print("| operation | gives | µs |\n| --- | --- | ---: |")
     small = 0.0
-    for (what, _), until, before in zip(pieces, times, [0.0, *times], strict=False):
+    befores = [0.0, *times[:-1]]
+    for (name, _, gives), until, before in zip(operations, times, befores, strict=True):
         if abs(until - before) < LARGE * times[-1]:
             small += until - before
         else:
-            print(f"| {' | '.join(what)} | {1000 * (until - before):.0f} |")
+            print(f"| {name} | {gives[0]} | {1000 * (until - before):.0f} |")
     print(f"| all others | | {1000 * small:.0f} |")
-
-
-def cut(content):
-    """Each operation as `((name, what it gives), bytes of the file that ends with it)`."""
-    import flatbuffers
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    types = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
-
-    def parsed():
-        return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-
-    for last in range(len(parsed().subgraphs[0].operators)):
-        model = parsed()
-        graph = model.subgraphs[0]
-        graph.operators = graph.operators[: last + 1]
-        operator = graph.operators[-1]
-        graph.outputs, model.signatureDefs = list(operator.outputs), []
-        name = names[model.operatorCodes[operator.opcodeIndex].builtinCode]
-        tensor = graph.tensors[operator.outputs[0]]
-        gives = f"{types[tensor.type]} {'×'.join(map(str, tensor.shape))}"
-        builder = flatbuffers.Builder(len(content))
-        builder.Finish(model.Pack(builder), b"TFL3")
-        yield (name, gives), bytes(builder.Output())
 
 
 def runner(content):

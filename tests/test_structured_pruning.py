@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kerastl import FineTuner, freeze, freeze_batch_norm
-from kerastl.compression import prune_channels
+from kerastl.compression import prune_channels, reads
 from kerastl.compression.structured import moments
 from kerastl.compression.structured.groups import groups_of
 from kerastl.compression.structured.saliency import Saliency
@@ -292,7 +292,7 @@ READERS = {
 @pytest.mark.parametrize("kind", READERS)
 def test_channels_that_others_tell_leave_without_effect(kind, monkeypatch):
     """Also where no filter is small: least squares hands over what they told, constants too."""
-    monkeypatch.setattr(moments, "SHRINKAGE", 0.0)
+    monkeypatch.setattr(reads, "SHRINKAGE", 0.0)
     after = [type(layer).from_config(layer.get_config()) for layer in READERS[kind]]
     model = keras.Sequential(
         [keras.Input((9, 9, 3)), L.Conv2D(8, 3, name="told"), *after, L.Flatten()]
@@ -309,7 +309,7 @@ def test_channels_that_others_tell_leave_without_effect(kind, monkeypatch):
 
 
 def test_a_transposed_convolution_takes_over_without_a_constant(monkeypatch):
-    monkeypatch.setattr(moments, "SHRINKAGE", 0.0)
+    monkeypatch.setattr(reads, "SHRINKAGE", 0.0)
     told, reader = L.Conv2D(8, 3, name="told"), L.Conv2DTranspose(5, 3, strides=2, name="reader")
     model = keras.Sequential([keras.Input((9, 9, 3)), told, reader, L.Flatten()])
     tell_by_others(told)
@@ -326,8 +326,8 @@ def test_a_transposed_convolution_takes_over_without_a_constant(monkeypatch):
 
 def test_saliency_is_the_error_that_least_squares_leaves(monkeypatch, in_float64):
     """Against `numpy.linalg.lstsq` without each channel, with a constant."""
-    monkeypatch.setattr(moments, "SHRINKAGE", 0.0)
-    monkeypatch.setattr(moments, "TINY", 1e-10)
+    monkeypatch.setattr(reads, "SHRINKAGE", 0.0)
+    monkeypatch.setattr(reads, "TINY", 1e-10)
     inputs = keras.Input((6,))
     hidden = L.Dense(5, activation="relu", name="read")(inputs)
     model = keras.Model(inputs, L.Dense(3, name="reader")(hidden))

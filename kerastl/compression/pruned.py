@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from kerastl import _checks
+from kerastl.compression.columns import in_columns
 from kerastl.compression.masks import masks_of, retrace
 from kerastl.compression.prunable import all_kernels
 
@@ -70,8 +71,7 @@ class SparsityTable:
         zeros = sum(row.zeros for row in self.rows)
         cells.append(("all kernels", f"{kernels:,}", f"{zeros:,}", f"{self.sparsity:.3f}"))
         cells.append(("all weights", f"{self.num_weights:,}", "", ""))
-        widths = [max(len(row[i]) for row in cells) for i in range(4)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+        return in_columns(cells)
 
 
 def sparsity(model):

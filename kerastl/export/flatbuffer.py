@@ -91,6 +91,15 @@ def edges(content):
     ]
 
 
+def cut_after(content, count):
+    """The file with the first `count` operations of its main graph; it gives what the last does."""
+    model = _parse(_schema(), content)
+    graph = model.subgraphs[0]
+    graph.operators = graph.operators[:count]
+    graph.outputs, model.signatureDefs = list(graph.operators[-1].outputs), []
+    return packed(model, len(content))
+
+
 def renamed(content, *, inputs, outputs):
     """The same file, tidied, with other names for the inputs and outputs of its one signature.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-TINY, SHRINKAGE = 1e-6, 0.01  # of an input's second moment, see `Fit.solve`
+from kerastl.compression.reads import TINY, steadied
 
 
 class Fit:
@@ -48,9 +48,6 @@ class Fit:
     def solve(self, keep):
         """The best kernel with zeros wherever `keep` is False, and what to add to each output.
 
-        A little is added to the diagonal, relative to each input's own moment: it keeps equal
-        inputs from a division by zero, and many inputs from being fitted to few places.
-
         Args:
             keep: Boolean array `(width, outputs)`.
 
@@ -58,15 +55,12 @@ class Fit:
             Arrays of `(width, outputs)` and `(outputs,)`.
         """
         width = len(keep)
-        own = np.diag(self._moments).copy()
-        more = (TINY + SHRINKAGE * width / self._rows) * own
-        more[width:] = 0
-        steadied = self._moments + np.diag(more + TINY**2 * max(float(own.mean()), TINY))
+        moments = steadied(self._moments, width, self._rows)
         found = np.zeros_like(self._targets)
         for output in range(keep.shape[1]):
-            used = np.append(np.flatnonzero(keep[:, output]), np.arange(width, len(own)))
+            used = np.append(np.flatnonzero(keep[:, output]), np.arange(width, len(moments)))
             if len(used):
-                known = steadied[np.ix_(used, used)]
+                known = moments[np.ix_(used, used)]
                 found[used, output] = np.linalg.solve(known, self._targets[used, output])
         shift = found[width] if self._constant else np.zeros(keep.shape[1])
         return found[:width], shift

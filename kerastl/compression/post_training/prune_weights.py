@@ -4,12 +4,12 @@ import math
 
 from kerastl import _checks, _keras
 from kerastl.compression import sparsity_schedules as schedules
+from kerastl.compression.batches import batches_of
 from kerastl.compression.masks import make_masks
 from kerastl.compression.patterns import check_patterns, check_schedule
 from kerastl.compression.post_training.refit import Refit
 from kerastl.compression.post_training.report import PruningReport
 from kerastl.compression.post_training.two_runs import run_both
-from kerastl.compression.structured.moments import batches_of
 from kerastl.groups import flatten
 
 MEMORY = 2**29  # bytes of the largest activation, of all examples together

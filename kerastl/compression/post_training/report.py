@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from kerastl.compression.columns import in_columns
+
 
 @dataclasses.dataclass(frozen=True)
 class PrunedLayer:
@@ -50,7 +52,5 @@ class PruningReport:
             errors = (row.error_masked, row.error)
             shown = ("-" if error is None else f"{error:.4f}" for error in errors)
             cells.append((row.path, f"{row.zeros / row.size:.3f}", *shown, row.note))
-        widths = [max(len(row[i]) for row in cells) for i in range(5)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
-        lines += [f"Left dense: {path} {why}" for path, why in self.skipped.items()]
-        return "\n".join(lines)
+        left = [f"Left dense: {path} {why}" for path, why in self.skipped.items()]
+        return "\n".join([in_columns(cells), *left])

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from kerastl.compression.prunable import SEPARABLE
+from kerastl.compression.reads import mixed_by
 
 L = keras.layers
 WIDEST = 5000  # inputs up to which a kernel is fitted anew: the time grows with their third power
@@ -39,16 +40,8 @@ def rows_of(layer, value):
 
     A convolution's inputs are the taps times the channels, in the order of its kernel.
     """
-    value = tf.cast(value, "float32")
-    if isinstance(layer, SEPARABLE):
-        value = keras.ops.depthwise_conv(
-            value,
-            keras.ops.cast(layer.depthwise_kernel, "float32"),
-            strides=layer.strides,
-            padding=layer.padding,
-            dilation_rate=layer.dilation_rate,
-        )
-    elif isinstance(layer, (L.Conv1D, L.Conv2D)):
+    value = tf.cast(mixed_by(layer, value), "float32")
+    if isinstance(layer, (L.Conv1D, L.Conv2D)):
         value = _patches(layer, value)
     return tf.reshape(value, (-1, value.shape[-1]))
 

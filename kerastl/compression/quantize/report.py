@@ -3,6 +3,7 @@
 import dataclasses
 
 from kerastl._checks import listed
+from kerastl.compression.columns import in_columns
 from kerastl.compression.quantize.graph import Graph
 from kerastl.compression.quantize.kinds import WEIGHTED
 from kerastl.compression.quantize.layers import QUANTIZED
@@ -58,8 +59,7 @@ class QuantizationReport:
         cells = [("layer", "kind", "numbers", "")]
         cells += [(row.path, row.kind, row.dtype, row.reason) for row in self.rows]
         cells.append(("int8", "", f"{self.int8_share:.0%}", ""))
-        widths = [max(len(row[i]) for row in cells) for i in range(4)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+        return in_columns(cells)
 
 
 def quantization_report(model):

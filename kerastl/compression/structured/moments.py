@@ -4,14 +4,12 @@ import dataclasses
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kerastl import _keras
-from kerastl.compression.structured.flow import SEPARABLE
+from kerastl.compression.batches import batches_of
+from kerastl.compression.reads import mixed_by, steadied
 
-BATCH = 8  # examples at once: every activation of the network is held
 ROWS = 4096  # places of a batch that are looked at, of each layer
-TINY, SHRINKAGE = 1e-6, 0.01  # of a channel's second moment, see `Reader.steadied`
 WIDEST = 4096  # inputs of a layer up to which their joint moments are kept
 
 
@@ -42,15 +40,8 @@ class Reader:
 
     @property
     def steadied(self):
-        """`moments` with a little more on the diagonal, so that they can be inverted.
-
-        It keeps equal channels from a division by zero, and many channels from being fitted to
-        few places: relative to each channel's own moment, and none on the constant.
-        """
-        own = np.diag(self.moments)
-        more = (TINY + SHRINKAGE * len(self.layout) / self.rows) * own
-        more[-1] = 0
-        return self.moments + np.diag(more + TINY**2 * max(float(own.mean()), TINY))
+        """`moments`, so that they can be inverted."""
+        return steadied(self.moments, len(self.layout), self.rows)
 
     @property
     def weights(self):
@@ -85,46 +76,10 @@ def read_moments(model, channels, data):
     for batch in batches_of(data, model):
         values = keras.tree.flatten(probe(batch, training=False))
         for (layer, _), value in zip(calls, values, strict=True):
-            sums[id(layer)].add(_read(layer, value))
+            sums[id(layer)].add(keras.ops.convert_to_numpy(mixed_by(layer, value)))
     if not all(total.rows for total in sums.values()):
         raise ValueError("`data` must hold at least one example. Received: none")
     return {key: _reader(layer, channels, sums[key]) for key, layer in wanted.items()}
-
-
-def batches_of(data, model):
-    """Lists of input tensors, at most `BATCH` examples each.
-
-    Args:
-        data: Array, or nested arrays as the inputs of `model` are nested; or a `tf.data.Dataset` or
-            other iterable of batches, of inputs alone or of `(inputs, targets, ...)`.
-        model: `keras.Model`.
-    """
-    arrays = keras.tree.flatten(data) if not hasattr(data, "element_spec") else [None]
-    if all(hasattr(array, "shape") for array in arrays):
-        yield from _chunks(arrays, model)
-        return
-    for element in data:
-        yield from _chunks(
-            keras.tree.flatten(keras.utils.unpack_x_y_sample_weight(element)[0]), model
-        )
-
-
-def _chunks(arrays, model):
-    if len(arrays) != len(model.inputs):
-        raise ValueError(
-            f"`data` must have {len(model.inputs)} inputs, as {model.name!r} has. "
-            f"Received: {len(arrays)}"
-        )
-    for array, tensor in zip(arrays, model.inputs, strict=True):
-        expected = tuple(tensor.shape)[1:]
-        sizes = zip(tuple(array.shape)[1:], expected, strict=False)
-        if len(array.shape) != len(expected) + 1 or any(e not in (None, s) for s, e in sizes):
-            raise ValueError(
-                f"`data` must be batches of inputs of shape {tuple(tensor.shape)}. "
-                f"Received: an array of shape {tuple(array.shape)}"
-            )
-    for start in range(0, len(arrays[0]), BATCH):
-        yield [tf.convert_to_tensor(array[start : start + BATCH]) for array in arrays]
 
 
 class Sum:
@@ -150,20 +105,6 @@ class Sum:
             rows = np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
             self.total = self.total + rows.T @ rows
         self.rows += len(rows)
-
-
-def _read(layer, value):
-    """What the mixing kernel of `layer` reads where the layer itself reads `value`."""
-    if isinstance(layer, SEPARABLE):
-        value = keras.ops.depthwise_conv(
-            keras.ops.cast(value, layer.compute_dtype),
-            keras.ops.cast(layer.depthwise_kernel, layer.compute_dtype),
-            strides=layer.strides,
-            padding=layer.padding,
-            data_format=layer.data_format,
-            dilation_rate=layer.dilation_rate,
-        )
-    return keras.ops.convert_to_numpy(value)
 
 
 def _reader(layer, channels, moments):

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from kerastl.compression.columns import in_columns
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerChannels:
@@ -48,5 +50,4 @@ class ChannelReport:
         cells += [(row.path, str(row.before), str(row.after), row.reason) for row in self.layers]
         weights = f"{self.weights_before:,}", f"{self.weights_after:,}"
         cells.append(("weights", *weights, f"{self.share_left:.1%}"))
-        widths = [max(len(row[i]) for row in cells) for i in range(4)]
-        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)
+        return in_columns(cells)

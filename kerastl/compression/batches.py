@@ -1,0 +1,42 @@
+"""Examples that a network is measured on, a few at a time."""
+
+import keras
+import tensorflow as tf
+
+BATCH = 8  # examples at once: every activation of the network is held
+
+
+def batches_of(data, model):
+    """Lists of input tensors, at most `BATCH` examples each.
+
+    Args:
+        data: Array, or nested arrays as the inputs of `model` are nested; or a `tf.data.Dataset` or
+            other iterable of batches, of inputs alone or of `(inputs, targets, ...)`.
+        model: `keras.Model`.
+    """
+    arrays = keras.tree.flatten(data) if not hasattr(data, "element_spec") else [None]
+    if all(hasattr(array, "shape") for array in arrays):
+        yield from _chunks(arrays, model)
+        return
+    for element in data:
+        yield from _chunks(
+            keras.tree.flatten(keras.utils.unpack_x_y_sample_weight(element)[0]), model
+        )
+
+
+def _chunks(arrays, model):
+    if len(arrays) != len(model.inputs):
+        raise ValueError(
+            f"`data` must have {len(model.inputs)} inputs, as {model.name!r} has. "
+            f"Received: {len(arrays)}"
+        )
+    for array, tensor in zip(arrays, model.inputs, strict=True):
+        expected = tuple(tensor.shape)[1:]
+        sizes = zip(tuple(array.shape)[1:], expected, strict=False)
+        if len(array.shape) != len(expected) + 1 or any(e not in (None, s) for s, e in sizes):
+            raise ValueError(
+                f"`data` must be batches of inputs of shape {tuple(tensor.shape)}. "
+                f"Received: an array of shape {tuple(array.shape)}"
+            )
+    for start in range(0, len(arrays[0]), BATCH):
+        yield [tf.convert_to_tensor(array[start : start + BATCH]) for array in arrays]

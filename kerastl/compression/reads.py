@@ -1,0 +1,40 @@
+"""What the weights of a layer multiply, and how well some of it tells the rest."""
+
+import keras
+import numpy as np
+
+from kerastl.compression.prunable import SEPARABLE
+
+TINY, SHRINKAGE = 1e-6, 0.01  # of an input's second moment, see `steadied`
+
+
+def mixed_by(layer, value):
+    """What the kernel of `layer` that mixes channels reads where the layer itself reads `value`."""
+    if not isinstance(layer, SEPARABLE):
+        return value
+    return keras.ops.depthwise_conv(
+        keras.ops.cast(value, layer.compute_dtype),
+        keras.ops.cast(layer.depthwise_kernel, layer.compute_dtype),
+        strides=layer.strides,
+        padding=layer.padding,
+        data_format=layer.data_format,
+        dilation_rate=layer.dilation_rate,
+    )
+
+
+def steadied(moments, inputs, rows):
+    """`moments` with a little more on the diagonal, so that they can be inverted.
+
+    It keeps equal inputs from a division by zero, and many inputs from being fitted to few places:
+    relative to each input's own moment, and none on a constant.
+
+    Args:
+        moments: Matrix of second moments, or of their sums, of `inputs` inputs and, last, of the
+            constant 1 if that is one of them.
+        inputs: Int.
+        rows: Int, places that the moments are of.
+    """
+    own = np.diag(moments)
+    more = (TINY + SHRINKAGE * inputs / rows) * own
+    more[inputs:] = 0
+    return moments + np.diag(more + TINY**2 * max(float(own.mean()), TINY))
