@@ -127,6 +127,26 @@ def test_small_kernels_stay_dense_and_the_others_make_up_for_it(tuned):
     )
 
 
+def test_zeros_are_made_up_for_before_training_which_leaves_statistics(tuned):
+    """At a very low rate the model is as it was fitted: right where it was."""
+    data, run = tuned
+    finished = open_finished(run)
+    images = read_pictures(finished, data)
+    model = FineTuner.from_model(finished.model)
+    pixels = np.asarray(images.train.images, "float32")
+    before = model.predict(pixels, verbose=0)
+    variances = [norm.moving_variance.numpy() for norm in norms_of(model)]
+    config = CompressConfig(prune=0.6, seed=0, learning_rate=1e-4, **FAST)
+    pruned, _ = prune(model, Task(images, config))
+    assert np.abs(pruned.predict(pixels, verbose=0) - before).mean() < 0.05
+    for old, norm in zip(variances, norms_of(pruned), strict=True):
+        np.testing.assert_array_equal(old, norm.moving_variance.numpy())
+
+
+def norms_of(model):
+    return [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+
+
 def test_zeros_are_held_in_each_step_and_let_go_of_afterwards():
     inputs = keras.Input((4,))
     model = FineTuner(inputs, keras.layers.Dense(3, name="head")(inputs))

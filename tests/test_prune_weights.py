@@ -225,6 +225,20 @@ def test_bad_input_is_refused_and_nothing_has_changed(settings, words):
         np.testing.assert_array_equal(old, new)
 
 
+def test_an_interrupted_pruning_leaves_the_model_as_it_was():
+    model = network()
+    before = model.get_weights()
+
+    def interrupted(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prune_weights(model, 0.5, pictures(), progress=interrupted)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert not masks_of(model)
+
+
 def test_no_more_examples_than_asked_for_and_progress_is_told():
     told = []
     report = prune_weights(

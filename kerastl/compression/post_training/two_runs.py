@@ -17,7 +17,8 @@ class Originals:
     """
 
     def __init__(self, variables):
-        self._values = {id(variable): _copy(variable) for variable in variables}
+        self._variables = list(variables)
+        self._values = {id(variable): _copy(variable) for variable in self._variables}
 
     def __getitem__(self, variable):
         return self._values[id(variable)]
@@ -26,6 +27,11 @@ class Originals:
         """Those variables that `operation` has."""
         weights = getattr(operation, "weights", ())
         return [weight for weight in weights if id(weight) in self._values]
+
+    def restore(self):
+        """Put all of them back for good."""
+        for variable in self._variables:
+            variable.assign(self[variable])
 
     @contextlib.contextmanager
     def put_back(self, operation):
