@@ -1,13 +1,14 @@
 """What a rate per layer group costs: ratios of step times, measured in one run.
 
-Three optimizers take the same training step of the same model in turn, in interleaved rounds so
+Four optimizers take the same training step of the same model in turn, in interleaved rounds so
 that a drift of the machine meets all alike: plain AdamW, LRMultiplier around it with 8 distinct
-multipliers, and keras.optimizers.MultiOptimizer with 8 groups. A fourth, plain AdamW once more,
-tells how far apart two equal steps come out. Each is traced several times, because one trace of
-a graph may be a few per cent faster than the next for no reason but where its memory lies; the
-ratio is that of the means over traces of the median step, and its interval draws the traces
-again. Both the time on the clock and the processor time of this process are told; other programs
-disturb the second less. The number of operations in the update's graph is exact.
+multipliers, the same with `fused=True`, and keras.optimizers.MultiOptimizer with 8 groups. A
+fifth, plain AdamW once more, tells how far apart two equal steps come out. Each is traced several
+times, because one trace of a graph may be a few per cent faster than the next for no reason but
+where its memory lies; the ratio is that of the means over traces of the median step, and its
+interval draws the traces again. Both the time on the clock and the processor time of this process
+are told; other programs disturb the second less. The number of operations in the update's graph is
+exact.
 
     python benchmarks/step_overhead.py [--rounds N] [--traces N] [--threads N]
 """
@@ -34,7 +35,7 @@ def groups_of(variables):
 
 
 def make_optimizers(variables):
-    """The three that are compared, each built on `variables`."""
+    """Those that are compared, each built on `variables`."""
     group, rate = groups_of(variables), 1e-5
     multipliers = [0.75 ** (NUM_GROUPS - 1 - i) for i in range(NUM_GROUPS)]
 
@@ -42,9 +43,11 @@ def make_optimizers(variables):
         return keras.optimizers.AdamW(rate * multiplier, weight_decay=0.01)
 
     several = [adamw(multiplier) for multiplier in multipliers]
+    keys = {path: multipliers[i] for path, i in group.items()}
     made = {
         "plain": adamw(),
-        "LRMultiplier": LRMultiplier(adamw(), {path: multipliers[i] for path, i in group.items()}),
+        "LRMultiplier": LRMultiplier(adamw(), keys),
+        "fused": LRMultiplier(adamw(), keys, fused=True),
         "MultiOptimizer": keras.optimizers.MultiOptimizer(lambda v: several[group[v.path]]),
     }
     made["plain again"] = adamw()
@@ -71,7 +74,7 @@ def make_step(model, optimizer, inputs, labels):
 
 
 def make_update(model, optimizer):
-    """A compiled update alone, on fixed gradients: the part in which the three differ."""
+    """A compiled update alone, on fixed gradients: the part in which they differ."""
     gradients = [tf.ones(v.shape) * 1e-3 for v in model.trainable_variables]
 
     @tf.function
@@ -112,12 +115,16 @@ def measure(functions, rounds, calls):
 
 
 def report(title, medians):
-    """Print the time of the plain step and LRMultiplier's ratios to the other two."""
+    """Print the time of the plain step and LRMultiplier's ratios to the others."""
     print(f"\n{title}: plain {medians[0, 0].mean() * 1e3:.2f} ms on the clock")
-    for kind, (plain, ours, several, again) in zip(("clock", "processor"), medians, strict=True):
+    for kind, (plain, ours, fused, several, again) in zip(
+        ("clock", "processor"), medians, strict=True
+    ):
         for left, right, top, bottom in (
             ("LRMultiplier", "plain", ours, plain),
             ("LRMultiplier", "MultiOptimizer", ours, several),
+            ("fused", "plain", fused, plain),
+            ("fused", "MultiOptimizer", fused, several),
             ("plain again", "plain", again, plain),
         ):
             low, high = interval(top, bottom)

@@ -40,6 +40,12 @@ def averaging():
     return multiplied(inner)
 
 
+def fused():
+    return LRMultiplier(
+        optimizers.AdamW(0.01, weight_decay=0.3), RATES, no_decay=["head/bias"], fused=True
+    )
+
+
 def all_of_it():
     inner = optimizers.SGD(
         0.01, momentum=0.9, use_ema=True, ema_momentum=0.7, ema_overwrite_frequency=1,
@@ -49,7 +55,7 @@ def all_of_it():
 
 
 # Case -> updates in six batches.
-CASES = {nadam: 6, muon: 6, accumulating: 1, averaging: 6, all_of_it: 3}
+CASES = {nadam: 6, muon: 6, accumulating: 1, averaging: 6, fused: 6, all_of_it: 3}
 
 STOCK = {
     "accumulating": lambda: optimizers.SGD(0.01, gradient_accumulation_steps=2),

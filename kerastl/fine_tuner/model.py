@@ -91,6 +91,7 @@ class FineTuner(Rated, Continues, keras.Model):
         *,
         multipliers=None,
         no_decay=(),
+        fused=False,
         norms=False,
         **kwargs,
     ):
@@ -105,6 +106,8 @@ class FineTuner(Rated, Continues, keras.Model):
                 not named has 1.
             no_decay: Paths of variables that weight decay leaves alone, or True for all biases,
                 norm parameters and special tokens (`optimizers.no_decay`).
+            fused: Boolean, whether one kernel of TensorFlow takes the step of each weight, for
+                `Adam`, `AdamW` and `SGD`; see `LRMultiplier`.
             norms: Boolean, whether `fit` reports the gradient norm and the update norm of each
                 group that trains, as `gradient_norm/GROUP` and `update_norm/GROUP`.
             **kwargs: Everything else that `keras.Model.compile` takes (`loss_weights`, `metrics`,
@@ -112,20 +115,20 @@ class FineTuner(Rated, Continues, keras.Model):
 
         Raises:
             ValueError: If a multiplier matches nothing, or the optimizer's step is not linear in
-                its rate.
+                its rate, or has no kernel for `fused=True`.
         """
         given = keras.optimizers.get(optimizer)
         inner = inside(given)
         if not isinstance(inner, LRMultiplier):
             paths = no_decay_paths(self) if no_decay is True else tuple(no_decay or ())
             keys = by_variable_path(self, multipliers)
-            inner = LRMultiplier(inner, keys, groups=self.groups, no_decay=paths)
+            inner = LRMultiplier(inner, keys, groups=self.groups, no_decay=paths, fused=fused)
             given = around(given, inner)
-        elif multipliers is not None or no_decay:
+        elif multipliers is not None or no_decay or fused:
             raise ValueError(
-                "`multipliers` and `no_decay` belong to the LRMultiplier when you pass one. "
-                f"Received: optimizer={inner.name!r}, multipliers={multipliers!r}, "
-                f"no_decay={no_decay!r}"
+                "`multipliers`, `no_decay` and `fused` belong to the LRMultiplier when you pass "
+                f"one. Received: optimizer={inner.name!r}, multipliers={multipliers!r}, "
+                f"no_decay={no_decay!r}, fused={fused!r}"
             )
         super().compile(given, loss, **kwargs)
         self._wraps_by_hand = given is optimizer

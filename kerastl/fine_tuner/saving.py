@@ -63,6 +63,7 @@ class Continues:
             "optimizer": keras.saving.serialize_keras_object(plain),
             "multipliers": by_position(self, multipliers),
             "no_decay": no_decay,
+            "fused": self.lr_multiplier.fused,
             "shape": None if shape is None else shape.to_config(),
         }
 

@@ -48,6 +48,7 @@ class Saved:
             "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
             "multipliers": keys,
             "no_decay": list(self._no_decay),
+            "fused": self.fused,
         }
 
     @property

@@ -120,6 +120,11 @@ def average_of(optimizer, slot):
     return optimizer._model_variables_moving_average[slot]
 
 
+def moments_of(optimizer, slot):
+    """Adam's first and second moment at `slot`, as TensorFlow's variables."""
+    return raw(optimizer._momentums[slot]), raw(optimizer._velocities[slot])
+
+
 def product_of(optimizer):
     """Nadam's running product of momenta, the only state it shares among variables, or None."""
     return getattr(optimizer, "_u_product", None)

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kerastl.optimizers import _devices, _seam
+from kerastl.optimizers import _devices, _fused, _seam
 from kerastl.optimizers._shape import momentum_name
 
 
@@ -20,6 +20,7 @@ class PerVariableSteps:
     Args:
         inner: `keras.optimizers.Optimizer`, built.
         shape: `PlacedShape` that leads the shared rate, or None.
+        fused: Boolean, whether a kernel of TensorFlow takes each step.
 
     Attributes:
         multipliers: Vector variable, one multiplier per slot.
@@ -29,8 +30,9 @@ class PerVariableSteps:
         taking_part: Set of slots in the step now being taken, known when it is traced.
     """
 
-    def __init__(self, inner, shape=None):
+    def __init__(self, inner, shape=None, *, fused=False):
         self.inner = inner
+        self.update_step = _fused.update_step_of(inner) if fused else inner.update_step
         self.shape = shape
         self.multipliers = self.clocks = self.products = None
         self.no_decay = self.taking_part = frozenset()
@@ -106,7 +108,7 @@ class PerVariableSteps:
 
     def _update_one(self, variable, gradient, rate, shown):
         with _seam.standing_in(self.inner, **_seam.comparable(shown)):
-            self.inner.update_step(gradient, variable, rate)
+            self.update_step(gradient, variable, rate)
 
     def _next_products(self, slots):
         """Nadam's product of momenta up to each slot's own step, as its update will need it.

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from kerastl import _checks
-from kerastl.optimizers import _keys, _seam, _slots
+from kerastl.optimizers import _fused, _keys, _seam, _slots
 from kerastl.optimizers._saved import Saved
 from kerastl.optimizers._shape import Shaped
 from kerastl.optimizers._steps import PerVariableSteps
@@ -42,6 +42,11 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
             `__contains__(name)`, `items()` and `variables(name)`.
         no_decay: Paths of variables without weight decay, see `kerastl.optimizers.no_decay`.
             Paths of variables that do not train are ignored.
+        fused: Boolean, whether the step of each variable is one kernel of TensorFlow in place of
+            Keras's dozen operations, as `fused` of torch's optimizers. For `Adam`, `AdamW` and
+            `SGD`; less time on a CPU and on a GPU without XLA. It is the same step to rounding:
+            that of `SGD` to the bit, that of Adam to 1e-5 of the step, because Keras rounds
+            `1 - beta` to float32 and the kernel subtracts the rounded `beta`.
         name: Name of the optimizer.
 
     Raises:
@@ -62,13 +67,17 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
         Howard & Ruder, 2018, section 3.2, https://arxiv.org/abs/1801.06146
     """
 
-    def __init__(self, optimizer, multipliers=None, *, groups=None, no_decay=(), name=None):
+    def __init__(
+        self, optimizer, multipliers=None, *, groups=None, no_decay=(), fused=False, name=None
+    ):
         if isinstance(optimizer, LRMultiplier):
             raise ValueError(
                 "LRMultiplier cannot wrap LRMultiplier. Give all multipliers to one of them, or "
                 "change them with `set_multipliers`."
             )
         check_optimizer(optimizer)
+        if fused:
+            _fused.update_step_of(optimizer)  # raises if there is none
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = optimizer
         _seam.drop_own_rate_and_counter(self, optimizer)
@@ -77,6 +86,7 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
             _keys=_keys.check_multipliers(multipliers),
             _groups=groups,
             _no_decay=_keys.check_paths(no_decay),
+            fused=bool(fused),
             _steps=None,
             _frozen=frozenset(),
             _traced=False,
@@ -124,7 +134,7 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
         variables = list(variables)
         values = _keys.resolve(self._keys, variables, self._groups)
         self.inner_optimizer.build(variables)
-        vars(self)["_steps"] = PerVariableSteps(self.inner_optimizer, self.shape)
+        vars(self)["_steps"] = PerVariableSteps(self.inner_optimizer, self.shape, fused=self.fused)
         self._fit_to_slots(values)
         self.built = True
 
