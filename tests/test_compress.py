@@ -21,7 +21,10 @@ from kerastl.fine_tuner import FineTuner
 from kerastl.report import draw_stages
 from kerastl.tune import RunFolder
 from kerastl.tune.finished import open_finished, read_pictures
+from kerastl.tune.progress import Silent
 from tests.compress_cases import FAST, network, write_run
+
+ALL = {"prune": 0.6, "prune_channels": 0.3, "qat": True}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def squeezed(tuned):
     """All stages on that run."""
     data, run = tuned
     out = run.with_name("small")
-    return kerastl.compress(run, data, out, prune=0.6, prune_channels=0.3, qat=True, **FAST)
+    return kerastl.compress(run, data, out, **ALL, **FAST)
 
 
 def test_the_run_folder_is_whole(squeezed):
@@ -175,15 +178,77 @@ def test_statistics_are_quick_for_a_while_only():
     assert [layer.momentum for layer in layers] == [0.99, 0.5]
 
 
-def test_an_interrupted_compression_leaves_nothing(tuned, tmp_path, monkeypatch):
+class StopsAfter(Silent):
+    """Progress that presses Ctrl-C when the stage whose name begins with `what` has begun and, if
+    it trains, an epoch of it is done."""
+
+    def __init__(self, what, *, trains=True):
+        self.what, self.trains = what, trains
+        self.stages = []
+
+    def stage(self, name, total=None):
+        self.stages.append(name)
+        if name.startswith(self.what) and not self.trains:
+            raise KeyboardInterrupt
+
+    def callbacks(self):
+        class Stop(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 1 and stages[-1].startswith(what):
+                    raise KeyboardInterrupt
+
+        stages, what = self.stages, self.what
+        return [Stop()]
+
+
+def test_a_stopped_compression_goes_on_to_the_same_weights(squeezed, tuned, tmp_path):
+    data, run = tuned
+    out = tmp_path / "out"
+    for progress in (
+        StopsAfter("Taking"),
+        StopsAfter("Making"),
+        StopsAfter("Training"),
+        StopsAfter("Writing", trains=False),
+    ):
+        with pytest.raises(KeyboardInterrupt, match="the same command goes on from there"):
+            kerastl.compress(run, data, out, **ALL, **FAST, progress=progress)
+        assert os.listdir(tmp_path) == [".out.unfinished"]
+    last = StopsAfter("nothing")
+    result = kerastl.compress(run, data, out, **ALL, **FAST, progress=last)
+    assert sum(name.endswith(": done before") for name in last.stages) == 3
+    assert os.listdir(tmp_path) == ["out"]
+    assert {f.name for f in out.iterdir()} == {f.name for f in squeezed.folder.iterdir()}
+    for got, want in zip(result.model.weights, squeezed.model.weights, strict=True):
+        np.testing.assert_array_equal(got, want)
+    for name in ("model.tflite", "float.tflite"):
+        got, want = (LiteRTModel(folder / name) for folder in (out, squeezed.folder))
+        pixels = read_pictures(open_finished(run), data).test.images.astype("float32")
+        np.testing.assert_array_equal(got.predict(pixels), want.predict(pixels))
+    untimed = [{**row, "ms": None, "gzip": None, "bytes": None} for row in result.metrics["rows"]]
+    assert untimed == [
+        {**row, "ms": None, "gzip": None, "bytes": None} for row in squeezed.metrics["rows"]
+    ]
+
+
+def test_a_stopped_compression_is_not_mixed_with_another(tuned, tmp_path):
+    data, run = tuned
+    with pytest.raises(KeyboardInterrupt):
+        kerastl.compress(
+            run, data, tmp_path / "out", prune=0.5, **FAST, progress=StopsAfter("Making")
+        )
+    with pytest.raises(FileExistsError, match="An unfinished run with other settings"):
+        kerastl.compress(run, data, tmp_path / "out", prune=0.4, **FAST)
+
+
+def test_an_error_leaves_nothing(tuned, tmp_path, monkeypatch):
     data, run = tuned
 
-    def interrupted(*args, **kwargs):
-        assert [name for name in os.listdir(tmp_path) if "partial" in name]
-        raise KeyboardInterrupt
+    def broken(*args, **kwargs):
+        assert ".out.unfinished" in os.listdir(tmp_path)
+        raise RuntimeError("broken")
 
-    monkeypatch.setattr(Taught, "compute_loss", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(Taught, "compute_loss", broken)
+    with pytest.raises(RuntimeError, match="broken"):
         kerastl.compress(run, data, tmp_path / "out", prune=0.5, **FAST)
     assert os.listdir(tmp_path) == []
 

@@ -91,7 +91,7 @@ def compress(model, data, out, overwrite, as_json, **settings):
     First whole channels go, then weights become zero, each while the model trains on the pictures
     in --data; then it is written in 8 bits. The run folder holds model.keras, model.tflite,
     float.tflite (the same weights in float32), labels.txt, config.json, metrics.json and
-    stages.png.
+    stages.png. When it was stopped, the same command goes on from there.
     """
     start_tensorflow()
     from kerastl.compress import compress as run

@@ -9,6 +9,7 @@ import keras
 from kerastl import export
 from kerastl.compress.config import CompressConfig
 from kerastl.compress.files import write_int8
+from kerastl.compress.kept import Kept
 from kerastl.compress.stages import stages_of
 from kerastl.compress.task import Task
 from kerastl.compress.trail import Trail
@@ -40,6 +41,9 @@ def compress(model, data, out=None, *, config=None, progress=None, overwrite=Fal
     in float. `max_drop` is judged on `val/` or the pictures held back by `validation`, else on
     those that train; the pictures held out decide nothing.
 
+    One that is stopped, by Ctrl-C or a kill, goes on when it is called again with the same
+    arguments, and ends with the weights of one that was never stopped.
+
     Args:
         model: A run folder or a `.keras` file, of a model that takes RGB pixels 0 to 255 and gives
             one probability a class.
@@ -47,7 +51,8 @@ def compress(model, data, out=None, *, config=None, progress=None, overwrite=Fal
         out: Folder to write. None makes a new one under `saved_models/`.
         config: `CompressConfig`. None makes one from `settings`.
         progress: Object with the methods of `tune.progress.Silent`; None for silence.
-        overwrite: Boolean, whether an earlier run at `out` is replaced.
+        overwrite: Boolean, whether an earlier run at `out` is replaced, and an unfinished one of
+            other arguments removed.
         **settings: Fields of `CompressConfig`, such as `prune=0.6, qat=True`.
 
     Returns:
@@ -66,12 +71,13 @@ def compress(model, data, out=None, *, config=None, progress=None, overwrite=Fal
     progress = progress or Silent()
     started = time.perf_counter()
     scan_images(data)  # what is wrong with the folders is told before anything is loaded
-    out = out or free_name("saved_models", f"{run_name(model)}-compressed")
     progress.stage("Loading the model")
     finished = open_finished(model)
     seed = config.seed if config.seed is not None else finished.seed or 0
     config = dataclasses.replace(config, seed=seed)
-    with RunFolder(out, overwrite=overwrite) as run:
+    job = _job(finished, data, config)
+    out = out or free_name("saved_models", f"{run_name(model)}-compressed", job)
+    with RunFolder(out, overwrite=overwrite, job=job) as run:
         keras.utils.set_random_seed(seed)
         progress.stage("Reading pictures")
         images = _read(finished, data, config, progress)
@@ -95,6 +101,16 @@ def compress(model, data, out=None, *, config=None, progress=None, overwrite=Fal
         draw(run, rows, finished, images)
         run.write_json("metrics.json", metrics)
     return CompressResult(smaller, metrics, pathlib.Path(out))
+
+
+def _job(finished, data, config):
+    """What a compression depends on: a stopped one is gone on with only by the same."""
+    path = finished.path.resolve()
+    return {
+        "model": [str(path), path.stat().st_mtime_ns],
+        "data": str(pathlib.Path(data).resolve()),
+        "config": dataclasses.asdict(config),
+    }
 
 
 def _read(finished, data, config, progress):
@@ -126,9 +142,20 @@ def _through_stages(finished, images, config, progress, run):
     # Opened once more: the stages change the weights of the one that is open.
     teacher = open_finished(finished.path).model if stages and config.distill else None
     task = Task(images, config, teacher, progress)
-    for stage in stages:
-        progress.stage(stage.what, config.epochs)
-        model, histories[stage.name] = stage.run(plain, task)
+    kept = Kept(run.work)
+    for number, stage in enumerate(stages):
+        if number:  # the same whether the stages before ran in this process or an earlier one
+            keras.utils.set_random_seed(config.seed + number)
+        done = kept.load(stage.name)
+        progress.stage(f"{stage.what}{': done before' if done else ''}", config.epochs)
+        model, histories[stage.name] = done or _run(stage, plain, task, kept)
         trail.add_model(stage.name, model, as_file=not stage.rounds)
         plain = restore(model, plain) if stage.rounds else model
     return model, plain, trail, histories
+
+
+def _run(stage, model, task, kept):
+    task = dataclasses.replace(task, checkpoints=kept.checkpoints(stage.name))
+    changed, history = stage.run(model, task)
+    kept.save(stage.name, changed, history)
+    return changed, history

@@ -5,7 +5,7 @@ import dataclasses
 
 import keras
 
-from kerastl.callbacks import Audit, FollowPlan
+from kerastl.callbacks import Audit, FollowPlan, Resume
 from kerastl.compress.taught import Taught
 from kerastl.plan import Phase, TransferPlan
 from kerastl.strategies.share import COSINE
@@ -46,6 +46,7 @@ def retrain(model, task, *, batch_norm="train"):
         smoothing = (1 - config.distill) * config.label_smoothing
         config = dataclasses.replace(config, label_smoothing=smoothing)
     training.compile_at_peak(model, config)
+    resume = [Resume(task.checkpoints)] if task.checkpoints else []
     with quick_statistics(model):
         history = model.fit(
             training.batches(images, config),
@@ -56,6 +57,7 @@ def retrain(model, task, *, batch_norm="train"):
                 Audit(),
                 keras.callbacks.TerminateOnNaN(),
                 *task.progress.callbacks(),
+                *resume,
             ],
             verbose=0,
         ).history

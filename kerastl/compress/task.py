@@ -16,12 +16,15 @@ class Task:
         teacher: The model as it was before any stage, a copy that stages do not change; or None to
             learn from labels alone.
         progress: Object with the methods of `tune.progress.Silent`.
+        checkpoints: Folder in which the training of a stage that is stopped finds where to go on,
+            or None.
     """
 
     images: object
     config: CompressConfig
     teacher: object = None
     progress: object = dataclasses.field(default_factory=Silent)
+    checkpoints: object = None
 
     def slower(self, factor):
         """The same at `factor` times the learning rate."""
