@@ -24,19 +24,27 @@ def batches_of(data, model):
         )
 
 
-def _chunks(arrays, model):
+def checked_inputs(model, arrays):
+    """`arrays`, one an input of `model`; raise if they are no batches of its inputs."""
     if len(arrays) != len(model.inputs):
         raise ValueError(
             f"`data` must have {len(model.inputs)} inputs, as {model.name!r} has. "
             f"Received: {len(arrays)}"
         )
     for array, tensor in zip(arrays, model.inputs, strict=True):
-        expected = tuple(tensor.shape)[1:]
-        sizes = zip(tuple(array.shape)[1:], expected, strict=False)
-        if len(array.shape) != len(expected) + 1 or any(e not in (None, s) for s, e in sizes):
+        shape, expected = tuple(array.shape), tuple(tensor.shape)
+        fits = len(shape) == len(expected) and all(
+            size in (None, got) for size, got in zip(expected[1:], shape[1:], strict=True)
+        )
+        if not fits:
             raise ValueError(
-                f"`data` must be batches of inputs of shape {tuple(tensor.shape)}. "
-                f"Received: an array of shape {tuple(array.shape)}"
+                f"`data` must be batches of inputs of shape {expected}. "
+                f"Received: an array of shape {shape}"
             )
+    return arrays
+
+
+def _chunks(arrays, model):
+    arrays = checked_inputs(model, arrays)
     for start in range(0, len(arrays[0]), BATCH):
         yield [tf.convert_to_tensor(array[start : start + BATCH]) for array in arrays]

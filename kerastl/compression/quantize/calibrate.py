@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastl.compression.batches import checked_inputs
 from kerastl.compression.quantize.ranges import ranges_of
 
 BATCH = 32
@@ -50,7 +51,7 @@ def _batches(model, data):
     if isinstance(data, tuple) and len(arrays) != len(model.inputs):
         arrays = keras.tree.flatten(data[0])  # (inputs, targets)
     if all(hasattr(array, "shape") for array in arrays):
-        arrays = _checked(model, arrays)
+        arrays = checked_inputs(model, arrays)
         count = min(len(arrays[0]), BATCH * BATCHES)
         rows = np.linspace(0, len(arrays[0]) - 1, count).round().astype(int)
         for start in range(0, count, BATCH):
@@ -58,28 +59,9 @@ def _batches(model, data):
         return
     for element in itertools.islice(data, BATCHES):
         inputs = keras.utils.unpack_x_y_sample_weight(element)[0]
-        arrays = _checked(model, keras.tree.flatten(inputs))
+        arrays = checked_inputs(model, keras.tree.flatten(inputs))
         if len(arrays[0]):
             yield _tensors(model, arrays, np.arange(len(arrays[0])))
-
-
-def _checked(model, arrays):
-    if len(arrays) != len(model.inputs):
-        raise ValueError(
-            f"`data` must have {len(model.inputs)} inputs, as {model.name!r} has. "
-            f"Received: {len(arrays)}"
-        )
-    for array, tensor in zip(arrays, model.inputs, strict=True):
-        shape, expected = tuple(array.shape), tuple(tensor.shape)
-        fits = len(shape) == len(expected) and all(
-            size in (None, got) for size, got in zip(expected[1:], shape[1:], strict=True)
-        )
-        if not fits:
-            raise ValueError(
-                f"`data` must be batches of inputs of shape {expected}. "
-                f"Received: an array of shape {shape}"
-            )
-    return arrays
 
 
 def _tensors(model, arrays, rows):
