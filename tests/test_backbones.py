@@ -226,3 +226,30 @@ def test_a_failed_download_says_what_and_what_else(monkeypatch):
     monkeypatch.setattr(module.file_utils, "get_file", fetch)
     with pytest.raises(ConnectionError, match=r"mobilenet_2_5_128_tf_no_top.*weights=PATH"):
         backbones.load("mobilenet", alpha=0.25, image_size=128)
+
+
+def test_sizes_to_fine_tune_at():
+    larger = {spec.name for spec in SPECS if backbones.transfer_size(spec.name) == 288}
+    published = {spec.name for spec in SPECS if spec.image_size == 224}
+    assert published - larger == {"efficientnet_v2_b0"}  # trained on crops of 192
+    own = [spec for spec in SPECS if spec.name not in larger]
+    assert len(own) > 10
+    assert all(backbones.transfer_size(spec.constructor) == spec.image_size for spec in own)
+    assert backbones.transfer_size("hub:vit_base_patch16_224_imagenet") is None
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v2", "mobilenet_v3_small"])
+def test_pretrained_weights_are_those_of_224_where_pictures_are_larger(name, monkeypatch):
+    """MobileNets have a file for each size that they were trained at, and 288 is none."""
+    fetched = []
+
+    def fetch(name, *_, **__):
+        fetched.append(name)
+        raise Exception("URL fetch failure on purpose")
+
+    constructor = getattr(keras.applications, backbones.find(name).constructor)
+    monkeypatch.setattr(sys.modules[constructor.__module__].file_utils, "get_file", fetch)
+    for size in (None, backbones.transfer_size(name)):
+        with pytest.raises(ConnectionError):
+            backbones.load(name, image_size=size)
+    assert len(fetched) == 2 and fetched[0] == fetched[1]

@@ -57,6 +57,7 @@ def test_the_run_folder_is_whole(run):
     metrics = json.loads((result.folder / "metrics.json").read_text())
     assert metrics["num_skipped"] == 1
     assert metrics["accuracy"] == result.metrics["accuracy"]
+    assert metrics["image_size"] == [32, 32]
     assert metrics["tflite"]["agreement"] == 1.0
     config = json.loads((result.folder / "config.json").read_text())
     assert config["config"]["epochs"] == 6
@@ -296,6 +297,20 @@ def test_weights_are_averaged_over_a_share_of_the_steps(settings, momentum):
     assert has_shapes is not config.averages
 
 
+@pytest.mark.parametrize("settings, size", [
+    ({}, 288),
+    ({"image_size": 96}, 96),
+    ({"weights": None}, 224),
+])  # fmt: skip
+def test_pretrained_networks_get_pictures_larger_than_their_crops(settings, size, tmp_path):
+    backbone = keras.applications.MobileNet(alpha=0.25, weights=None, include_top=False)
+    weights = tmp_path / "a.weights.h5"
+    backbone.save_weights(weights)
+    given = {"backbone": "mobilenet", "alpha": 0.25, "weights": str(weights)}
+    config = TuneConfig(**{**given, **settings})
+    assert training.load_backbone(config).input_shape == (None, size, size, 3)
+
+
 def test_config_is_plain_equal_data():
     assert TuneConfig(epochs=3) == TuneConfig(epochs=3) != TuneConfig(epochs=4)
 
@@ -320,9 +335,10 @@ def test_statistics_are_those_of_the_training_pictures_if_asked_for(settings, mo
 @pytest.mark.parametrize("epochs", [0, 4])
 def test_the_table_shows_what_cached_features_saved(epochs, capsys):
     metrics = {"accuracy": 0.5, "num_examples": 4, "num_train": 8, "loss": 1.0, "num_weights": 9}
-    metrics |= {"num_skipped": 0, "seconds": 9.0, "per_class": {}}
+    metrics |= {"num_skipped": 0, "seconds": 9.0, "per_class": {}, "image_size": [64, 32]}
     metrics["frozen_features"] = {"epochs": epochs, "seconds_saved": 31.4}
     metrics_table(metrics, "run")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert ("epochs from cached features 4" in lines) == bool(epochs)
     assert ("seconds saved, about 31" in lines) == bool(epochs)
+    assert "height × width in pixels 64 × 32" in lines

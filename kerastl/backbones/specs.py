@@ -9,6 +9,8 @@ _ALPHA = ("alpha",)
 _MOBILE = ("alpha", "depth_multiplier")
 _V3 = ("alpha", "minimalistic")
 
+_TRANSFER = {224: 288}  # by the size that pretraining cropped to
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -19,7 +21,7 @@ class Spec:
         constructor: String, its function in `keras.applications`.
         preprocessing: `"tf"`, `"caffe"`, `"torch"`, or `"none"` where the network
             rescales its input itself.
-        image_size: Int, height and width in pixels the published weights saw.
+        image_size: Int, height and width in pixels the published weights are measured at.
         min_size: Int, the smallest height and width it accepts.
         options: Tuple of strings, further arguments of the constructor `load` takes.
         head_arrays: Int, how many arrays the published classifier adds to a weights file.
@@ -32,6 +34,14 @@ class Spec:
     min_size: int = 32
     options: tuple = ()
     head_arrays: int = 2
+
+    @property
+    def transfer_size(self):
+        """Height and width in pixels to fine-tune at; see the function `transfer_size`."""
+        trained_smaller = self.name.startswith("efficientnet_v2")  # 192 for the B0 of 224
+        return (
+            self.image_size if trained_smaller else _TRANSFER.get(self.image_size, self.image_size)
+        )
 
 
 SPECS = (
@@ -120,6 +130,33 @@ def lookup(name):
         if _squeezed(name) in (_squeezed(spec.name), _squeezed(spec.constructor)):
             return spec
     return None
+
+
+def transfer_size(name):
+    """The height and width at which `tune` gives pictures to a pretrained network, in pixels.
+
+    Pretraining shows a network random crops, enlarged, and so objects larger than they are in
+    whole pictures of the same size. Pictures 9/7 times as large make up for it: 288 for weights
+    trained at 224, at 1.65 times the computation. EfficientNetV2 was trained on crops smaller
+    than its published size, and networks of more than 224 are costly as they are: theirs stays.
+
+    Args:
+        name: As `load` takes it.
+
+    Returns:
+        Int, or None for what is no network of `keras.applications`: its own size is best known
+        to itself.
+
+    Example:
+        >>> transfer_size("mobilenet_v2"), transfer_size("efficientnet_v2_b0")
+        (288, 224)
+
+    References:
+        Touvron et al., 2019 (FixRes), https://arxiv.org/abs/1906.06423; Tan & Le, 2021
+        (EfficientNetV2), https://arxiv.org/abs/2104.00298
+    """
+    spec = lookup(name)
+    return None if spec is None else spec.transfer_size
 
 
 def _squeezed(name):

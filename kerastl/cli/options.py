@@ -24,7 +24,11 @@ _BACKBONE = (
         help="'imagenet', 'none' for random ones, or a weights file.",
     ),
     click.option("--alpha", type=float, help="Width multiplier of networks that have one."),
-    click.option("--image-size", type=int, help="Side in pixels.  [default: that of the weights]"),
+    click.option(
+        "--image-size",
+        type=int,
+        help="Side in pixels.  [default: 288 for weights trained at 224, else theirs]",
+    ),
 )
 
 _RUN = (

@@ -59,6 +59,8 @@ def metrics_table(metrics, folder):
         ("cross-entropy, held-out", f"{metrics['loss']:.3f} nats"),
         ("weights", f"{metrics['num_weights']:,}"),
     ]
+    if pixels := metrics.get("image_size"):  # none in a demo
+        rows.insert(3, ("height × width in pixels", " × ".join(map(str, pixels))))
     cached = metrics.get("frozen_features")  # none in a demo
     if cached and cached["epochs"]:
         rows.append(("epochs from cached features", cached["epochs"]))

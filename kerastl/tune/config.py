@@ -24,7 +24,8 @@ class TuneConfig:
             their exponential moving average, with a time constant of that share of all steps,
             while the rate stands still. 0 keeps the last weights and lets the rate fall to 0 by
             half a cosine, as `lp_ft` and `fastai` have schedules of their own.
-        image_size: Int, side in pixels. None takes the size the weights were trained on.
+        image_size: Int, side in pixels. None takes `backbones.transfer_size`, for most networks
+            9/7 of the size the weights were trained on; random weights and presets, their own.
         batch_size: Int > 0.
         augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
         augmented_copies: Int > 0, views of each augmented picture to cache at the frozen layers'

@@ -101,6 +101,7 @@ def _evaluate(model, images, config, history):
     return {
         **report,
         "evaluated_on": "held-out pictures that training never saw",
+        "image_size": list(images.image_size),
         "num_train": len(images.train),
         "num_val": len(images.val),
         "num_skipped": len(images.skipped),

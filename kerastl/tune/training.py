@@ -62,9 +62,13 @@ def load_backbone(config):
     return backbones.load(
         config.backbone,
         weights=config.weights,
-        image_size=config.image_size,
+        image_size=config.image_size or _transfer_size(config),
         **config.options,
     )
+
+
+def _transfer_size(config):
+    return None if config.weights is None else backbones.transfer_size(config.backbone)
 
 
 def _embedded(config):
