@@ -37,6 +37,7 @@ def main():
             alpha=options.alpha,
             weights=options.weights,
             image_size=size,
+            epochs=options.epochs,
             seed=options.seed,
         )
         backbone = training.load_backbone(config)
@@ -56,6 +57,7 @@ def arguments():
     parser.add_argument("--sizes", type=int, nargs="+", default=[192, 224, 256, 288, 320])
     parser.add_argument("--divisions", type=int, default=4, help="into folds, for frozen features")
     parser.add_argument("--tuned", action="store_true", help="tune on each fold, too")
+    parser.add_argument("--epochs", type=int, default=TuneConfig.epochs, help="of tuning")
     parser.add_argument("--seed", type=int, default=0, help="of tuning and its folds")
     return parser.parse_args()
 
