@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kerastl.data.image_data import Split
+from kerastl.data import Split
 from kerastl.tune import TuneConfig, training
 
 FOLDS = 5

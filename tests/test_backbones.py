@@ -238,9 +238,9 @@ def test_sizes_to_fine_tune_at():
     assert backbones.transfer_size("hub:vit_base_patch16_224_imagenet") is None
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v2", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenet_v2"])
 def test_pretrained_weights_are_those_of_224_where_pictures_are_larger(name, monkeypatch):
-    """MobileNets have a file for each size that they were trained at, and 288 is none."""
+    """These have a file for each size that they were trained at, and 288 is none."""
     fetched = []
 
     def fetch(name, *_, **__):

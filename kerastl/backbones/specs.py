@@ -9,7 +9,7 @@ _ALPHA = ("alpha",)
 _MOBILE = ("alpha", "depth_multiplier")
 _V3 = ("alpha", "minimalistic")
 
-_TRANSFER = {224: 288}  # by the size that pretraining cropped to
+_TRANSFER = {224: 288}  # from `image_size` to the size to fine-tune at; others stay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Spec:
         min_size: Int, the smallest height and width it accepts.
         options: Tuple of strings, further arguments of the constructor `load` takes.
         head_arrays: Int, how many arrays the published classifier adds to a weights file.
+        transfer_size: Int, height and width in pixels to fine-tune at, where it is not what
+            `_TRANSFER` has for `image_size`.
     """
 
     name: str
@@ -34,14 +36,7 @@ class Spec:
     min_size: int = 32
     options: tuple = ()
     head_arrays: int = 2
-
-    @property
-    def transfer_size(self):
-        """Height and width in pixels to fine-tune at; see the function `transfer_size`."""
-        trained_smaller = self.name.startswith("efficientnet_v2")  # 192 for the B0 of 224
-        return (
-            self.image_size if trained_smaller else _TRANSFER.get(self.image_size, self.image_size)
-        )
+    transfer_size: int | None = None
 
 
 SPECS = (
@@ -57,7 +52,7 @@ SPECS = (
     Spec("efficientnet_b5", "EfficientNetB5", "none", 456),
     Spec("efficientnet_b6", "EfficientNetB6", "none", 528),
     Spec("efficientnet_b7", "EfficientNetB7", "none", 600),
-    Spec("efficientnet_v2_b0", "EfficientNetV2B0", "none", 224),
+    Spec("efficientnet_v2_b0", "EfficientNetV2B0", "none", 224, transfer_size=224),
     Spec("efficientnet_v2_b1", "EfficientNetV2B1", "none", 240),
     Spec("efficientnet_v2_b2", "EfficientNetV2B2", "none", 260),
     Spec("efficientnet_v2_b3", "EfficientNetV2B3", "none", 300),
@@ -156,7 +151,9 @@ def transfer_size(name):
         (EfficientNetV2), https://arxiv.org/abs/2104.00298
     """
     spec = lookup(name)
-    return None if spec is None else spec.transfer_size
+    if spec is None:
+        return None
+    return spec.transfer_size or _TRANSFER.get(spec.image_size, spec.image_size)
 
 
 def _squeezed(name):

@@ -60,7 +60,7 @@ def metrics_table(metrics, folder):
         ("weights", f"{metrics['num_weights']:,}"),
     ]
     if pixels := metrics.get("image_size"):  # none in a demo
-        rows.insert(3, ("height × width in pixels", " × ".join(map(str, pixels))))
+        rows.append(("height × width in pixels", " × ".join(map(str, pixels))))
     cached = metrics.get("frozen_features")  # none in a demo
     if cached and cached["epochs"]:
         rows.append(("epochs from cached features", cached["epochs"]))
