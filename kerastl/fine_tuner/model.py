@@ -17,6 +17,9 @@ from kerastl.groups import flatten, layer_groups
 from kerastl.optimizers import LRMultiplier
 from kerastl.optimizers import no_decay as no_decay_paths
 
+# What Keras documents for subclasses to override, and hands the inputs of a batch to.
+_GIVEN_INPUTS = ("call", "compute_loss", "compute_metrics", "train_step", "test_step")
+
 
 @keras.saving.register_keras_serializable(package="kerastl")
 class FineTuner(Rated, Continues, keras.Model):
@@ -57,6 +60,22 @@ class FineTuner(Rated, Continues, keras.Model):
     resume_at = None  # (epoch, batches done in it), set by a callback that restores a run
     runs_own_graph = True  # what `call` runs is the graph, layer by layer
     honours_fixed_statistics = True
+
+    @property
+    def reads_inputs(self):
+        """Which methods of a subclass may read the inputs, in words, or None.
+
+        On cached features they would be given these in the place of inputs, and compute something
+        else without an error.
+        """
+        own = [
+            f"`{name}`"
+            for name in _GIVEN_INPUTS
+            if getattr(type(self), name) is not getattr(FineTuner, name) or name in vars(self)
+        ]
+        if not own:
+            return None
+        return f"{type(self).__name__} has its own {' and '.join(own)}, which may read the inputs"
 
     @classmethod
     def from_model(cls, model, name=None):

@@ -137,7 +137,8 @@ class FeatureCache:
     def _obstacle_at_sight(self, passes):
         """Why features cannot be cached, as far as is seen without tracing the frozen part."""
         return (
-            self.frontier.reason
+            self._model.reads_inputs
+            or self.frontier.reason
             or obstacle_in_data(passes, self._keeping.augmented_copies)
             or obstacle_in_inputs(passes.input_spec)
         )

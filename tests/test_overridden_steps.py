@@ -1,0 +1,115 @@
+"""A subclass that overrides what Keras lets it override is never fed cached features."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerastl import FineTuner, freeze_to
+from kerastl.compress.taught import Taught
+from tests import tolerances
+
+
+class OwnLoss(FineTuner):
+    """Keras's documented `compute_loss(x, y, y_pred)`, with a part that reads the inputs."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        error = keras.ops.mean((y - y_pred) ** 2)
+        return error + keras.ops.mean(x[:, :1] * y_pred)
+
+
+class OwnStep(FineTuner):
+    def train_step(self, data):
+        x, y = data
+        return super().train_step((x, y + keras.ops.mean(x, axis=1, keepdims=True)))
+
+
+class OwnCall(FineTuner):
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=training) + keras.ops.mean(inputs)
+
+
+class OwnTestStep(FineTuner):
+    def test_step(self, data):
+        x, y = data
+        return super().test_step((x, y + keras.ops.max(x)))
+
+
+class OwnMetrics(FineTuner):
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        said = super().compute_metrics(x, y, y_pred, sample_weight)
+        return {**said, "largest_input": keras.ops.max(x)}
+
+
+METHODS = {
+    OwnLoss: "compute_loss",
+    OwnStep: "train_step",
+    OwnCall: "call",
+    OwnTestStep: "test_step",
+    OwnMetrics: "compute_metrics",
+}
+RNG = np.random.default_rng(0)
+X, Y = RNG.normal(size=(16, 4)).astype("float32"), RNG.normal(size=(16, 2)).astype("float32")
+
+
+def make(cls):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((4,))
+    x = keras.layers.Dense(6, activation="tanh", name="body")(inputs)
+    model = cls(inputs, keras.layers.Dense(2, name="head")(x))
+    freeze_to(model, -1)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model
+
+
+def losses(cls, **options):
+    return make(cls).fit(
+        X, Y, epochs=3, batch_size=4, validation_data=(X, Y), shuffle=False, verbose=0, **options
+    )
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
+def test_losses_are_those_without_a_cache(cls):
+    history, plain = losses(cls), losses(cls, cache_frozen=False)
+    assert history.history == plain.history
+    assert not any(row["cached"] for row in history.frozen_features)
+    assert f"`{METHODS[cls]}`" in history.frozen_features[0]["reason"]
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
+def test_a_cache_that_is_asked_for_is_refused_by_name(cls):
+    with pytest.raises(ValueError, match=f"{cls.__name__} has its own `{METHODS[cls]}`"):
+        losses(cls, cache_frozen=True)
+
+
+def test_a_subclass_that_overrides_none_of_them_is_cached():
+    class Named(FineTuner):
+        """Nothing of its own."""
+
+    assert all(row["cached"] for row in losses(Named).frozen_features)
+
+
+def test_a_method_set_on_the_object_counts():
+    model = make(FineTuner)
+    assert model.reads_inputs is None
+    model.compute_loss = lambda *args, **kwargs: 0.0
+    assert "`compute_loss`" in model.reads_inputs
+
+
+def test_a_teacher_with_a_frozen_body_teaches_the_same_with_and_without_a_cache():
+    inputs = keras.Input((4,))
+    teacher = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(inputs))
+    y = np.eye(2, dtype="float32")[RNG.integers(0, 2, 16)]
+    found = []
+    for cache_frozen in ("auto", False):
+        keras.utils.set_random_seed(2)
+        inputs = keras.Input((4,))
+        x = keras.layers.Dense(6, activation="tanh", name="body")(inputs)
+        head = keras.layers.Dense(2, activation="softmax", name="head")(x)
+        model = Taught.by(teacher, FineTuner(inputs, head), 0.5)
+        freeze_to(model, -1)
+        model.compile(keras.optimizers.SGD(0.1), "categorical_crossentropy")
+        history = model.fit(
+            X, y, epochs=3, batch_size=4, shuffle=False, verbose=0, cache_frozen=cache_frozen
+        )
+        found.append(history.history["loss"])
+    np.testing.assert_allclose(*found, **tolerances.REDUCTION)
