@@ -50,7 +50,7 @@ def build(vocabulary_size, layers):
     import keras
     import keras_hub
 
-    from kerastl import FineTuner
+    from kerastl.training import FineTuner
 
     backbone = keras_hub.models.BertBackbone(
         vocabulary_size=vocabulary_size,

@@ -19,8 +19,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import kerastl.freezing.folding as folding
-from kerastl import FineTuner, freeze, freeze_batch_norm, freeze_to, unfreeze
+import kerastl.graph.run as folding
+from kerastl.freezing import freeze, freeze_batch_norm, freeze_to, unfreeze
+from kerastl.training import FineTuner
 
 NETWORKS = ("MobileNetV2", "ResNet50", "EfficientNetB0")
 BATCH = 16

@@ -72,7 +72,7 @@ def network(name, image_size, batch):
     """A `FineTuner` over the network `name` with the statistics of `batch` in all its layers."""
     import keras
 
-    from kerastl import FineTuner
+    from kerastl.training import FineTuner
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((image_size, image_size, 3))
@@ -113,8 +113,8 @@ def child(task, way, num_examples, image_size, epochs):
     """One `fit`; prints what it cost and its losses as JSON."""
     import keras
 
-    from kerastl import freeze_batch_norm, freeze_to
     from kerastl.data import make_dataset
+    from kerastl.freezing import freeze_batch_norm, freeze_to
 
     (images, labels), held_back = pictures(image_size, num_examples)
     name, part = task.split(" ", 1)

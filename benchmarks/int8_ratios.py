@@ -48,7 +48,7 @@ def measure(name, pictures, folder):
     """The row of one network."""
     from kerastl import export
     from kerastl.compression import quantize_aware
-    from kerastl.tune.file_rows import in_turn
+    from kerastl.recipes.device_files import in_turn
 
     model = build(name, pictures[:32])
     paths = [pathlib.Path(folder, f"{name}-{kind}.tflite") for kind in ("float32", "int8")]

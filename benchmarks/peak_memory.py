@@ -54,7 +54,9 @@ def child(network, kind):
 
 def with_fine_tuner(model, lower, optimizer, loss):
     """The same with kerastl, which only this process imports."""
-    from kerastl import FineTuner, freeze, layer_decay
+    from kerastl.freezing import freeze
+    from kerastl.optimizers import layer_decay
+    from kerastl.training import FineTuner
 
     tuner = FineTuner.from_model(model)
     freeze(tuner, lower)

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kerastl.data import Split
-from kerastl.tune import TuneConfig, training
+from kerastl.recipes import TuneConfig, training
 
 FOLDS = 5
 STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # of scikit-learn's C

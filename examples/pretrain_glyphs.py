@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from kerastl.glyphs import class_names, digits, glyphnet, load_glyphnet, render_glyphs
+from kerastl.backbones.glyphs import class_names, digits, glyphnet, load_glyphnet, render_glyphs
 
 WEIGHTS = Path(__file__).parents[1] / "saved_models" / "glyphnet" / "glyphnet.weights.h5"
 VALIDATION_SEED = 1_000_000  # never the first number of a training seed

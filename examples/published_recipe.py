@@ -18,7 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from kerastl import FineTuner, freeze_to, unfreeze
+from kerastl.freezing import freeze_to, unfreeze
+from kerastl.training import FineTuner
 
 SIZE, CLASSES = 96, 3
 

@@ -1,5 +1,5 @@
 """`python -m kerastl`, the same as `kerastl`."""
 
-from kerastl.cli.main import main
+from kerastl_cli.main import main
 
 main()

@@ -4,8 +4,8 @@ import math
 
 import keras
 
-from kerastl import FineTuner
-from kerastl.plan import Phase, TransferPlan
+from kerastl.plans import Phase, TransferPlan
+from kerastl.training import FineTuner
 from tests.test_fine_tuner import data, small
 
 LOSS = "sparse_categorical_crossentropy"

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl import FineTuner, freeze, unfreeze
-from kerastl.frozen_features import FeatureCache
-from kerastl.passes import ArrayPasses
+from kerastl.data.passes import ArrayPasses
+from kerastl.freezing import freeze, unfreeze
+from kerastl.training import FineTuner
+from kerastl.training.frozen import FeatureCache
 
 # The last layer that is frozen: below the head, about two thirds up, inside a residual block.
 CUTS = {

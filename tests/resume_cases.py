@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 
-from kerastl import FineTuner, callbacks, freeze_to, unfreeze
+from kerastl import callbacks
 from kerastl.data import make_dataset
+from kerastl.freezing import freeze_to, unfreeze
+from kerastl.training import FineTuner
 
 
 class Killed(Exception):

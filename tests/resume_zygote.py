@@ -13,7 +13,8 @@ import sys
 import keras
 import numpy as np
 
-from kerastl import FineTuner, callbacks
+from kerastl import callbacks
+from kerastl.training import FineTuner
 
 EPOCHS, STEPS, THAWS = 6, 10, {0: 1, 2: 2, 3: 3}
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
-from kerastl import FineTuner, freeze, freeze_batch_norm
 from kerastl.adaptation import adapt_batch_norm
+from kerastl.freezing import freeze, freeze_batch_norm
+from kerastl.training import FineTuner
 from tests.tolerances import EXACT, REDUCTION
 
 

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, callbacks, freeze_to
+from kerastl import callbacks
 from kerastl.data import make_dataset
+from kerastl.freezing import freeze_to
+from kerastl.training import FineTuner
 from tests import tolerances
 
 

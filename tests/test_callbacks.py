@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, freeze
 from kerastl.callbacks import Audit, AuditError, EvaluateAverages, GradualUnfreezing
+from kerastl.freezing import freeze
+from kerastl.training import FineTuner
 from tests.test_fine_tuner import data, small, weights_equal
 from tests.tolerances import EXACT
 

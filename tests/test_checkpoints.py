@@ -9,8 +9,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, checkpoints, freeze_to, schedules, unfreeze
-from kerastl.checkpoints import CheckpointError, CheckpointFolder
+from kerastl import schedules
+from kerastl.freezing import freeze_to, unfreeze
+from kerastl.training import FineTuner, checkpoints
+from kerastl.training.checkpoints import CheckpointError, CheckpointFolder
 
 ARRAYS = {
     "float": np.array([0.1, np.nan, -np.inf], "float32"),

@@ -7,11 +7,11 @@ import stat
 import keras
 import pytest
 
-from kerastl import strategies
-from kerastl.cli import options
-from kerastl.cli.main import run
-from kerastl.cli.start import KEEP_MEMORY, start_tensorflow
 from kerastl.data import AUGMENTATIONS
+from kerastl.plans import strategies
+from kerastl_cli import options
+from kerastl_cli.main import run
+from kerastl_cli.start import KEEP_MEMORY, start_tensorflow
 from tests.test_tune import write_pictures
 
 

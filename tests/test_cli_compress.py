@@ -7,7 +7,7 @@ import shutil
 import keras
 import pytest
 
-from kerastl.cli.main import run
+from kerastl_cli.main import run
 from tests.compress_cases import FAST, network, write_run
 from tests.test_tune import write_pictures
 

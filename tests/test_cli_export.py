@@ -9,11 +9,11 @@ import keras
 import pytest
 from PIL import Image
 
-from kerastl.cli import options
-from kerastl.cli.main import _warnings_as_lines, run
 from kerastl.export import LiteRTModel, ladder
 from kerastl.export.quantization import MODES
-from kerastl.tune import config, export_config
+from kerastl.recipes import settings
+from kerastl_cli import options
+from kerastl_cli.main import _warnings_as_lines, run
 from tests.compress_cases import write_run
 
 
@@ -156,7 +156,7 @@ def test_onnx_names_what_is_missing_or_writes_it(folder, capsys):
 
 
 def test_choices_are_those_of_the_library():
-    assert options.QUANTIZE == export_config.QUANTIZE
-    assert options.FORMATS == export_config.FORMATS
-    assert options.EXPORTS == config.EXPORTS
+    assert options.QUANTIZE == settings.QUANTIZE
+    assert options.FORMATS == settings.FORMATS
+    assert options.EXPORTS == settings.EXPORTS
     assert set(options.IO_DTYPES) == {d for mode in MODES.values() for d in mode.io_dtypes}

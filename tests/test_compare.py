@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from kerastl.cli.main import run
-from kerastl.compare import as_markdown, worker
-from kerastl.compare.table import HEADER, cells
+from kerastl.recipes import compare_worker
+from kerastl.recipes.compare import HEADER, as_markdown, cells
 from kerastl.report import draw_comparison
+from kerastl_cli.main import run
 from tests.test_tune import write_pictures
 
 FAST = {"backbone": "glyphnet", "epochs": 1, "batch_size": 8, "augment": "none"}
@@ -21,13 +21,13 @@ def data(tmp_path_factory):
 def test_a_worker_trains_once_a_seed_and_measures(data):
     counts = []
     job = {"data": str(data), "config": {**FAST, "strategy": "head"}, "seeds": 2}
-    head = worker.run(job, counts.append)
+    head = compare_worker.run(job, counts.append)
     assert counts == [1, 2] and len(head["accuracy"]["each"]) == 2
     assert head["frozen_layers"] == head["layers"] - 1  # all but the new head
     assert 0 < head["trainable_weights"] < head["weights"] / 10
     assert head["seconds"] > 0 and head["peak_memory"] > 1e7 and head["num_test"] == 4
     job.update(config={**FAST, "epochs": 2, "strategy": "full"}, seeds=1)
-    full = worker.run(job, counts.append)
+    full = compare_worker.run(job, counts.append)
     assert full["frozen_layers"] == 0 and full["trainable_weights"] > head["trainable_weights"]
 
 

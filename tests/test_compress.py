@@ -1,4 +1,4 @@
-"""`kerastl.compress`: each stage does what it says, is measured, and the folder is whole."""
+"""`compress`: each stage does what it says, is measured, and the folder is whole."""
 
 import json
 import os
@@ -9,19 +9,23 @@ import pytest
 from PIL import Image
 
 import kerastl
-from kerastl.compress import CompressConfig
-from kerastl.compress.qat import HeldZeros, zeros_held
-from kerastl.compress.retrain import MOMENTUM, quick_statistics
-from kerastl.compress.stages import prune, stages_of
-from kerastl.compress.task import Task
-from kerastl.compress.taught import Taught
 from kerastl.compression import sparsity
 from kerastl.export import LiteRTModel, file_sizes
-from kerastl.fine_tuner import FineTuner
+from kerastl.recipes import CompressConfig, RunFolder
+from kerastl.recipes.finished import open_finished, read_pictures
+from kerastl.recipes.run_folder import Silent
+from kerastl.recipes.stages import (
+    MOMENTUM,
+    HeldZeros,
+    Task,
+    prune,
+    quick_statistics,
+    stages_of,
+    zeros_held,
+)
+from kerastl.recipes.taught import Taught
 from kerastl.report import draw_stages
-from kerastl.tune import RunFolder
-from kerastl.tune.finished import open_finished, read_pictures
-from kerastl.tune.progress import Silent
+from kerastl.training import FineTuner
 from tests.compress_cases import FAST, network, write_run
 
 ALL = {"prune": 0.6, "prune_channels": 0.3, "qat": True}

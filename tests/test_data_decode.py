@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from kerastl.data import ImageError, load_image
-from kerastl.data.decode import as_size, decode_image, pillow_quiet
+from kerastl.data.images.decode import as_size, decode_image, pillow_quiet
 
 QUADRANTS = np.kron(np.array([[10, 80], [150, 220]], np.uint8), np.ones((8, 8), np.uint8))
 # How a camera stores an upright picture under each EXIF orientation (EXIF 2.3, tag 0x0112).

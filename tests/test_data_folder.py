@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerastl import _disk
-from kerastl.data import (
-    ImageError,
-    load_image,
-    load_image_folder,
-    load_image_paths,
-    reading,
-    write_skipped,
-)
+from kerastl._base import files as _disk
+from kerastl.data import ImageError, load_image, load_image_folder, load_image_paths, write_skipped
+from kerastl.data.images import read as reading
 from kerastl.data.rows import Rows
 
 FLOWERS = Path(__file__).parents[2] / "shared" / "data" / "flowers"
@@ -228,7 +222,7 @@ def test_large_sets_stay_on_disk(tmp_path, monkeypatch):
     root = make(tmp_path / "data", {"a": 10, "b": 10})
     in_memory = load(root)
     monkeypatch.setattr(_disk, "_physical_memory", lambda: 0)
-    monkeypatch.setattr("kerastl.data.image_data.fits_in_memory", lambda n: False)
+    monkeypatch.setattr("kerastl.data.images.folder.fits_in_memory", lambda n: False)
     on_disk = load(root, cache_dir=tmp_path / "cache")
     assert isinstance(on_disk.train.images, Rows)
     assert isinstance(on_disk.train.images.array, np.memmap)

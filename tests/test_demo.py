@@ -6,11 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.demo import contestants, run_demo
-from kerastl.demo.run import PIXELS, SCRATCH, TRANSFERRED
+from kerastl.backbones.glyphs import digits
 from kerastl.export import LiteRTModel
-from kerastl.glyphs import digits
-from kerastl.groups import layer_groups
+from kerastl.graph import layer_groups
+from kerastl.recipes import demo as contestants
+from kerastl.recipes import run_demo
+from kerastl.recipes.demo import PIXELS, SCRATCH, TRANSFERRED
 
 
 class Counter:

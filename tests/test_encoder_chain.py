@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, compression, export
+from kerastl import compression, export
+from kerastl.training import FineTuner
 
 TOKENS, VOCABULARY = 12, 40
 WORDS = (7, 23)  # the class says which of these a text has

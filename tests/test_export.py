@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kerastl import backbones, export
-from kerastl._quiet import quiet
-from kerastl.export import conversion, flatbuffer, packing
+from kerastl._base.quiet import quiet
+from kerastl.export import conversion, flatbuffer
 from tests.tolerances import EXACT, REDUCTION
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -186,7 +186,7 @@ def test_a_file_that_lost_its_weights_is_refused(model, tmp_path, monkeypatch):
         import flatbuffers
 
         builder = flatbuffers.Builder(len(content))
-        builder.Finish(parsed.Pack(builder), packing.IDENTIFIER)
+        builder.Finish(parsed.Pack(builder), flatbuffer.IDENTIFIER)
         return bytes(builder.Output())
 
     renamed = flatbuffer.renamed

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerastl.export import calibration
-from kerastl.export.expected_range import expected_ranges
+from kerastl.export.calibration import expected_ranges
 
 
 @pytest.fixture(scope="module")

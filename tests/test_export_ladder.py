@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from kerastl import export
-from kerastl.export import selective
-from kerastl.export.ladder_result import Ladder, Rung
-from kerastl.glyphs import class_names, load_glyphnet, render_glyphs
+from kerastl.backbones.glyphs import class_names, load_glyphnet, render_glyphs
+from kerastl.export import Ladder, Rung, selective
 
 
 @pytest.fixture(scope="module")

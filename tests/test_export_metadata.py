@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kerastl import export
-from kerastl.export import flatbuffer, metadata, packing
+from kerastl.export import flatbuffer, metadata
 from tests.tolerances import EXACT
 
 # Written by mediapipe 1.2.2's own metadata_schema_py_generated: ModelMetadata of an image input and
@@ -119,7 +119,7 @@ def test_a_file_without_metadata_has_no_labels(file, tmp_path):
     parsed = flatbuffer._parse(flatbuffer._schema(), file.read_bytes())
     parsed.metadata = []
     path = tmp_path / "bare.tflite"
-    path.write_bytes(packing.packed(parsed, 1000))
+    path.write_bytes(flatbuffer.packed(parsed, 1000))
     assert export.LiteRTModel(path).labels is None
 
 
@@ -165,11 +165,11 @@ def test_equal_vectors_are_written_once(file):
     """Zero points of kernels per channel are a 64-bit zero each, over and over."""
     schema = flatbuffer._schema()
     parsed = flatbuffer._parse(schema, file.read_bytes())
-    size = len(packing.packed(parsed, 1000))
+    size = len(flatbuffer.packed(parsed, 1000))
     for tensor in parsed.subgraphs[0].tensors:
         tensor.quantization = schema.QuantizationParametersT()
         tensor.quantization.zeroPoint = np.zeros(1000, "int64")
-    packed = packing.packed(parsed, 1000)
+    packed = flatbuffer.packed(parsed, 1000)
     assert 8000 < len(packed) - size < 9000
     again = flatbuffer._parse(schema, packed)
     assert all(len(t.quantization.zeroPoint) == 1000 for t in again.subgraphs[0].tensors)
@@ -186,12 +186,14 @@ def test_equal_tables_are_written_once_in_each_file(file, monkeypatch):
         return parsed
 
     parsed = alike()
-    content = packing.packed(parsed, 1000)
-    assert packing.packed(parsed, 1000) == content  # from tables that another file has pointed to
+    content = flatbuffer.packed(parsed, 1000)
+    assert (
+        flatbuffer.packed(parsed, 1000) == content
+    )  # from tables that another file has pointed to
     again = flatbuffer._parse(schema, content).subgraphs[0].tensors
     assert all(tensor.quantization.scale.tolist() == [0.5] for tensor in again)
-    monkeypatch.setattr(packing, "_share_tables", lambda model: None)
-    apart = len(packing.packed(alike(), 1000)) - len(content)
+    monkeypatch.setattr(flatbuffer, "_share_tables", lambda model: None)
+    apart = len(flatbuffer.packed(alike(), 1000)) - len(content)
     assert apart >= 8 * (len(again) - 1)  # a table is 8 bytes at the least
 
 

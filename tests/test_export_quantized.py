@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from kerastl import backbones, export
-from kerastl.export import conversion, flatbuffer, metadata, packing
-from kerastl.glyphs import class_names, load_glyphnet, render_glyphs
+from kerastl.backbones.glyphs import class_names, load_glyphnet, render_glyphs
+from kerastl.export import conversion, flatbuffer, metadata
 from tests.test_export import DATA, NOTOP
 from tests.tolerances import REDUCTION
 
@@ -249,7 +249,7 @@ def test_a_quantized_file_that_lost_its_weights_is_refused(tiny, pixels, tmp_pat
         for buffer in parsed.buffers:
             if buffer.data is not None and len(buffer.data) in (12, 108):  # both layers' kernels
                 buffer.data = np.zeros_like(buffer.data)
-        return packing.packed(parsed, len(content))
+        return flatbuffer.packed(parsed, len(content))
 
     renamed = flatbuffer.renamed
     monkeypatch.setattr(conversion.flatbuffer, "renamed", without_weights)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl import FineTuner, _disk, freeze, freeze_to, unfreeze
-from kerastl.frozen_features import FeatureCache
-from kerastl.frozen_features.decide import Decision, decide
-from kerastl.passes import ArrayPasses
+from kerastl._base import files
+from kerastl.data.passes import ArrayPasses
+from kerastl.freezing import freeze, freeze_to, unfreeze
+from kerastl.training import FineTuner
+from kerastl.training.frozen import Decision, FeatureCache
+from kerastl.training.frozen.cache import decide
 from tests.frozen_features_cases import Counted, Noisy, cached, check, data, deep
 from tests.tolerances import EXACT, REDUCTION
 
@@ -142,7 +144,7 @@ def test_too_much_for_memory_asks_for_a_folder(monkeypatch, tmp_path):
     cache = FeatureCache(model, "auto")
     cache.update()
     asked = []
-    monkeypatch.setattr(_disk, "fits_in_memory", lambda n: asked.append(n) or n <= 11 * 6 * 4)
+    monkeypatch.setattr(files, "fits_in_memory", lambda n: asked.append(n) or n <= 11 * 6 * 4)
     assert cache.decide(passes, epochs_left=9).use
     cache.epoch(passes, 0)
     validation = data(seed=None)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl import FineTuner, freeze_to, unfreeze
-from kerastl.frozen_features import FeatureCache
-from kerastl.frozen_features.store import make_store
+from kerastl.freezing import freeze_to, unfreeze
+from kerastl.training import FineTuner
+from kerastl.training.frozen import FeatureCache
+from kerastl.training.frozen.store import make_store
 from tests.frozen_features_cases import Counted, Noisy, cached, check, data, deep
 from tests.tolerances import REDUCTION
 

@@ -9,9 +9,10 @@ import keras_hub
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, freeze, freeze_to, unfreeze
-from kerastl.fine_tuner import is_inert
-from kerastl.freezing import training_ids
+from kerastl.freezing import freeze, freeze_to, unfreeze
+from kerastl.graph.flags import training_ids
+from kerastl.graph.run import is_inert
+from kerastl.training import FineTuner
 from tests.tolerances import ELEMENTWISE, EXACT, REDUCTION
 
 

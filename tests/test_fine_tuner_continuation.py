@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from keras import optimizers
 
-from kerastl import FineTuner, LRMultiplier, freeze, no_decay, unfreeze
+from kerastl.freezing import freeze, unfreeze
+from kerastl.optimizers import LRMultiplier, no_decay
+from kerastl.training import FineTuner
 from tests.test_fine_tuner import data, small
 from tests.test_lr_multiplier_process import run_script
 from tests.tolerances import REDUCTION

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl import FineTuner
 from kerastl.callbacks import Audit, GradualUnfreezing
+from kerastl.training import FineTuner
 from tests.test_fine_tuner import data, small, weights_equal
 from tests.tolerances import EXACT, REDUCTION
 

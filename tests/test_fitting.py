@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, callbacks, freeze_to
+from kerastl import callbacks
 from kerastl.data import make_dataset
-from kerastl.passes import ArrayPasses
+from kerastl.data.passes import ArrayPasses
+from kerastl.freezing import freeze_to
+from kerastl.training import FineTuner
 
 
 @pytest.fixture(scope="module")

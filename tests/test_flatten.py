@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.groups import flat_layers, flatten, leaf_layers
+from kerastl.graph import flat_layers, flatten, leaf_layers
 from tests.golden.architectures import build
 
 layers = keras.layers

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from keras import layers as kl
 
-from kerastl import FineTuner, freeze, freeze_batch_norm
-from kerastl.fine_tuner.inert import run_evaluation
-from kerastl.freezing import folded_pairs
-from kerastl.frozen_features import find_frontier
+from kerastl.freezing import freeze, freeze_batch_norm
+from kerastl.graph.run import folded_pairs, run_evaluation
+from kerastl.training import FineTuner
+from kerastl.training.frozen import find_frontier
 from tests.tolerances import EXACT, REDUCTION
 
 

@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, freeze, strategies, unfreeze
 from kerastl.callbacks import Audit, FollowPlan, GradualUnfreezing
-from kerastl.plan import EarlyStop, Phase, TransferPlan
+from kerastl.freezing import freeze, unfreeze
+from kerastl.plans import EarlyStop, Phase, TransferPlan, strategies
 from kerastl.schedules import OneCycle, SlantedTriangular, WarmupCosine
+from kerastl.training import FineTuner
 from tests.follow_plan_cases import GROUPS, LOSS, compiled, fit, one_cycle, three_phases
 from tests.test_fine_tuner import data, small, weights_equal
 from tests.tolerances import ELEMENTWISE, EXACT, REDUCTION
@@ -265,7 +266,7 @@ def test_when_the_plan_is_over_its_shape_is_off():
 @pytest.mark.parametrize(
     ("run", "error", "message"),
     [
-        (lambda: FollowPlan([Phase(1, "head")]), TypeError, "kerastl.strategies"),
+        (lambda: FollowPlan([Phase(1, "head")]), TypeError, "kerastl.plans.strategies"),
         (lambda: FollowPlan(three_phases()).set_model(small()), TypeError, "from_model"),
         (
             lambda: fit(compiled(), FollowPlan(three_phases()), epochs=5),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl import FineTuner
 from kerastl.callbacks import FollowPlan
-from kerastl.plan import Phase, TransferPlan
+from kerastl.plans import Phase, TransferPlan
 from kerastl.schedules import OneCycle
+from kerastl.training import FineTuner
 from tests.follow_plan_cases import GROUPS, LOSS, STEPS, compiled, fit, one_cycle, three_phases
 from tests.test_fine_tuner import data, small, weights_equal
 from tests.tolerances import ELEMENTWISE, EXACT, REDUCTION

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kerastl.callbacks import FollowPlan, Resume
-from kerastl.plan import EarlyStop, Phase, TransferPlan
+from kerastl.plans import EarlyStop, Phase, TransferPlan
 from kerastl.schedules import OneCycle
 from tests.follow_plan_cases import compiled, fit, one_cycle, three_phases
 from tests.test_fine_tuner import data, weights_equal

@@ -4,9 +4,17 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, freeze, freeze_batch_norm, freeze_to, layer_groups, unfreeze
-from kerastl.freezing import freezing_state, is_frozen, restore_freezing
-from kerastl.groups import flat_layers
+from kerastl.freezing import (
+    freeze,
+    freeze_batch_norm,
+    freeze_to,
+    freezing_state,
+    restore_freezing,
+    unfreeze,
+)
+from kerastl.graph import flat_layers, layer_groups
+from kerastl.graph.flags import is_frozen
+from kerastl.training import FineTuner
 
 
 def nested_model():

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl import FineTuner, freeze, freeze_batch_norm, freeze_to, unfreeze
-from kerastl.frozen_features import find_frontier
-from kerastl.frozen_features.lower import Lower
-from kerastl.frozen_features.static import unsteady
+from kerastl.freezing import freeze, freeze_batch_norm, freeze_to, unfreeze
+from kerastl.training import FineTuner
+from kerastl.training.frozen import find_frontier
+from kerastl.training.frozen.frontier import unsteady
+from kerastl.training.frozen.lower import FrozenPart
 from tests.frozen_features_cases import features_of, small
 from tests.tolerances import REDUCTION
 
@@ -138,7 +139,7 @@ def test_reasons_for_no_frontier():
     head = keras.layers.Dense(1)(keras.layers.Concatenate()([numbers, length]))
     frontier, _ = frontier_of([text, numbers._keras_history.operation.input], head, "body")
     spec = (tf.TensorSpec((None,), tf.string), tf.TensorSpec((None, 3)))
-    assert "LookupTable" in Lower(frontier, spec).reason
+    assert "LookupTable" in FrozenPart(frontier, spec).reason
 
 
 def _in_python(x):
@@ -167,7 +168,7 @@ class AddsLoss(keras.layers.Layer):
 def test_what_cannot_be_kept_is_refused_with_its_reason(layer, reason):
     model = small(low=[layer()])
     freeze_to(model, -1)
-    assert reason in Lower(find_frontier(model), tf.TensorSpec((None, 4))).reason
+    assert reason in FrozenPart(find_frontier(model), tf.TensorSpec((None, 4))).reason
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_examples_that_depend_on_their_batch_are_refused(mix, reason):
     mixed = keras.layers.Lambda(mix, output_shape=lambda shape: (None, shape[-1]))(low)
     frontier, _ = frontier_of(inputs, keras.layers.Dense(1)(mixed), slice(0, 3))
     x = tf.random.stateless_normal((5, 4), [1, 2])
-    why = Lower(frontier, tf.TensorSpec((None, 4))).why_not_by_rows(x)
+    why = FrozenPart(frontier, tf.TensorSpec((None, 4))).why_not_by_rows(x)
     assert why is None if reason is None else reason in why
 
 
@@ -195,14 +196,14 @@ def test_the_hash_of_a_graph_tells_what_it_computes_not_names():
         hidden = keras.layers.Dense(units, activation=activation, dtype=dtype)(inputs)
         model = FineTuner(inputs, keras.layers.Dense(1)(keras.layers.LSTM(2)(hidden[:, None])))
         freeze_to(model, -1)
-        return Lower(find_frontier(model), tf.TensorSpec((None, 4))).digest
+        return FrozenPart(find_frontier(model), tf.TensorSpec((None, 4))).digest
 
     def digest_with_mean(mean):
         inputs = keras.Input((200,))
         scaled = keras.layers.Normalization(mean=[mean] * 200, variance=[1.0] * 200)(inputs)
         model = FineTuner(inputs, keras.layers.Dense(1)(keras.layers.Dense(2)(scaled)))
         freeze_to(model, -1)
-        return Lower(find_frontier(model), tf.TensorSpec((None, 200))).digest
+        return FrozenPart(find_frontier(model), tf.TensorSpec((None, 200))).digest
 
     assert digest_with_mean(0.5) == digest_with_mean(0.5) != digest_with_mean(0.6)
     assert digest() == digest()

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl import FineTuner, freeze, freeze_to, unfreeze
-from kerastl.frozen_features import FeatureCache, find_frontier
-from kerastl.groups import leaf_layers
-from kerastl.passes import ArrayPasses
+from kerastl.data.passes import ArrayPasses
+from kerastl.freezing import freeze, freeze_to, unfreeze
+from kerastl.graph import leaf_layers
+from kerastl.training import FineTuner
+from kerastl.training.frozen import FeatureCache, find_frontier
 from tests.frozen_features_cases import CUTS, features_of, freeze_up_to, network, small, trained
 from tests.tolerances import ELEMENTWISE, EXACT, REDUCTION
 

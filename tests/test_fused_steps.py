@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from keras import optimizers
 
-from kerastl import FineTuner
 from kerastl.optimizers import LRMultiplier
 from kerastl.schedules import OneCycle
+from kerastl.training import FineTuner
 from tests import references, tolerances
 from tests.lr_multiplier_cases import OPTIMIZERS, gradients, train, variables
 

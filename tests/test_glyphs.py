@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kerastl.glyphs import class_names, digits, glyphnet, load_glyphnet, render_glyphs
-from kerastl.glyphs import pretrained as pretrained_module
-from kerastl.glyphs.fonts import CHARACTERS, FONTS, masters
-from kerastl.glyphs.resampling import area_matrix, bilinear_matrix, blur_matrix, resample
+from kerastl.backbones.glyphs import class_names, digits, glyphnet, load_glyphnet, render_glyphs
+from kerastl.backbones.glyphs import network as pretrained_module
+from kerastl.backbones.glyphs.fonts import CHARACTERS, FONTS, masters
+from kerastl.backbones.glyphs.rendering import area_matrix, bilinear_matrix, blur_matrix, resample
 from tests.tolerances import EXACT, REDUCTION
 
 CARD = Path(__file__).parents[1] / "saved_models" / "glyphnet" / "MODEL_CARD.md"

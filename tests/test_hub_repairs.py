@@ -5,7 +5,8 @@ import keras_hub
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, flatten
+from kerastl.graph import flatten
+from kerastl.training import FineTuner
 
 TEXT = {"vocabulary_size": 40, "num_layers": 1, "hidden_dim": 16, "intermediate_dim": 32}
 PICTURE = {"image_shape": (16, 16, 3), "patch_size": (8, 8), "num_layers": 1, "num_heads": 2,

@@ -6,7 +6,7 @@ import pathlib
 import keras
 import pytest
 
-from kerastl.groups import LayerGroups, flat_layers, flatten, layer_groups, leaf_layers
+from kerastl.graph import LayerGroups, flat_layers, flatten, layer_groups, leaf_layers
 from tests.golden.architectures import APPLICATIONS, NAMES, build, describe
 
 layers = keras.layers

@@ -10,7 +10,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
-from kerastl.glyphs import load_glyphnet
+from kerastl.backbones.glyphs import load_glyphnet
 from tests.test_tune import write_pictures
 
 NOTEBOOK = pathlib.Path(__file__).parents[1] / "examples" / "transfer_learning.ipynb"

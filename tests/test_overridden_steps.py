@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl import FineTuner, freeze_to
-from kerastl.compress.taught import Taught
+from kerastl.freezing import freeze_to
+from kerastl.recipes.taught import Taught
+from kerastl.training import FineTuner
 from tests import tolerances
 
 

@@ -9,8 +9,8 @@ import pickle
 import keras
 import pytest
 
-from kerastl.groups import layer_groups
-from kerastl.plan import EarlyStop, Phase, TransferPlan
+from kerastl.graph import layer_groups
+from kerastl.plans import EarlyStop, Phase, TransferPlan
 from kerastl.schedules import Exponential, OneCycle, SlantedTriangular, WarmupCosine
 
 GROUPS = ["stem", "low", "high", "head"]

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl import FineTuner, glyphs
+from kerastl.backbones import glyphs
 from kerastl.compression import MagnitudePruning, prune_weights, sparsity, strip
+from kerastl.compression.least_squares import rows_of
 from kerastl.compression.masks import masks_of
-from kerastl.compression.post_training.rows import rows_of
+from kerastl.training import FineTuner
 from tests.tolerances import REDUCTION
 
 L = keras.layers

@@ -11,7 +11,6 @@ import keras_hub
 import numpy as np
 import pytest
 
-from kerastl import FineTuner
 from kerastl.callbacks import GradualUnfreezing, Resume
 from kerastl.compression import (
     MagnitudePruning,
@@ -22,6 +21,7 @@ from kerastl.compression import (
 )
 from kerastl.compression.island import tf_keras, tfmot
 from kerastl.compression.masks import masks_of
+from kerastl.training import FineTuner
 from tests.tolerances import ELEMENTWISE, EXACT, REDUCTION
 
 CROSSENTROPY = "sparse_categorical_crossentropy"
@@ -503,8 +503,8 @@ def test_two_devices_equal_one(tmp_path):
         import keras
         from kerastl import FineTuner
         from kerastl.callbacks import GradualUnfreezing
-        from kerastl.compression.magnitude_pruning import MagnitudePruning
-        from kerastl.compression.sparsity_schedules import polynomial_decay
+        from kerastl.compression import MagnitudePruning
+        from kerastl.compression import polynomial_decay
 
         def train():
             keras.utils.set_random_seed(0)

@@ -9,10 +9,12 @@ import pytest
 import tensorflow as tf
 from keras import layers as kl
 
-from kerastl import FineTuner, freeze, layer_groups
 from kerastl.compression import quantization_report, quantize_aware
 from kerastl.compression.island import tfmot
 from kerastl.compression.quantize import FakeQuantize, fold
+from kerastl.freezing import freeze
+from kerastl.graph import layer_groups
+from kerastl.training import FineTuner
 from tests import quantize_cases as cases
 from tests.quantize_cases import conv
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
-from kerastl import FineTuner, freeze
 from kerastl.compression import quantize_aware, restore
 from kerastl.compression.quantize import fold
+from kerastl.freezing import freeze
+from kerastl.training import FineTuner
 from tests import quantize_cases as cases
 from tests.quantize_cases import CASES
 from tests.tolerances import REDUCTION

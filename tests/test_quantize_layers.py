@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers as kl
 
+from kerastl.compression.quantize import FakeQuantize
 from kerastl.compression.quantize.layers import QUANTIZED, rounded, rounded_pair
-from kerastl.compression.quantize.ranges import FakeQuantize
 from tests.tolerances import ELEMENTWISE, REDUCTION
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kerastl import callbacks
-from kerastl.checkpoints import CheckpointError
+from kerastl.training.checkpoints import CheckpointError
 from tests.resume_cases import assert_same_end, make_tuner, pictures, run
 
 OTHERS = {

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from kerastl import callbacks, schedules
-from kerastl.callbacks import _callback_states
-from kerastl.plan import EarlyStop, Phase, TransferPlan
+from kerastl.callbacks import resume
+from kerastl.plans import EarlyStop, Phase, TransferPlan
 from tests.resume_cases import Kill, Killed, Sum, Thaw, assert_same_end, make_tuner, pictures, run
 
 
@@ -111,7 +111,7 @@ def test_other_callbacks_of_keras(tmp_path):
 
 
 def plain_state(callback):
-    return {} if hasattr(callback, "csv_file") else _callback_states.state_of(callback)
+    return {} if hasattr(callback, "csv_file") else resume.state_of(callback)
 
 
 def test_features_in_half_precision(tmp_path):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.groups import flat_layers, layer_groups, leaf_layers, select_layers
+from kerastl.graph import flat_layers, layer_groups, leaf_layers, select_layers
 from tests.golden.architectures import build
 
 layers = keras.layers

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from keras import optimizers
 
-from kerastl import FineTuner
 from kerastl.optimizers import LRMultiplier
 from kerastl.schedules import Constant, OneCycle, SlantedTriangular, WarmupCosine
+from kerastl.training import FineTuner
 from tests.lr_multiplier_cases import gradients, train, variables
 from tests.test_fine_tuner import data, small, weights_equal
 from tests.tolerances import ELEMENTWISE, EXACT, REDUCTION

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl import strategies
-from kerastl.groups import layer_groups
-from kerastl.plan import TransferPlan
+from kerastl.graph import layer_groups
+from kerastl.plans import TransferPlan, recommend, strategies
 from kerastl.schedules import OneCycle, SlantedTriangular, WarmupCosine
 from tests.tolerances import ELEMENTWISE
 
@@ -131,9 +130,7 @@ def test_fastai_fine_tune_has_its_numbers():
     ],
 )
 def test_recommend_by_its_table(num_examples, shift, expected, words):
-    plan = strategies.recommend(
-        GROUPS, num_examples=num_examples, num_classes=5, shift=shift, epochs=4
-    )
+    plan = recommend(GROUPS, num_examples=num_examples, num_classes=5, shift=shift, epochs=4)
     assert plan.name == expected
     same = ALL[expected](GROUPS, epochs=4, learning_rate=5e-3)
     assert plan.phases == same.phases
@@ -161,10 +158,10 @@ def test_recommend_by_its_table(num_examples, shift, expected, words):
         (lambda: strategies.full("head", epochs=4, learning_rate=0.1), "distinct group names"),
         (lambda: strategies.full(GROUPS, epochs=4, learning_rate=0), "learning_rate=0"),
         (
-            lambda: strategies.recommend(GROUPS, num_examples=9, num_classes=2, shift="fra"),
+            lambda: recommend(GROUPS, num_examples=9, num_classes=2, shift="fra"),
             "Closest: 'far'",
         ),
-        (lambda: strategies.recommend(GROUPS, num_examples=0, num_classes=2), "num_examples=0"),
+        (lambda: recommend(GROUPS, num_examples=0, num_classes=2), "num_examples=0"),
         (lambda: strategies.make("gradul", GROUPS, 4), "Closest: 'gradual'"),
         (lambda: strategies.make("head", GROUPS, 0), "Received: epochs=0"),
     ],
@@ -172,13 +169,6 @@ def test_recommend_by_its_table(num_examples, shift, expected, words):
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_the_class_that_was_says_where_it_went():
-    with pytest.raises(AttributeError, match=r"callbacks\.FollowPlan"):
-        strategies.Strategy  # noqa: B018
-    with pytest.raises(AttributeError, match="has no attribute 'Strategie'"):
-        strategies.Strategie  # noqa: B018
 
 
 # What `make` gave before plans, for five groups and for 1, 2, 8 and 20 epochs: the thaws.

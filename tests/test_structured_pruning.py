@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kerastl import FineTuner, freeze, freeze_batch_norm
 from kerastl.compression import prune_channels, reads
-from kerastl.compression.structured import moments
-from kerastl.compression.structured.groups import groups_of
-from kerastl.compression.structured.saliency import Saliency
-from kerastl.compression.structured.trace import trace
+from kerastl.compression.channels import scoring
+from kerastl.compression.channels.groups import groups_of
+from kerastl.compression.channels.scoring import Saliency
+from kerastl.compression.channels.trace import trace
 from kerastl.export import file_sizes
+from kerastl.freezing import freeze, freeze_batch_norm
+from kerastl.training import FineTuner
 from tests.tolerances import REDUCTION
 
 L = keras.layers
@@ -333,7 +334,7 @@ def test_saliency_is_the_error_that_least_squares_leaves(monkeypatch, in_float64
     model = keras.Model(inputs, L.Dense(3, name="reader")(hidden))
     x = np.random.default_rng(0).normal(size=(200, 6))
     found = trace(model)
-    readers = moments.read_moments(model, found, x)
+    readers = scoring.read_moments(model, found, x)
     (group,) = groups_of(found)
     hidden = keras.ops.convert_to_numpy(model.layers[1](x))
     weights = model.layers[2].kernel.numpy()
@@ -356,7 +357,7 @@ def test_of_two_equal_channels_one_stays():
     read.kernel.assign([[5, 5, 0], [0, 0, 1]])
     reader.kernel.assign(np.ones((3, 1)))
     found = trace(model)
-    readers = moments.read_moments(model, found, np.random.default_rng(0).normal(size=(99, 2)))
+    readers = scoring.read_moments(model, found, np.random.default_rng(0).normal(size=(99, 2)))
     (group,) = groups_of(found)
     first, second, third = group.choices
     scores = Saliency(found, readers).scores(group.choices)
@@ -421,7 +422,7 @@ def test_data_of_another_shape_are_refused(data, message):
 
 def test_very_wide_inputs_are_scored_one_by_one(monkeypatch):
     """Moments of 25,088 inputs with each other have no room: they are scored by their own."""
-    monkeypatch.setattr(moments, "WIDEST", 31)
+    monkeypatch.setattr(scoring, "WIDEST", 31)
     model = keras.Sequential([keras.Input((4,)), L.Dense(32, name="low"), L.Dense(2, name="head")])
     low, head = model.layers
     low.kernel.assign(np.outer(np.ones(4), np.r_[np.ones(16), 2 * np.ones(16)]))

@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 
-from kerastl import FineTuner, LRMultiplier, freeze, trainable_summary, unfreeze
+from kerastl.freezing import freeze, trainable_summary, unfreeze
+from kerastl.optimizers import LRMultiplier
+from kerastl.training import FineTuner
 from tests.test_fine_tuner import small
 
 

@@ -4,12 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from kerastl.compress import CompressConfig
-from kerastl.compress.retrain import retrain
-from kerastl.compress.task import Task
-from kerastl.compress.taught import Taught
-from kerastl.fine_tuner import FineTuner
-from kerastl.tune.finished import open_finished, read_pictures
+from kerastl.recipes import CompressConfig
+from kerastl.recipes.finished import open_finished, read_pictures
+from kerastl.recipes.stages import Task, retrain
+from kerastl.recipes.taught import Taught
+from kerastl.training import FineTuner
 from tests.compress_cases import FAST, write_run
 
 L = keras.layers

@@ -7,9 +7,10 @@ from keras import optimizers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from kerastl import FineTuner, LRMultiplier
 from kerastl.callbacks import GradualUnfreezing
 from kerastl.data import make_dataset
+from kerastl.optimizers import LRMultiplier
+from kerastl.training import FineTuner
 from tests.test_fine_tuner import data, small
 
 LOSS = "sparse_categorical_crossentropy"

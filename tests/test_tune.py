@@ -9,18 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kerastl import fine_tune, strategies
-from kerastl.cli.output import metrics_table
-from kerastl.data.image_data import Split
+from kerastl.backbones.glyphs import load_glyphnet, render_glyphs
+from kerastl.data import Split
 from kerastl.export import LiteRTModel
-from kerastl.glyphs import load_glyphnet, render_glyphs
-from kerastl.groups import layer_groups
-from kerastl.plan import TransferPlan
-from kerastl.tune import RunFolder, TuneConfig, training
-from kerastl.tune.evaluate_folder import evaluate_folder
-from kerastl.tune.evaluation import evaluate_probabilities
-from kerastl.tune.inference import load_predictor, predict_files
-from kerastl.tune.run_folder import free_name
+from kerastl.graph import layer_groups
+from kerastl.plans import TransferPlan, strategies
+from kerastl.recipes import RunFolder, TuneConfig, fine_tune, free_name, training
+from kerastl.recipes.evaluate import evaluate_folder, evaluate_probabilities
+from kerastl.recipes.finished import load_predictor, predict_files
+from kerastl_cli.output import metrics_table
 
 
 def write_pictures(root, classes=3, each=12):

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from keras import layers as kl
 
-from kerastl import FineTuner, freeze, unfreeze
 from kerastl.compression import island, twin
-from kerastl.compression.twin import activations, layers
+from kerastl.compression.twin import layers
+from kerastl.freezing import freeze, unfreeze
+from kerastl.training import FineTuner
 from tests import twin_cases
 from tests.tolerances import ELEMENTWISE, EXACT, REDUCTION
 
@@ -131,7 +132,7 @@ def test_hard_sigmoid_is_that_of_keras_3():
     """relu6(x + 3) / 6, by hand; tf_keras clips x / 5 + 1 / 2."""
     x = keras.ops.array([-4.0, -3.0, -1.5, 0.0, 1.5, 3.0], "float32")
     expected = np.array([0.0, 0.0, 0.25, 0.5, 0.75, 1.0])
-    function = activations.spelled(keras.activations.hard_sigmoid)
+    function = layers.spelled(keras.activations.hard_sigmoid)
     np.testing.assert_allclose(function(x), expected, **ELEMENTWISE)
     assert np.abs(island.tf_keras().activations.hard_sigmoid(x) - expected).max() > 0.04
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl import _keras
-from kerastl.groups import leaf_layers
+from kerastl.graph import leaf_layers
 
 
 def adapt_batch_norm(model, data):

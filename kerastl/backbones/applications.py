@@ -5,11 +5,10 @@ import warnings
 import keras
 import numpy as np
 
-from kerastl._checks import closest, in_range, listed
-from kerastl.backbones._download import explained
+from kerastl._base.checks import closest, in_range, listed
 from kerastl.backbones.local import image_shape
 from kerastl.backbones.preprocessing import preprocess
-from kerastl.backbones.weights import load_weights
+from kerastl.backbones.weights import explained, load_weights
 
 # The published EfficientNet files keep the standard deviation where their Normalization layer
 # expects the variance; keras.applications mends it with one more Rescaling, but only for

@@ -2,10 +2,9 @@
 
 import os
 
-from kerastl._checks import closest
-from kerastl.backbones._download import explained
+from kerastl._base.checks import closest
 from kerastl.backbones.local import image_backbone, image_shape
-from kerastl.backbones.weights import load_weights
+from kerastl.backbones.weights import explained, load_weights
 
 _IMAGE_SIZE = 224
 

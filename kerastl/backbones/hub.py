@@ -2,10 +2,9 @@
 
 import os
 
-from kerastl._checks import closest
-from kerastl.backbones._download import explained
+from kerastl._base.checks import closest
 from kerastl.backbones.local import image_backbone, image_shape, is_image_backbone, text_backbone
-from kerastl.backbones.weights import load_weights
+from kerastl.backbones.weights import explained, load_weights
 
 _HANDLES = ("kaggle://", "hf://", "modelscope://")
 _IMAGE_SIZE = 224  # what most published image presets were trained at

@@ -4,7 +4,8 @@ import os
 
 import keras
 
-from kerastl.backbones import applications, cv, hub, local, weight_files
+from kerastl.backbones import applications, cv, hub, local
+from kerastl.backbones import weights as weight_files
 from kerastl.backbones.pooling import check_pooling
 from kerastl.backbones.specs import find, lookup
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from kerastl._checks import one_of
+from kerastl._base.checks import one_of
 
 POOLINGS = ("auto", "avg", "max", "token", None)
 

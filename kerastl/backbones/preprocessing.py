@@ -2,7 +2,7 @@
 
 import keras
 
-from kerastl._checks import one_of
+from kerastl._base.checks import one_of
 
 # Pixels 0-255 in; `x * scale + offset` per channel, after RGB -> BGR where the flag says so.
 # The numbers are those of keras.applications.imagenet_utils.preprocess_input (Keras 3.15).

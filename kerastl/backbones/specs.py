@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from kerastl._checks import closest
+from kerastl._base.checks import closest
 
 _ALPHA = ("alpha",)
 _MOBILE = ("alpha", "depth_multiplier")

@@ -1,14 +1,16 @@
 """Loading a weights file entirely or not at all."""
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
+import zipfile
 
+import h5py
 import numpy as np
 
-from kerastl._checks import listed
-from kerastl.backbones import weight_files
+from kerastl._base.checks import listed
 
 
 def load_weights(model, path, *, head_arrays=0, hint=""):
@@ -29,14 +31,14 @@ def load_weights(model, path, *, head_arrays=0, hint=""):
         ValueError: If it is no weights file, or one of another network.
     """
     path = os.fspath(path)
-    with weight_files.opened(path) as file:
-        root = weight_files.legacy_root(file)
+    with opened(path) as file:
+        root = legacy_root(file)
         if root is not None:
-            layers = weight_files.legacy_layers(root)
+            layers = legacy_layers(root)
             _assign_layers(model, layers, path, head_arrays, hint)
             values = [value for _, group in layers for value in group]
         else:
-            found = weight_files.arrays(file)
+            found = arrays(file)
             shapes = {key: item.shape for key, item in found.items()}
             _refuse(path, _differences(_own_shapes(model), shapes, head_arrays), hint)
             _load_as_keras(model, path)
@@ -49,8 +51,8 @@ def _own_shapes(model):
     with tempfile.TemporaryDirectory() as folder:
         own = os.path.join(folder, "own.weights.h5")
         model.save_weights(own)
-        with weight_files.opened(own) as file:
-            return {key: item.shape for key, item in weight_files.arrays(file).items()}
+        with opened(own) as file:
+            return {key: item.shape for key, item in arrays(file).items()}
 
 
 def _differences(expected, found, head_arrays):
@@ -135,3 +137,104 @@ def _verify(model, values, path):
 def _digest(value, dtype):
     array = np.asarray(value).astype(dtype)
     return array.shape, dtype, hashlib.sha1(np.ascontiguousarray(array).tobytes()).digest()
+
+
+# Random-number states are saved beside the weights; a dropout more or less is no other network.
+_SEEDS = "seed_generator"
+
+
+def check_path(path):
+    """Return `path` as a string if there is such a file, else raise FileNotFoundError."""
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"`weights` must be 'imagenet', None or a file that exists. Received: {path!r}, "
+            f"which {'is a folder' if os.path.isdir(path) else 'does not exist'}."
+        )
+    return path
+
+
+@contextlib.contextmanager
+def opened(path):
+    """The HDF5 file inside `path` (`.h5`, `.weights.h5` or the weights of a `.keras`).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a weights file of Keras, or is cut short.
+    """
+    path = check_path(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            source = path
+            if path.endswith(".keras"):
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                source = stack.enter_context(archive.open("model.weights.h5"))
+            file = stack.enter_context(h5py.File(source, "r"))
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path} is not a readable Keras weights file ({error}). "
+                "Fetch it again if a download was cut short; `.weights.h5`, `.h5` and `.keras` "
+                "files are understood."
+            ) from error
+        yield file
+
+
+def legacy_root(file):
+    """The group that holds the layers of the Keras 2 format, or None for the Keras 3 format."""
+    for group in (file, file.get("model_weights")):
+        if group is not None and _attribute(group, "layer_names"):
+            return group
+    return None
+
+
+def arrays(file):
+    """Dict from path to dataset, in a Keras 3 file, without the random states."""
+    found = {}
+
+    def visit(path, item):
+        if isinstance(item, h5py.Dataset) and _SEEDS not in path:
+            found[path] = item
+
+    file.visititems(visit)
+    return found
+
+
+def legacy_layers(root):
+    """List of `(layer name, [arrays])` in the order saved, for layers that have weights."""
+    layers = []
+    for name in _attribute(root, "layer_names"):
+        values = [np.asarray(root[name][w]) for w in _attribute(root[name], "weight_names")]
+        if values:
+            layers.append((name, values))
+    return layers
+
+
+def _attribute(group, name):
+    """A list of names; HDF5 attributes over 64 KB are cut into `name0`, `name1`, ..."""
+    values = list(group.attrs.get(name, ()))
+    count = 0
+    while f"{name}{count}" in group.attrs:
+        values.extend(group.attrs[f"{name}{count}"])
+        count += 1
+    return [v.decode("utf8") if isinstance(v, bytes) else v for v in values]
+
+
+@contextlib.contextmanager
+def explained(what):
+    """Turn a failed download inside the block into a ConnectionError with a remedy.
+
+    Keras's downloader raises a bare Exception whose text starts with "URL fetch failure" (Keras
+    3.15, `keras.utils.get_file`), KerasHub's passes on the OSErrors of `requests`; anything
+    else goes through untouched.
+    """
+    try:
+        yield
+    except Exception as error:
+        network = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+        if not network and "URL fetch failure" not in str(error):
+            raise
+        raise ConnectionError(
+            f"The weights of {what} could not be downloaded: {error}. "
+            "Check the connection, or pass `weights=PATH` for a file you have "
+            "(`weights=None` starts from random weights)."
+        ) from error

@@ -4,9 +4,7 @@ from kerastl.callbacks.audit import Audit, AuditError
 from kerastl.callbacks.evaluate_averages import EvaluateAverages
 from kerastl.callbacks.follow_plan import FollowPlan
 from kerastl.callbacks.gradual_unfreezing import GradualUnfreezing
-from kerastl.callbacks.lr_find import lr_find
-from kerastl.callbacks.lr_finder import LRFinder
-from kerastl.callbacks.lr_result import LRFinderResult
+from kerastl.callbacks.lr_finder import LRFinder, LRFinderResult, lr_find
 from kerastl.callbacks.resume import Resume
 
 __all__ = [

@@ -4,9 +4,10 @@ import hashlib
 
 import keras
 
-from kerastl import _checks, _keras
-from kerastl.fine_tuner import is_inert
-from kerastl.freezing import all_leaves, training_ids
+from kerastl import _keras
+from kerastl._base import checks
+from kerastl.graph.flags import all_leaves, training_ids
+from kerastl.graph.run import is_inert
 
 
 class AuditError(RuntimeError):
@@ -90,10 +91,10 @@ class Audit(keras.callbacks.Callback):
             return
         self._before = None
         if still or drifted:
-            problems = [f"{len(still)} did not move: {_checks.listed(still, 5)}"] * bool(still)
-            problems += [
-                f"{len(drifted)} moved though frozen: {_checks.listed(drifted, 5)}"
-            ] * bool(drifted)
+            problems = [f"{len(still)} did not move: {checks.listed(still, 5)}"] * bool(still)
+            problems += [f"{len(drifted)} moved though frozen: {checks.listed(drifted, 5)}"] * bool(
+                drifted
+            )
             raise AuditError(
                 f"After {self._watched} steps in which {len(self._phase)} variables of "
                 f"{self.model.name!r} train: {'; '.join(problems)}."

@@ -2,12 +2,13 @@
 
 import keras
 
-from kerastl import _checks, _keras
-from kerastl.callbacks._place import Place, ends_early, from_state, to_state
-from kerastl.callbacks._rate_log import RateLog, shared_rates
-from kerastl.callbacks._set_up import lay_shape, layers_of, set_up
-from kerastl.freezing import freeze
-from kerastl.plan import TransferPlan
+from kerastl import _keras
+from kerastl._base import checks
+from kerastl.callbacks.plan_position import PlanPosition, ends_early, from_state, to_state
+from kerastl.callbacks.rate_log import RateLog, shared_rates
+from kerastl.freezing import freeze, unfreeze
+from kerastl.graph.flags import is_batch_norm, with_leaves
+from kerastl.plans import TransferPlan
 
 
 class FollowPlan(keras.callbacks.Callback):
@@ -40,7 +41,7 @@ class FollowPlan(keras.callbacks.Callback):
         TypeError: If `plan` is no plan or the model no `FineTuner`.
 
     Example:
-        >>> from kerastl.plan import Phase, TransferPlan
+        >>> from kerastl.plans import Phase, TransferPlan
         >>> callback = FollowPlan(TransferPlan([Phase(2, "head"), Phase(3, "all")]))
         >>> callback.plan.epochs
         5
@@ -50,8 +51,8 @@ class FollowPlan(keras.callbacks.Callback):
         super().__init__()
         if not isinstance(plan, TransferPlan):
             raise TypeError(
-                "`plan` must be a `kerastl.plan.TransferPlan`, as the functions of "
-                f"kerastl.strategies return. Received: plan={plan!r}"
+                "`plan` must be a `kerastl.plans.TransferPlan`, as the functions of "
+                f"kerastl.plans.strategies return. Received: plan={plan!r}"
             )
         self.plan = plan
         self.verbose = verbose
@@ -213,7 +214,7 @@ class FollowPlan(keras.callbacks.Callback):
         if place is None:
             phase = self._resolved.phase_at(epoch)
             step = self._step() - self._steps_before(epoch, phase.start)
-            self._place = Place(epoch, phase.index, phase.start, step)
+            self._place = PlanPosition(epoch, phase.index, phase.start, step)
             return True
         if not place.phase_over:
             if self._midway and not self._restored:  # interrupted, and the epoch begins again
@@ -261,5 +262,70 @@ class FollowPlan(keras.callbacks.Callback):
         said = "at" if phase.phase.learning_rate is not None else "at multiples of the rate"
         print(
             f"Epoch {self._place.epoch + 1}: {self.plan.label(phase.index)} of "
-            f"{len(self.plan.phases)} trains {said} {_checks.listed(rates, 6)}"
+            f"{len(self.plan.phases)} trains {said} {checks.listed(rates, 6)}"
         )
+
+
+HEAD = "head"  # what `layer_groups` calls the new layers behind a backbone
+
+
+def set_up(model, phase):
+    """What trains, at which multipliers and weight decay, as the `ResolvedPhase` says."""
+    _thaw(model, phase)
+    model.set_multipliers(dict(phase.multipliers))
+    if phase.phase.weight_decay is not None:
+        _set_weight_decay(model.lr_multiplier.inner_optimizer, phase.phase.weight_decay)
+
+
+def lay_shape(model, plan, place, steps):
+    """Lay the shape of the phase at `place`, or of the whole plan, over the steps it is meant for.
+
+    Args:
+        model: `FineTuner`.
+        plan: `TransferPlan`.
+        place: `Place`.
+        steps: Int, steps an epoch; not needed where the plan has no shapes.
+    """
+    phase, start = plan.phases[place.phase], place.phase_step
+    if plan.schedules[place.phase] is None:
+        model.set_shape(None)
+        return
+    if plan.schedule is not None:
+        start -= plan.starts[place.phase] * steps
+    if start < 0:
+        raise ValueError(
+            "To begin within a schedule, the optimizer must have taken the steps before it. "
+            f"Received: epoch {place.epoch}, and {-start} steps are missing. Restore the optimizer "
+            "with the weights (a `.keras` file holds both), or begin at epoch 0."
+        )
+    epochs = phase.epochs if plan.schedule is None else plan.epochs
+    model.set_shape(plan.schedules[place.phase], start=start, num_steps=epochs * steps)
+
+
+def layers_of(groups, names):
+    """The layers of the groups called `names`, as a list: a name alone may also be a layer's."""
+    return [layer for name in names for layer in groups[name]]
+
+
+def _thaw(model, phase):
+    """Freeze and thaw as the phase says; the result depends on the phase alone.
+
+    Batch normalizations of the backbone obey the phase whatever they did before. Those of the
+    head are new: in inference mode they would never learn the statistics that they use.
+    """
+    groups, training = model.groups, phase.training
+    resting = layers_of(groups, [name for name in groups.names if name not in training])
+    backbone = layers_of(groups, [name for name in training if name != HEAD])
+    norms = [leaf for leaf in with_leaves(backbone) if is_batch_norm(leaf)]
+    if resting or norms:
+        freeze(model, resting + norms)
+    if backbone:
+        unfreeze(model, backbone, batch_norm=phase.phase.batch_norm)
+    if HEAD in training:
+        unfreeze(model, list(groups[HEAD]), batch_norm="train")
+
+
+def _set_weight_decay(optimizer, weight_decay):
+    optimizer.weight_decay = weight_decay
+    if hasattr(optimizer, "adam_weight_decay"):  # Muon's, of the weights that it leaves to Adam
+        optimizer.adam_weight_decay = weight_decay

@@ -2,7 +2,7 @@
 
 import keras
 
-from kerastl import _checks
+from kerastl._base import checks
 from kerastl.freezing import freeze, unfreeze
 
 
@@ -72,7 +72,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
         if self.verbose:
             print(
                 f"Epoch {epoch + 1}: {'training' if first else 'thawed, now training'} "
-                f"{_checks.listed(names, 6)}"
+                f"{checks.listed(names, 6)}"
             )
 
     def groups_training(self, epoch):
@@ -105,12 +105,12 @@ def _groups_named(value, names):
         if not 0 < value <= len(names):
             raise ValueError(
                 f"A number of groups in `schedule` must be in [1, {len(names)}], because the model "
-                f"has {len(names)} groups: {_checks.listed(names, 40)}. Received: {value}"
+                f"has {len(names)} groups: {checks.listed(names, 40)}. Received: {value}"
             )
         return names[-value:]
     chosen = [value] if isinstance(value, str) else list(value)
     for name in chosen:
-        _checks.one_of(name, names, "schedule")
+        checks.one_of(name, names, "schedule")
     return chosen
 
 

@@ -1,11 +1,16 @@
 """Go on after a kill exactly as the run would have gone on."""
 
 import json
+import os
 
 import keras
+import numpy as np
 
-from kerastl import _checks, _keras, checkpoints
-from kerastl.callbacks import _callback_states
+from kerastl import _keras
+from kerastl._base import checks
+from kerastl.callbacks.follow_plan import FollowPlan
+from kerastl.callbacks.gradual_unfreezing import GradualUnfreezing
+from kerastl.training import checkpoints
 
 
 class Resume(keras.callbacks.Callback):
@@ -69,7 +74,7 @@ class Resume(keras.callbacks.Callback):
     def __init__(self, folder, *, every="epoch", extra=None, verbose=0):
         super().__init__()
         if every != "epoch":
-            _checks.whole(every, 1, 2**31 - 1, "every")
+            checks.whole(every, 1, 2**31 - 1, "every")
         self.every = every
         self.extra = json.loads(json.dumps(extra))  # as it will come back from the file
         self.verbose = verbose
@@ -156,7 +161,7 @@ class Resume(keras.callbacks.Callback):
             )
 
     def _identify(self):
-        settings = {type(c).__name__: _callback_states.settings_of(c) for c in self._others}
+        settings = {type(c).__name__: settings_of(c) for c in self._others}
         return {
             **checkpoints.identity_of(self.model),
             "callbacks": [type(callback).__name__ for callback in self._known()],
@@ -173,17 +178,17 @@ class Resume(keras.callbacks.Callback):
                 "stopped": bool(self.model.stop_training),
                 "model": checkpoints.capture(self.model),
                 "metrics": checkpoints.capture_metrics(self.model) if step else [],
-                "callbacks": [_callback_states.state_of(c) for c in self._known()],
+                "callbacks": [state_of(c) for c in self._known()],
             }
         )
 
     def _known(self):
-        return [callback for callback in self._others if _callback_states.is_known(callback)]
+        return [callback for callback in self._others if is_known(callback)]
 
     def _restore(self, state):
         checkpoints.restore(self.model, state["model"])
         for callback, said in zip(self._known(), state["callbacks"], strict=True):
-            _callback_states.restore(callback, said)
+            restore(callback, said)
 
     def _go_on(self, state, path):
         epoch, step = state["epoch"], state["step"]
@@ -198,3 +203,79 @@ class Resume(keras.callbacks.Callback):
         _keras.begin_at(self.model, self.params["epochs"] if state["stopped"] else epoch)
         if self.verbose:
             print(f"Going on at epoch {epoch + 1}, step {step + 1}, from {path}")
+
+
+# Attributes by kind. All of them are set anew by `on_train_begin`, or by a new object.
+ATTRIBUTES = {
+    keras.callbacks.EarlyStopping: (
+        "wait", "stopped_epoch", "best", "best_weights", "best_epoch",
+    ),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    keras.callbacks.ModelCheckpoint: _keras.MODEL_CHECKPOINT_STATE,
+    keras.callbacks.History: ("history", "epoch"),
+    keras.callbacks.SwapEMAWeights: _keras.SWAP_EMA_STATE,
+    keras.callbacks.TensorBoard: _keras.TENSORBOARD_STATE,
+}  # fmt: skip
+
+
+def is_known(callback):
+    """Whether `state_of` can tell the state of `callback`."""
+    return _kept_by_itself(callback) or isinstance(
+        callback, (keras.callbacks.CSVLogger, *ATTRIBUTES)
+    )
+
+
+def state_of(callback):
+    """The state of a known `callback`, as JSON-able values and arrays."""
+    if _kept_by_itself(callback):
+        return callback.get_state()
+    if isinstance(callback, keras.callbacks.CSVLogger):
+        return _rows_of(callback)
+    return {name: getattr(callback, name) for name in _attributes(callback)}
+
+
+def restore(callback, state):
+    """Give a known `callback` back what `state_of` told; after its `on_train_begin`."""
+    if _kept_by_itself(callback):
+        callback.set_state(state)
+    elif isinstance(callback, keras.callbacks.CSVLogger):
+        _restore_rows(callback, state)
+    else:
+        for name in _attributes(callback):
+            setattr(callback, name, state[name])
+
+
+def settings_of(callback):
+    """What a run must have in common with the run that it goes on with, as JSON-able values."""
+    if isinstance(callback, GradualUnfreezing):
+        schedule = callback.schedule and {str(e): g for e, g in callback.schedule.items()}
+        return {"schedule": schedule, "every": callback.every, "batch_norm": callback.batch_norm}
+    return json.loads(callback.plan.to_json()) if isinstance(callback, FollowPlan) else None
+
+
+def _kept_by_itself(callback):
+    return hasattr(callback, "get_state") and hasattr(callback, "set_state")
+
+
+def _attributes(callback):
+    return next(names for kind, names in ATTRIBUTES.items() if isinstance(callback, kind))
+
+
+def _rows_of(logger):
+    """The file of a `CSVLogger` as it is now, and its columns if they are known."""
+    logger.csv_file.flush()
+    return {
+        "content": np.fromfile(logger.filename, "uint8"),
+        "keys": logger.keys,
+        "append_header": logger.append_header and logger.writer is None,
+    }
+
+
+def _restore_rows(logger, state):
+    """Write the rows up to the checkpoint: its `on_train_begin` may have emptied the file."""
+    with open(logger.filename, "r+b") as file:
+        file.truncate(0)
+        file.write(state["content"].tobytes())
+    logger.csv_file.seek(0, os.SEEK_END)
+    logger.keys, logger.writer = state["keys"], None
+    logger.append_header = state["append_header"]

@@ -1,12 +1,13 @@
 """Smaller models. TFMOT and tf_keras live only here, behind one door (`island`)."""
 
+from kerastl.compression.channels.prune_channels import prune_channels
 from kerastl.compression.magnitude_pruning import MagnitudePruning
-from kerastl.compression.post_training import prune_weights
+from kerastl.compression.prune_weights import prune_weights
 from kerastl.compression.pruned import sparsity, strip
-from kerastl.compression.quantize import quantization_report, quantize_aware, restore
-from kerastl.compression.sparsity_schedules import constant_sparsity, polynomial_decay
-from kerastl.compression.structured import prune_channels
-from kerastl.compression.twin import Twin, twin
+from kerastl.compression.quantize.quantize_aware import quantize_aware, restore
+from kerastl.compression.quantize.report import quantization_report
+from kerastl.compression.sparsity import constant_sparsity, polynomial_decay
+from kerastl.compression.twin.twin import Twin, twin
 
 __all__ = [
     "MagnitudePruning",

@@ -4,10 +4,11 @@ import warnings
 
 import keras
 
-from kerastl import _checks, _keras
-from kerastl.compression import sparsity_schedules as schedules
+from kerastl import _keras
+from kerastl._base import checks
+from kerastl.compression import sparsity as schedules
 from kerastl.compression.masks import make_masks, retrace
-from kerastl.compression.patterns import check_patterns, check_schedule
+from kerastl.compression.sparsity import check_pattern_schedule, check_patterns
 
 
 class MagnitudePruning(keras.callbacks.Callback):
@@ -72,7 +73,7 @@ class MagnitudePruning(keras.callbacks.Callback):
     ):
         super().__init__()
         self.block_size, self.m_by_n = check_patterns(block_size, m_by_n)
-        self.schedule = check_schedule(schedule, self.m_by_n)
+        self.schedule = check_pattern_schedule(schedule, self.m_by_n)
         self.where = where
         self.depthwise = depthwise
         self.verbose = verbose
@@ -254,7 +255,7 @@ class MagnitudePruning(keras.callbacks.Callback):
             warnings.warn(
                 f"{len(left)} of {len(self._masks)} kernels were not pruned in this training, "
                 "because they were frozen all the time, or it ended before the schedule began at "
-                f"step {self._resolved.begin_step}: {_checks.listed(left, 5)}",
+                f"step {self._resolved.begin_step}: {checks.listed(left, 5)}",
                 stacklevel=2,
             )
 
@@ -263,5 +264,5 @@ class MagnitudePruning(keras.callbacks.Callback):
         left = [f"{path} {why}" for path, why in self.skipped.items()]
         print(
             f"Pruning {weights:,} weights in {len(self._masks)} kernels of {self.model.name!r}."
-            + (f" Left dense: {_checks.listed(left, 5)}" if left else "")
+            + (f" Left dense: {checks.listed(left, 5)}" if left else "")
         )

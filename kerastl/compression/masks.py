@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl import _checks, _keras
-from kerastl.compression import _engine
-from kerastl.compression.patterns import pattern_for
-from kerastl.compression.prunable import find_kernels
+from kerastl import _keras
+from kerastl._base import checks
+from kerastl.compression import island
+from kerastl.compression.kernels import find_kernels
+from kerastl.compression.sparsity import pattern_for
 
 
 class Mask(keras.constraints.Constraint):
@@ -98,7 +99,7 @@ class Mask(keras.constraints.Constraint):
 
     def _renew(self, value, step):
         pattern, view = self.pattern, self.pattern.view
-        threshold, keep = _engine.new_mask(
+        threshold, keep = island.new_mask(
             value if view is None else view.of(value),
             self._schedule,
             step,
@@ -139,7 +140,7 @@ def make_masks(model, where, *, block_size, m_by_n, depthwise):
         raise ValueError(
             "`where` must hold a layer that can be pruned: Dense, EinsumDense, convolutions, "
             f"Embedding or cells of recurrent layers. Received: where={where!r}; skipped: "
-            f"{_checks.listed([f'{path} {why}' for path, why in skipped.items()], 5)}"
+            f"{checks.listed([f'{path} {why}' for path, why in skipped.items()], 5)}"
         )
     return masks, skipped
 

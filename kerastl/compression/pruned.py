@@ -5,10 +5,10 @@ import dataclasses
 import keras
 import numpy as np
 
-from kerastl import _checks
-from kerastl.compression.columns import in_columns
+from kerastl._base import checks
+from kerastl._base.text_table import in_columns
+from kerastl.compression.kernels import all_kernels
 from kerastl.compression.masks import masks_of, retrace
-from kerastl.compression.prunable import all_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class SparsityTable:
         paths = [row.path for row in self.rows]
         raise KeyError(
             f"`path` must be that of a layer with a kernel. Received: {path!r}. "
-            f"Closest: {_checks.closest(path, paths)}."
+            f"Closest: {checks.closest(path, paths)}."
         )
 
     def __str__(self):
@@ -120,7 +120,7 @@ def strip(model):
         raise RuntimeError(
             "Every pruned weight must be zero, and something has set weights since they were "
             "pruned. List callbacks that restore weights before MagnitudePruning. Received: "
-            f"weights other than zero in {_checks.listed(broken, 5)}"
+            f"weights other than zero in {checks.listed(broken, 5)}"
         )
     for mask in masks:
         mask.kernel.variable.constraint = mask.before

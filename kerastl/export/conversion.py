@@ -9,11 +9,11 @@ import os
 import re
 import warnings
 
-from kerastl._checks import listed
-from kerastl._quiet import quiet
+from kerastl._base.checks import listed
+from kerastl._base.files import full_disk
+from kerastl._base.quiet import quiet
 from kerastl.compression.quantize import as_converted
 from kerastl.export import flatbuffer
-from kerastl.export.disk import full_disk
 from kerastl.export.naming import is_tf_keras, output_names
 
 

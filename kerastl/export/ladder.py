@@ -6,14 +6,15 @@ import os
 
 import numpy as np
 
-from kerastl._checks import in_range, one_of
-from kerastl.export import calibration, disk, litert_file
+from kerastl._base import files
+from kerastl._base.checks import in_range, listed, one_of
+from kerastl._base.text_table import markdown
+from kerastl.export import calibration, litert_file
 from kerastl.export import labels as label_file
-from kerastl.export.accuracy import accuracy
 from kerastl.export.conversion import converted, saved_model
-from kerastl.export.ladder_result import Ladder, Rung
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.naming import graph_of, in_structure, inputs_by_name
+from kerastl.export.parity import accuracy
 from kerastl.export.quantization import MODES, require_float
 from kerastl.export.selective import SelectiveQuantizer
 from kerastl.export.verify import check_outputs, needs_flex
@@ -67,7 +68,7 @@ def to_litert_within(
         ValueError: `ladder` must be one of int8, int8_mixed, dynamic, float16, int16x8. \
 Received: ladder='int4'. Closest: 'int8'.
     """
-    path = disk.checked(path, ".tflite")
+    path = files.checked(path, ".tflite")
     in_range(max_drop, 0, 1, "max_drop", "a number")
     for name in ladder:
         one_of(name, RUNGS, "ladder")
@@ -81,7 +82,7 @@ Received: ladder='int4'. Closest: 'int8'.
     if representative_data is not None:
         samples = calibration.draw(graph, representative_data)
     task = _Task(model, graph, data, labels, max_drop)
-    with disk.work_folder(path) as work:
+    with files.work_folder(path) as work:
         task.work, task.saved, task.samples = work, saved_model(graph, signature, work), samples
         if samples is None and any(_needs_samples(name) for name in ladder):
             litert_file.need_ranges(task.saved, "int8")
@@ -191,4 +192,99 @@ class _Task:
             kept=tuple(kept),
             accepted=sound and self.accuracy - reached <= self._max_drop + _ROUNDING,
             note="" if sound else "gives what is not a number",
+        )
+
+
+_SHOWN = 10  # layers of the error report in the table
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """One way to quantize, tried.
+
+    Args:
+        name: What was tried.
+        accuracy: Float in [0, 1] on the held-out examples; None if there is no file.
+        size_bytes: Int, size of the file before labels were added.
+        gzip_bytes: Int, the same compressed by gzip.
+        median_ms: Float, milliseconds for one example on one thread, the median.
+        kept: Tuple of `LayerError`, the layers kept in float.
+        accepted: Bool, whether it keeps the accuracy.
+        note: String, why there is no file.
+    """
+
+    name: str
+    accuracy: float | None = None
+    size_bytes: int = 0
+    gzip_bytes: int = 0
+    median_ms: float = 0.0
+    kept: tuple = ()
+    accepted: bool = False
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ladder:
+    """What `to_litert_within` tried and took. `str(ladder)` is a table of it.
+
+    Args:
+        path: String, the file that was written.
+        model_accuracy: Float in [0, 1], the Keras model on the held-out examples.
+        baseline: `Rung` of the float32 file.
+        rungs: Tuple of `Rung` in the order they were tried; the last is the one taken.
+        layers: Tuple of `LayerError`, the worst first; empty if int8 was good enough.
+    """
+
+    path: str
+    model_accuracy: float
+    baseline: Rung
+    rungs: tuple
+    layers: tuple = ()
+
+    @property
+    def chosen(self):
+        """The `Rung` that was taken, or None."""
+        return next((rung for rung in self.rungs if rung.accepted), None)
+
+    def __str__(self):
+        return self.table()
+
+    def table(self):
+        """Markdown: what was decided, a table of the rungs, and the worst layers."""
+        header = ("file", "accuracy", "drop", "bytes", "gzip", "ms", "speed")
+        rows = [self._row(rung) for rung in (self.baseline, *self.rungs)]
+        notes = [f"{rung.name}: {rung.note}" for rung in self.rungs if rung.note]
+        parts = [self.verdict(), markdown(header, rows), *notes]
+        if self.layers:
+            errors = [(e.layer, f"{e.sqnr_db:.1f}") for e in self.layers[:_SHOWN]]
+            parts.append(markdown(("layer that int8 hurts most", "dB"), errors))
+        return "\n\n".join(parts)
+
+    def verdict(self):
+        """One sentence: which rung was taken, and what it costs."""
+        chosen = self.chosen
+        if chosen is None:
+            return f"None of {listed([rung.name for rung in self.rungs])} keeps the accuracy."
+        kept = f" with {len(chosen.kept)} layers in float" if chosen.kept else ""
+        slow = "" if chosen.median_ms <= self.baseline.median_ms else ", slower than float32"
+        return (
+            f"{chosen.name}{kept}: accuracy {chosen.accuracy:.4f} "
+            f"(model {self.model_accuracy:.4f}), "
+            f"{chosen.size_bytes / self.baseline.size_bytes:.2f} of the size, "
+            f"{chosen.median_ms:.3g} ms ({self.baseline.median_ms:.3g} in float32{slow})."
+        )
+
+    def _row(self, rung):
+        name = f"{rung.name}, {len(rung.kept)} in float" if rung.kept else rung.name
+        name += " (taken)" if rung is self.chosen else ""
+        if rung.accuracy is None:
+            return (name, *("-",) * 6)
+        return (
+            name,
+            f"{rung.accuracy:.4f}",
+            f"{self.model_accuracy - rung.accuracy:+.4f}",
+            f"{rung.size_bytes:,}",
+            f"{rung.gzip_bytes:,}",
+            f"{rung.median_ms:.3g}",
+            f"{self.baseline.median_ms / rung.median_ms:.2f}×",
         )

@@ -4,11 +4,12 @@ import os
 
 import keras
 
-from kerastl._checks import listed
-from kerastl.export import calibration, disk, metadata
+from kerastl._base import files
+from kerastl._base.checks import listed
+from kerastl.export import calibration, metadata
 from kerastl.export import labels as label_file
+from kerastl.export.calibration import expected_ranges
 from kerastl.export.conversion import converted, has_fake_quant, saved_model
-from kerastl.export.expected_range import expected_ranges
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.naming import graph_of
 from kerastl.export.quantization import checked, require_int8
@@ -85,7 +86,7 @@ def to_litert(
         Jacob et al., 2018, https://arxiv.org/abs/1712.05877
         https://ai.google.dev/edge/litert/models/quantization_spec
     """
-    path = disk.checked(path, ".tflite")
+    path = files.checked(path, ".tflite")
     mode = checked(quantization, io_dtype)
     graph = graph_of(model)
     require_int8(graph, quantization)
@@ -97,7 +98,7 @@ def to_litert(
         samples = calibration.draw(graph, representative_data)
     if quantization == "int16x8":
         _refuse_integer_inputs(graph)
-    with disk.work_folder(path) as work:
+    with files.work_folder(path) as work:
         saved = saved_model(graph, signature, work)
         if mode.calibrated and samples is None:
             need_ranges(saved, quantization)
@@ -156,7 +157,7 @@ def put_in_place(made, path, labels):
         names = label_file.written(labels, os.path.dirname(made))
         folder = os.path.dirname(os.path.abspath(path))
         os.replace(names, os.path.join(folder, label_file.FILE_NAME))
-    disk.replaced(made, path)
+    files.replaced(made, path)
 
 
 def described(made, content, graph, labels):

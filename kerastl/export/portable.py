@@ -7,8 +7,8 @@ import warnings
 import keras
 import numpy as np
 
-from kerastl._quiet import quiet
-from kerastl.export import disk
+from kerastl._base import files
+from kerastl._base.quiet import quiet
 from kerastl.export.naming import graph_of, in_structure, input_names
 from kerastl.export.verify import example
 
@@ -38,19 +38,19 @@ def to_saved_model(model, path):
         Traceback (most recent call last):
         FileNotFoundError: The folder of `path` must exist. Received: path='nowhere/model'
     """
-    path = disk.checked(path, "")
+    path = files.checked(path, "")
     if os.path.lexists(path) and not os.path.isfile(os.path.join(path, "saved_model.pb")):
         raise FileExistsError(
             f"`path` must be free, or an older SavedModel. Received: path={path!r}, which is "
             "something else."
         )
     graph = graph_of(model)
-    with disk.work_folder(path) as work:
+    with files.work_folder(path) as work:
         made = os.path.join(work, "saved_model")
         with quiet():
             graph.export(made, format="tf_saved_model", verbose=False)
         _compare(graph, model, _run_saved_model(made))
-        disk.replaced(made, path)
+        files.replaced(made, path)
     return path
 
 
@@ -76,7 +76,7 @@ def to_onnx(model, path):
         Traceback (most recent call last):
         ValueError: `path` must end in .onnx. Received: path='model.tflite'
     """
-    path = disk.checked(path, ".onnx")
+    path = files.checked(path, ".onnx")
     missing = [name for name in ("tf2onnx", "onnx") if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
@@ -85,7 +85,7 @@ def to_onnx(model, path):
     graph = graph_of(model)
     # Keras's exporter asks that a model was called once.
     graph(in_structure(graph, _examples(graph)), training=False)
-    with disk.work_folder(path) as work:
+    with files.work_folder(path) as work:
         made = os.path.join(work, "model.onnx")
         with quiet(), warnings.catch_warnings():
             # Keras 3.15.1 asks NumPy 2 for `np.object`, to mend tf2onnx.
@@ -93,7 +93,7 @@ def to_onnx(model, path):
             graph.export(made, format="onnx", verbose=False)
         if importlib.util.find_spec("onnxruntime") is not None:
             _compare(graph, model, _run_onnx(made))
-        disk.replaced(made, path)
+        files.replaced(made, path)
     return path
 
 

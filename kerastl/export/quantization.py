@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kerastl._checks import listed, one_of
+from kerastl._base.checks import listed, one_of
 from kerastl.compression.quantize import ranges_of
 
 

@@ -8,8 +8,8 @@ import zlib
 
 import numpy as np
 
+from kerastl._base.text_table import markdown
 from kerastl.export import flatbuffer
-from kerastl.export.table import markdown
 
 CHUNK = 1 << 20
 

@@ -5,11 +5,11 @@ import warnings
 import keras
 import numpy as np
 
-from kerastl._checks import listed
+from kerastl._base.checks import listed
 from kerastl.export import flatbuffer
-from kerastl.export.accuracy import agreement
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.naming import in_structure, input_names, output_names
+from kerastl.export.parity import agreement
 from kerastl.export.quantization import MODES
 
 # A float file repeats the model's float32 arithmetic with operations fused: errors are near 1e-6

@@ -2,7 +2,8 @@
 
 import os
 
-from kerastl.export import disk, metadata
+from kerastl._base import files as disk
+from kerastl.export import metadata
 from kerastl.export.litert_model import LiteRTModel
 
 

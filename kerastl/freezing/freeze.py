@@ -1,17 +1,20 @@
 """Freeze and thaw layers by group, index, path or regex, at any depth, and say what changed."""
 
-from kerastl import _checks, _keras
-from kerastl.freezing.batch_norm import batch_norm_policy, fix_statistics, is_batch_norm
-from kerastl.freezing.change import Change
-from kerastl.freezing.flags import (
+import dataclasses
+
+from kerastl import _keras
+from kerastl._base import checks
+from kerastl.graph import flat_layers, layer_groups, select_layers
+from kerastl.graph.flags import (
     all_leaves,
     count_trainable,
     count_weights,
+    fix_statistics,
+    is_batch_norm,
     set_frozen,
     training_ids,
     with_leaves,
 )
-from kerastl.groups import layer_groups, select_layers
 
 
 def freeze(model, where):
@@ -118,7 +121,7 @@ def freeze_to(model, n):
     if isinstance(n, bool) or not isinstance(n, int) or not -size <= n <= size:
         raise ValueError(
             f"`n` must be an int in [-{size}, {size}], because the model has {size} groups: "
-            f"{_checks.listed(groups.names, 40)}. Received: n={n!r}"
+            f"{checks.listed(groups.names, 40)}. Received: n={n!r}"
         )
     names = list(groups.names)
     cut = n if n >= 0 else size + n
@@ -137,3 +140,85 @@ def _change(action, model, chosen, trainable):
     before = count_trainable(model)
     set_frozen(model, leaves, not trainable)
     return Change(action, len(leaves), before, count_trainable(model), count_weights(model))
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What a call changed: number of layers chosen, trainable weights before and after.
+
+    `str(change)` is one line for a log.
+    """
+
+    action: str
+    num_layers: int
+    before: int
+    after: int
+    total: int
+
+    def __str__(self):
+        return (
+            f"{self.action} {self.num_layers} layers: trainable weights "
+            f"{self.before:,} -> {self.after:,} of {self.total:,}"
+        )
+
+
+BATCH_NORM_POLICIES = ("inference", "frozen", "train")
+
+
+def freeze_batch_norm(model, where=None, *, affine=True, statistics=True):
+    """Hold batch normalizations still: their scale and offset, their statistics, or both.
+
+    Args:
+        model: `keras.Model`.
+        where: Which layers to look in, as in `freeze`. None means the whole model.
+        affine: Boolean, whether `gamma` and `beta` stop training.
+        statistics: Boolean, whether the moving mean and variance stand still and are used in
+            training too (inference mode).
+
+    Returns:
+        `Change`: trainable weights before and after.
+
+    Raises:
+        ValueError: If there is no batch normalization there, or for `affine=False,
+            statistics=True` on a model that is not a `FineTuner`: Keras ties both to one flag.
+
+    Example:
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+        >>> print(freeze_batch_norm(model))
+        freeze_batch_norm 1 layers: trainable weights 8 -> 0 of 16
+    """
+    if statistics and not affine:
+        batch_norm_policy(model, "inference")
+    layers = flat_layers(model) if where is None else select_layers(model, where)
+    norms = [leaf for leaf in with_leaves(layers) if is_batch_norm(leaf)]
+    if not norms:
+        raise ValueError(
+            f"`where` must hold a BatchNormalization layer. {model.name!r} has none there. "
+            f"Received: where={where!r}"
+        )
+    before = count_trainable(model)
+    for norm in norms:
+        fix_statistics(norm, statistics)
+        if affine and statistics:
+            _keras.set_own_trainable(norm, False)
+        elif affine:
+            for variable in _keras.own_trainable_variables(norm):
+                variable.trainable = False
+    _keras.remake_train_function(model)
+    after = count_trainable(model)
+    return Change("freeze_batch_norm", len(norms), before, after, count_weights(model))
+
+
+def batch_norm_policy(model, batch_norm):
+    honours = getattr(model, "honours_fixed_statistics", False)
+    if batch_norm is None:
+        return "inference" if honours else "frozen"
+    checks.one_of(batch_norm, BATCH_NORM_POLICIES, "batch_norm")
+    if batch_norm == "inference" and not honours:
+        raise ValueError(
+            "Statistics can stand still while scale and offset train only in a FineTuner: Keras "
+            "ties both to one flag. Use `FineTuner.from_model(model)`, or choose 'frozen' or "
+            f"'train'. Received: a {type(model).__name__}"
+        )
+    return batch_norm

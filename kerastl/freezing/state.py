@@ -1,8 +1,13 @@
 """The freezing of a model as plain data, so that a saved model comes back as it was."""
 
 from kerastl import _keras
-from kerastl.freezing.batch_norm import fix_statistics, has_fixed_statistics
-from kerastl.freezing.flags import all_leaves, set_frozen, training_ids
+from kerastl.graph.flags import (
+    all_leaves,
+    fix_statistics,
+    has_fixed_statistics,
+    set_frozen,
+    training_ids,
+)
 
 
 def freezing_state(model):

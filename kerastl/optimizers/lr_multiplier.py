@@ -3,12 +3,15 @@
 import keras
 import numpy as np
 
-from kerastl import _checks
-from kerastl.optimizers import _fused, _keys, _seam, _slots
-from kerastl.optimizers._saved import Saved
-from kerastl.optimizers._shape import Shaped
-from kerastl.optimizers._steps import PerVariableSteps
-from kerastl.optimizers._support import check_optimizer
+from kerastl._base import checks
+from kerastl._keras import optimizer_internals as internals
+from kerastl.optimizers import fused as _fused
+from kerastl.optimizers import keys as _keys
+from kerastl.optimizers import slots as _slots
+from kerastl.optimizers.keys import check_optimizer
+from kerastl.optimizers.placed_schedule import Shaped
+from kerastl.optimizers.saved import Saved
+from kerastl.optimizers.steps import PerVariableSteps
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
@@ -80,7 +83,7 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
             _fused.update_step_of(optimizer)  # raises if there is none
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = optimizer
-        _seam.drop_own_rate_and_counter(self, optimizer)
+        internals.drop_own_rate_and_counter(self, optimizer)
         # Past `__setattr__`, which would take the variables of `groups` for this one's state.
         vars(self).update(
             _keys=_keys.check_multipliers(multipliers),
@@ -116,7 +119,7 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
     @property
     def variables_paths(self):
         """Paths of the model variables in the order of their slots; rebuild in this order."""
-        return tuple(variable.path for variable in _seam.variables_of(self.inner_optimizer))
+        return tuple(variable.path for variable in internals.variables_of(self.inner_optimizer))
 
     @property
     def multipliers(self):
@@ -147,11 +150,11 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
         """
         self._check_built()
         inner = self.inner_optimizer
-        new = [v for v in variables if _seam.slot_of(inner, v) is None]
+        new = [v for v in variables if internals.slot_of(inner, v) is None]
         if new:
-            everything = [*_seam.variables_of(inner), *new]
+            everything = [*internals.variables_of(inner), *new]
             values = _keys.resolve(self._keys, everything, self._groups)
-            _seam.grow(inner, new)
+            internals.grow(inner, new)
             self._fit_to_slots(values)
 
     def set_multipliers(self, multipliers, *, groups=None, retraced=False):
@@ -173,7 +176,7 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
         keys = _keys.check_multipliers(multipliers)
         groups = self._groups if groups is None else groups
         if self.built:
-            values = _keys.resolve(keys, _seam.variables_of(self.inner_optimizer), groups)
+            values = _keys.resolve(keys, internals.variables_of(self.inner_optimizer), groups)
             if self._traced and not retraced:
                 _slots.check_same_frozen(self.variables_paths, values, self._frozen)
             self._set_values(values)
@@ -189,9 +192,9 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
             return
         variables = self._variables_of_step(grads, trainable_variables)
         inner, frozen = self.inner_optimizer, self._frozen
-        slots = [_seam.slot_of(inner, variable) for variable in variables]
+        slots = [internals.slot_of(inner, variable) for variable in variables]
         kept = [place for place, slot in enumerate(slots) if slot not in frozen]
-        vars(self)["_traced"] = self._traced or _seam.is_tracing()
+        vars(self)["_traced"] = self._traced or internals.is_tracing()
         if not kept:
             return
         self._steps.taking_part = {slots[place] for place in kept if grads[place] is not None}
@@ -203,7 +206,9 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
         if not self.inner_optimizer.use_ema:
             return
         clocks = self._steps.clocks.numpy()
-        slots = {_seam.slot_of(self.inner_optimizer, variable): variable for variable in var_list}
+        slots = {
+            internals.slot_of(self.inner_optimizer, variable): variable for variable in var_list
+        }
         trained = [s for s in slots if s is not None and clocks[s] > 0 and s not in self._frozen]
         self._steps.taking_part = set(trained)
         self.inner_optimizer.finalize_variable_values([slots[slot] for slot in trained])
@@ -227,7 +232,7 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
     def _variables_of_step(self, grads, variables):
         if variables is None:
             self._check_built()
-            variables = _seam.variables_of(self.inner_optimizer)
+            variables = internals.variables_of(self.inner_optimizer)
         variables = list(variables)
         if len(grads) != len(variables):
             raise ValueError(
@@ -235,18 +240,18 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
                 f"Received: {len(grads)} gradients for {len(variables)} variables."
             )
         self.build(variables)
-        unknown = [v.path for v in variables if _seam.slot_of(self.inner_optimizer, v) is None]
+        unknown = [v.path for v in variables if internals.slot_of(self.inner_optimizer, v) is None]
         if unknown:
             raise ValueError(
                 "An optimizer steps only variables that it has slots for. Received: "
-                f"{_checks.listed(unknown)}. Call `extend(variables)` first, or build the "
+                f"{checks.listed(unknown)}. Call `extend(variables)` first, or build the "
                 "optimizer on all variables that may ever train."
             )
         return variables
 
     def _fit_to_slots(self, values):
         _slots.fit(self, self._steps, values)
-        variables = _seam.variables_of(self.inner_optimizer)
+        variables = internals.variables_of(self.inner_optimizer)
         self._steps.no_decay |= _keys.spared_slots(self._keys, variables, self._no_decay)
         self._set_values(values)
 

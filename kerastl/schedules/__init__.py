@@ -1,10 +1,14 @@
 """Shapes of the learning rate over the progress of a training, as plain data."""
 
-from kerastl.schedules.one_cycle import OneCycle
-from kerastl.schedules.shape import Shape, from_config, progress_at
-from kerastl.schedules.simple import Constant, Exponential
-from kerastl.schedules.slanted_triangular import SlantedTriangular
-from kerastl.schedules.warmup import WarmupCosine, WarmupLinear
+from kerastl.schedules.curves import (
+    Constant,
+    Exponential,
+    OneCycle,
+    SlantedTriangular,
+    WarmupCosine,
+    WarmupLinear,
+)
+from kerastl.schedules.schedule import Shape, from_config, progress_at
 
 __all__ = [
     "Constant",

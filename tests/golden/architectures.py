@@ -185,7 +185,7 @@ def _stable(layer, groups):
 
 
 def main():
-    from kerastl.groups import layer_groups
+    from kerastl.graph import layer_groups
 
     json.dump({name: describe(layer_groups(build(name))) for name in NAMES}, sys.stdout, indent=1)
 

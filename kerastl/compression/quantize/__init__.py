@@ -1,7 +1,7 @@
 """Quantization-aware training on Keras 3 models."""
 
 from kerastl.compression.quantize.fold import Folded, fold
-from kerastl.compression.quantize.quantize_aware import quantize_aware
+from kerastl.compression.quantize.quantize_aware import quantize_aware, restore
 from kerastl.compression.quantize.ranges import FakeQuantize, as_converted, ranges_of
 from kerastl.compression.quantize.report import (
     LayerNumbers,
@@ -9,7 +9,6 @@ from kerastl.compression.quantize.report import (
     is_quantized,
     quantization_report,
 )
-from kerastl.compression.quantize.restore import restore
 
 __all__ = [
     "FakeQuantize",

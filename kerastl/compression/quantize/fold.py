@@ -7,11 +7,11 @@ import keras
 import numpy as np
 
 from kerastl.compression.quantize import parts
-from kerastl.compression.quantize.graph import Graph, copy_of
-from kerastl.compression.quantize.kinds import FUSED, WEIGHTED, activation_name, is_plain, kind_of
 from kerastl.compression.quantize.origins import Constant, Kernel, Same, Scale, affine
-from kerastl.fine_tuner import FineTuner
-from kerastl.groups import flatten
+from kerastl.compression.quantize.policy import FUSED, WEIGHTED, activation_name, is_plain, kind_of
+from kerastl.graph import flatten
+from kerastl.graph.rewrite import Graph, copy_of
+from kerastl.training import FineTuner
 
 L = keras.layers
 

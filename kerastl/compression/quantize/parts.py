@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from kerastl import _keras
-from kerastl.freezing.flags import all_leaves, training_ids
+from kerastl.graph.flags import all_leaves, training_ids
 
 
 def activation(what, name, trains=True):

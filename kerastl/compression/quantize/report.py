@@ -2,13 +2,12 @@
 
 import dataclasses
 
-from kerastl._checks import listed
-from kerastl.compression.columns import in_columns
-from kerastl.compression.quantize.graph import Graph
-from kerastl.compression.quantize.kinds import WEIGHTED
+from kerastl._base.checks import listed
+from kerastl._base.text_table import in_columns
 from kerastl.compression.quantize.layers import QUANTIZED
-from kerastl.compression.quantize.policy import Policy
+from kerastl.compression.quantize.policy import WEIGHTED, Policy
 from kerastl.compression.quantize.ranges import FakeQuantize
+from kerastl.graph.rewrite import Graph
 
 
 @dataclasses.dataclass(frozen=True)

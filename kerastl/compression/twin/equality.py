@@ -57,3 +57,79 @@ def require_same_shapes(node, outputs):
 def _compatible(one, other):
     sides = zip(one, other, strict=False)
     return len(one) == len(other) and all(None in pair or len(set(pair)) == 1 for pair in sides)
+
+
+def carry(layer, twin, pairs, training):
+    """Give the weights of a tf_keras layer the flags of its Keras 3 original.
+
+    Args:
+        layer: Keras 3 layer.
+        twin: tf_keras layer, built.
+        pairs: Their variables, `(Keras 3, tf_keras)`.
+        training: Set of ids of the Keras 3 variables that the model trains.
+    """
+    twin.trainable = layer.trainable
+    could = {id(variable) for variable in _keras.own_trainable_variables(layer)}
+    held = {id(b) for a, b in pairs if id(a) in could and id(a) not in training}
+    if layer.trainable and held:
+        rest = [v for v in twin.trainable_weights if id(v) not in held]
+        set_training(twin, twin.weights, rest)
+
+
+def carry_wrapped(operation, twin, training):
+    """The same for a wrapped operation, whose variables are those of the Keras 3 layer."""
+    twin.trainable = getattr(operation, "trainable", True)
+    variables = getattr(operation, "weights", ())
+    chosen = [v.value for v in variables if id(v) in training]
+    set_training(twin, [v.value for v in variables], chosen)
+
+
+def set_training(twin, weights, training):
+    """Have of the `weights` of a tf_keras layer those train that are in `training`."""
+    chosen = {id(variable) for variable in training}
+    twin._trainable_weights[:] = [v for v in weights if id(v) in chosen]
+    twin._non_trainable_weights[:] = [v for v in weights if id(v) not in chosen]
+
+
+_DEPTHWISE = {"kernel": "depthwise_kernel"}
+_RENAMED = {"DepthwiseConv1D": _DEPTHWISE, "DepthwiseConv2D": _DEPTHWISE}
+
+
+def paired(operation, layer):
+    """Pairs `(Keras 3 variable, tf_keras variable)` of a layer and its equal.
+
+    Returns:
+        List of pairs.
+
+    Raises:
+        NoEqualError: If one of the two has a weight that the other has not, or of another shape,
+            such as LoRA factors.
+    """
+    if not isinstance(operation, keras.Layer):
+        return []
+    renamed = _RENAMED.get(type(operation).__name__, {})
+    ours = {renamed.get(v.name, v.name): v for v in operation.weights}
+    theirs = {short_name(v): v for v in layer.weights}
+    if ours.keys() != theirs.keys() or len(ours) != len(operation.weights):
+        raise NoEqualError(f"weights {sorted(ours)} against {sorted(theirs)}")
+    pairs = [(ours[name], theirs[name]) for name in ours]
+    if any(tuple(a.shape) != tuple(b.shape) for a, b in pairs):
+        raise NoEqualError("weights of other shapes")
+    return pairs
+
+
+def short_name(variable):
+    """The name of a tf.Variable without the layers around it: `block/conv/kernel:0` is `kernel`."""
+    return variable.name.rsplit("/", 1)[-1].split(":")[0]
+
+
+def copy(pairs):
+    """Bring the values of the Keras 3 variables into the tf_keras ones."""
+    for ours, theirs in pairs:
+        theirs.assign(keras.ops.convert_to_tensor(ours, dtype=theirs.dtype.base_dtype.name))
+
+
+def copy_back(pairs):
+    """Bring the values of the tf_keras variables into the Keras 3 ones."""
+    for ours, theirs in pairs:
+        ours.assign(theirs.read_value())

@@ -3,8 +3,8 @@
 import keras
 
 from kerastl.compression import island
-from kerastl.compression.twin.activations import registered, spelled
 from kerastl.compression.twin.equality import NoEqualError
+from kerastl.compression.twin.layers import registered, spelled
 
 _MODULES = ("keras.src.ops.numpy", "keras.src.ops.nn")
 _ACTIVATIONS = {

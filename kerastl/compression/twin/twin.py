@@ -1,10 +1,28 @@
 """A Keras 3 model and its tf_keras twin, side by side."""
 
+import collections
+import contextlib
 import dataclasses
+import inspect
+import re
 from typing import Any
 
-from kerastl._checks import closest
-from kerastl.compression.twin import weights
+import keras
+
+from kerastl import _keras
+from kerastl._base.checks import closest
+from kerastl.compression import island
+from kerastl.compression.twin import equality, layers, operations
+from kerastl.compression.twin.equality import (
+    NoEqualError,
+    asking_tf_keras,
+    require_masks_taken,
+    require_plain_calls,
+    require_same_shapes,
+)
+from kerastl.compression.twin.wrapped import wrap
+from kerastl.graph import flatten
+from kerastl.graph.run import is_inert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +98,13 @@ class Twin:
     def push(self):
         """Bring the weights of the Keras 3 model into the twin, statistics included."""
         for entry in self._copied():
-            weights.copy(entry.pairs)
+            equality.copy(entry.pairs)
             _finalize(entry.layer)
 
     def pull(self):
         """Bring the weights of the twin into the Keras 3 model, statistics included."""
         for entry in self._copied():
-            weights.copy_back(entry.pairs)
+            equality.copy_back(entry.pairs)
             _finalize(entry.operation)
 
     def _copied(self):
@@ -105,3 +123,211 @@ def _unknown(layer, names, model):
         f"`layer` must be a layer of {model.name!r}. Received: layer={name!r}. "
         f"Closest: {closest(name, names)}."
     )
+
+
+def twin(model):
+    """The tf_keras model that computes what a Keras 3 model computes, for TFMOT to work on.
+
+    Each layer becomes the tf_keras layer of the same arithmetic with the same weights, `trainable`
+    flags, regularizers and constraints; a shared layer stays shared; `keras.ops` nodes become
+    layers where tf_keras has one. What has no equal there runs as it is inside one wrapper layer
+    and is listed in `Twin.wrapped`: custom layers, recurrent layers, attention, augmentation, LoRA
+    and quantized kernels. Outputs are equal to float32 rounding.
+
+    The flags are those of now: make the twin anew after `freeze` or `unfreeze`. In the twin of a
+    `FineTuner` frozen layers run in inference mode and fixed statistics stand still, as there.
+
+    Args:
+        model: Functional or built Sequential `keras.Model`, also nested.
+
+    Returns:
+        `Twin`.
+
+    Raises:
+        TypeError: If `model` is not a Keras 3 model.
+        ValueError: If it has no graph, or something in it that tf_keras cannot run at all: inputs
+            that are optional or sparse, a weight constraint on a wrapped layer, a layer that
+            fails inside a tf_keras model. The message names it.
+
+    Example:
+        >>> made = twin(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")]))
+        >>> type(made.model).__module__.split(".")[0], made.layer_of("head").units, made.wrapped
+        ('tf_keras', 2, {})
+    """
+    source = flatten(model)
+    making = _Making(model, source)
+    inputs = making.inputs()
+    outputs = making.run(inputs)
+    structure = keras.tree.pack_sequence_as(source.input, inputs)
+    made = island.tf_keras().Model(structure, outputs, name=source.name)
+    used = {id(layer) for layer in made.layers}
+    result = Twin(source, made, [e for e in making.entries if id(e.layer) in used])
+    result.push()
+    return result
+
+
+class _Making:
+    """The state of one rebuilding: what has been made so far, and what is known of the source."""
+
+    def __init__(self, model, source):
+        self.source = source
+        self.nodes = _keras.graph_nodes(source)
+        self._entries = {}
+        self._names = {}
+        self._inert = getattr(model, "honours_fixed_statistics", False)
+        self._training = {id(v) for v in model.trainable_variables}
+        self._owners = collections.Counter(id(v) for layer in source.layers for v in layer.weights)
+        self._calls = collections.defaultdict(list)
+        for node in self.nodes:
+            self._calls[id(node.operation)].append(node)
+
+    @property
+    def entries(self):
+        return list(self._entries.values())
+
+    def inputs(self):
+        """A tf_keras input for each input of the source."""
+        layers_of = {
+            id(layer.output): layer
+            for layer in self.source.layers
+            if isinstance(layer, keras.layers.InputLayer)
+        }
+        ordered = [layers_of[id(x)] for x in self.source.inputs]
+        refuse_inputs(ordered)
+        return [self._input(layer) for layer in ordered]
+
+    def _input(self, layer):
+        x = layer.output
+        made = island.tf_keras().Input(x.shape[1:], x.shape[0], self._name(layer), x.dtype)
+        self._entries[id(layer)] = Entry(layer, made.node.layer, [])
+        return made
+
+    def run(self, inputs):
+        """The outputs of the rebuilt graph, in the structure of the source's."""
+        tensors = {id(ref): x for ref, x in zip(self.source.inputs, inputs, strict=True)}
+        for node in self.nodes:
+            given = [tensors[id(x)] for x in node.input_tensors]
+            outputs = keras.tree.flatten(self._place(node, given))
+            tensors.update(zip(map(id, node.outputs), outputs, strict=True))
+        outputs = [tensors[id(x)] for x in self.source.outputs]
+        return keras.tree.pack_sequence_as(self.source.output, outputs)
+
+    def _place(self, node, tensors):
+        """The outputs for one node, by the layer of its operation, made at the first node."""
+        entry = self._entries.get(id(node.operation))
+        if entry is None:
+            try:
+                return self._place_equal(node, tensors)
+            except NoEqualError as error:
+                return self._place_wrapped(node, tensors, str(error))
+        if entry.pairs is None:
+            return self._call_wrapped(entry.layer, node, tensors)
+        return self._call_equal(entry.layer, node, tensors)
+
+    def _place_equal(self, node, tensors):
+        operation = node.operation
+        layer = self._equal(node)
+        with asking_tf_keras():
+            outputs = self._call_equal(layer, node, tensors)
+        require_same_shapes(node, outputs)
+        pairs = equality.paired(operation, layer)
+        if isinstance(operation, keras.Layer):
+            equality.carry(operation, layer, pairs, self._training)
+        self._entries[id(operation)] = Entry(operation, layer, pairs)
+        return outputs
+
+    def _equal(self, node):
+        """The tf_keras layer equal to the operation of a node, not yet called."""
+        operation, name = node.operation, self._name(node.operation)
+        if not isinstance(operation, keras.Layer):
+            layer = operations.translated(node, name)
+            require_masks_taken(node, layer)
+            return layer
+        if any(self._owners[id(v)] > 1 for v in operation.weights):
+            raise NoEqualError("weights that another layer holds, too")
+        layer = layers.translated(operation, name)
+        require_plain_calls(self._calls[id(operation)], layer)
+        return layer
+
+    def _call_equal(self, layer, node, tensors):
+        listed = len(tensors) > 1 or isinstance(node.arguments.args[0], (list, tuple))
+        # tf_keras obeys what a call recorded, `fit` or not.
+        inert = self._inert and _is_inert(node.operation) and _takes_training(layer)
+        return layer(tensors if listed else tensors[0], **({"training": False} if inert else {}))
+
+    def _place_wrapped(self, node, tensors, why):
+        operation, name = node.operation, self._name(node.operation)
+        refuse_constraints(operation)
+        layer = wrap(self._calls[id(operation)], self._inert, name=name)
+        self._entries[id(operation)] = Entry(operation, layer, None, why)
+        outputs = self._call_wrapped(layer, node, tensors)
+        equality.carry_wrapped(operation, layer, self._training)
+        return outputs
+
+    def _call_wrapped(self, layer, node, tensors):
+        which = self._calls[id(node.operation)].index(node)
+        with running(node.operation):
+            return layer(tensors, which=which)
+
+    def _name(self, operation):
+        """A name for the layer of an operation that tf_keras takes and that no other has."""
+        if id(operation) not in self._names:
+            stem = re.sub(r"[^A-Za-z0-9_.\-]", "_", operation.name)
+            stem = stem if re.match(r"[A-Za-z0-9.]", stem) else f"x{stem}"
+            name, number = stem, 0
+            while name in self._names.values():
+                number += 1
+                name = f"{stem}_{number}"
+            self._names[id(operation)] = name
+        return self._names[id(operation)]
+
+
+def _is_inert(operation):
+    return isinstance(operation, keras.Layer) and is_inert(operation)
+
+
+def _takes_training(layer):
+    return "training" in inspect.signature(layer.call).parameters
+
+
+def refuse_inputs(layers):
+    """Raise if one of the input layers is optional, sparse or ragged."""
+    for layer in layers:
+        what = [kind for kind in ("optional", "sparse", "ragged") if getattr(layer, kind, False)]
+        if what:
+            raise ValueError(
+                f"The inputs of a twin must be dense and always given. Received: input "
+                f"{layer.name!r}, which is {' and '.join(what)}. Build the model on another "
+                f"keras.Input."
+            )
+
+
+def refuse_constraints(operation):
+    """Raise if a layer that will be wrapped has a weight with a constraint.
+
+    A tf_keras optimizer looks for it at the tf.Variable, where Keras 3 does not put it.
+    """
+    for variable in getattr(operation, "weights", ()):
+        if variable.constraint is not None:
+            raise ValueError(
+                f"Layer {operation.name!r} ({_kind(operation)}) has no equal in tf_keras, and its "
+                f"weight {variable.name!r} has the constraint {variable.constraint!r}, which a "
+                f"tf_keras optimizer would not keep. Remove the constraint."
+            )
+
+
+@contextlib.contextmanager
+def running(operation):
+    """Say which layer it was if `operation` fails inside a tf_keras model."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"Layer {operation.name!r} ({_kind(operation)}) has no equal in tf_keras and fails "
+            f"when it runs as it is inside a tf_keras model, by the {type(error).__name__} above. "
+            f"Replace it, or move it out of the model."
+        ) from error
+
+
+def _kind(operation):
+    return f"{type(operation).__module__}.{type(operation).__qualname__}"

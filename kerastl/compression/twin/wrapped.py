@@ -6,8 +6,8 @@ import keras
 
 from kerastl import _keras
 from kerastl.compression import island
-from kerastl.compression.twin.flags import set_training
-from kerastl.freezing import inert_inside, is_inert
+from kerastl.compression.twin.equality import set_training
+from kerastl.graph.run import inert_inside, is_inert
 
 
 @keras.saving.register_keras_serializable(package="kerastl")

@@ -1,0 +1,1 @@
+"""Floor 0: argument checks, files that appear whole, silence, tables of text."""

@@ -1,0 +1,171 @@
+"""Large arrays: whether they fit in memory, and folders on disk that appear whole or not at all."""
+
+import contextlib
+import errno
+import math
+import os
+import shutil
+import tempfile
+
+import numpy as np
+
+
+def fits_in_memory(num_bytes):
+    """Whether `num_bytes` may be held in memory: an eighth of it, at least 1 GiB.
+
+    An eighth, because splitting copies the pixels once and training needs its own share.
+
+    Example:
+        >>> fits_in_memory(10 ** 6), fits_in_memory(10 ** 15)
+        (True, False)
+    """
+    return num_bytes <= max(_physical_memory() // 8, 2**30)
+
+
+@contextlib.contextmanager
+def appearing(folder):
+    """An empty folder to fill, which becomes `folder` if nothing goes wrong meanwhile.
+
+    If another process has made `folder` in the meantime, that one stays.
+
+    Args:
+        folder: `pathlib.Path` that does not exist.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        _publish(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def allocate(path, shape, dtype, what):
+    """A new `.npy` file of zeros, mapped into memory, with its room on disk made sure of.
+
+    Args:
+        path: `pathlib.Path` of the file.
+        shape: Tuple of ints.
+        dtype: NumPy dtype.
+        what: Name of the contents, for the message.
+
+    Raises:
+        OSError: If the disk has no room for it.
+    """
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    free = shutil.disk_usage(path.parent).free
+    # Writing past the end of a full disk through a memory map kills the process (SIGBUS).
+    if needed > free:
+        raise OSError(
+            f"{path.parent.parent} needs {mib(needed)} for {what} and its disk has {mib(free)} "
+            "free. Make room, take a smaller image size or another folder."
+        )
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate") and needed:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def mib(num_bytes):
+    """`num_bytes` for a person.
+
+    Example:
+        >>> mib(3 * 2 ** 20)
+        '3 MiB'
+    """
+    return f"{num_bytes / 2**20:,.0f} MiB"
+
+
+def _publish(partial, folder):
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another run was faster, with the same contents
+            raise
+
+
+def _physical_memory():
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0  # not told on this system: the 1 GiB floor stands
+
+
+def checked(path, suffix):
+    """`path` as a string that ends in `suffix`, in a folder that exists.
+
+    Raises:
+        ValueError: If it ends otherwise.
+        FileNotFoundError: If its folder does not exist.
+    """
+    path = os.fspath(path)
+    if not path.endswith(suffix):
+        raise ValueError(f"`path` must end in {suffix}. Received: path={path!r}")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise FileNotFoundError(f"The folder of `path` must exist. Received: path={path!r}")
+    return path
+
+
+@contextlib.contextmanager
+def work_folder(path):
+    """An empty folder beside `path`, gone afterwards; errors of the disk speak of `path`.
+
+    Beside the goal, so that the last step is a rename and cannot stop half-way.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as work:
+            yield work
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # The name that failed is a temporary one; the user knows this one.
+        raise OSError(error.errno, os.strerror(error.errno), path) from error
+
+
+def full_disk(error):
+    """The OSError that a native library reported in words of its own, or None."""
+    if "No space left on device" in str(error):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return None
+
+
+def replaced(made, path):
+    """Put the file or folder `made` at `path`, in place of what is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        # A folder cannot be renamed onto a full one; between the two renames there is none.
+        os.rename(path, f"{made}.old")  # in the work folder, so it goes with that
+        os.rename(made, path)
+    else:
+        os.replace(made, path)
+
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks; two runs at one folder are then not told apart
+    fcntl = None
+
+
+@contextlib.contextmanager
+def held(folder):
+    """Hold `folder` by a lock file beside it while this lasts; a kill lets go of it too.
+
+    Raises:
+        OSError: If another process holds it.
+    """
+    path = folder.with_name(f"{folder.name}.lock")
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OSError(f"another process is at it and holds {path}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)

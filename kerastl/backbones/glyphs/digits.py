@@ -1,0 +1,51 @@
+"""Real handwritten digits as the target of a transfer: few labels, everything else held out."""
+
+import numpy as np
+
+from kerastl._base.checks import in_range
+from kerastl.backbones.glyphs.rendering import IMAGE_SIZE, bilinear_matrix, resample
+
+FEWEST_OF_A_CLASS = 174  # the digit 8; one at least must be left to test on
+
+
+def digits(seed=0, *, labels_per_class=10):
+    """Scanned digits of 43 writers, split into a small labelled set and a large held-out one.
+
+    The 1,797 pictures of `sklearn.datasets.load_digits` (8×8 pixels, ink 0 to 16) enlarged
+    to 32×32 and scaled to pixels 0 to 255, three equal channels, white ink on black.
+
+    Args:
+        seed: Int, which pictures are labelled.
+        labels_per_class: Int in [1, 173], how many labelled pictures each digit has.
+
+    Returns:
+        Tuple `(train_images, train_labels, test_images, test_labels)`: `float32` images of
+        shape `(n, 32, 32, 3)` and `int32` labels 0 to 9.
+
+    Example:
+        >>> train, train_labels, test, test_labels = digits(seed=0, labels_per_class=10)
+        >>> train.shape, test.shape
+        ((100, 32, 32, 3), (1697, 32, 32, 3))
+
+    References:
+        Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998,
+        https://doi.org/10.24432/C50P49
+    """
+    from sklearn.datasets import load_digits
+
+    in_range(labels_per_class, 1, FEWEST_OF_A_CLASS - 1, "labels_per_class", "an int")
+    scanned = load_digits()
+    images = resample(scanned.images.astype("float32"), bilinear_matrix(8, IMAGE_SIZE))
+    images = np.repeat(images[..., None] * (255 / 16), 3, axis=-1)
+    labels = scanned.target.astype("int32")
+    labelled = _labelled(labels, labels_per_class, np.random.default_rng(seed))
+    return images[labelled], labels[labelled], images[~labelled], labels[~labelled]
+
+
+def _labelled(labels, labels_per_class, rng):
+    """A mask with `labels_per_class` random members of every class."""
+    mask = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        mask[rng.choice(members, labels_per_class, replace=False)] = True
+    return mask

@@ -1,5 +1,0 @@
-"""What is raised where a checkpoint cannot be trusted."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is damaged, or belongs to another training."""

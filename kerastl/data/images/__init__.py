@@ -1,0 +1,1 @@
+"""Pictures: found, verified, decoded, divided, augmented."""

@@ -1,0 +1,131 @@
+"""Pictures in memory or on disk as a `tf.data.Dataset` of batches."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from kerastl.data.images.augment import Augmenter
+from kerastl.data.passes import Passes, hash_of_arrays
+from kerastl.data.split import check_seed
+
+
+def make_dataset(images, labels, *, batch_size=32, seed=None, augment=None, num_classes=None):
+    """Batches of float32 pixels 0 to 255 and labels, for `fit`, `evaluate` and `predict`.
+
+    For training give a `seed`: every pass then has its own order and its own augmentation, and
+    both are the same in every run with this seed. For validation, test and prediction leave
+    `seed` and `augment` out: pictures come in order, as they are.
+
+    Args:
+        images: uint8 array, memory map or `Rows` of shape `(n, height, width, 3)`. It is read
+            batch by batch, never copied as a whole.
+        labels: `n` class indices.
+        batch_size: Pictures a batch; the last one of a pass may be smaller.
+        seed: Int in [0, 2**31) to shuffle by, or None to keep the order.
+        augment: What `Augmenter` takes: `"none"`, `"light"`, `"medium"`, `"strong"`, a Keras
+            layer, a callable of (images, labels), a list of them. Needs `seed`.
+        num_classes: Number of classes for one-hot float32 labels, which mixing layers need;
+            None gives int64 class indices.
+
+    Returns:
+        A `tf.data.Dataset` of `(images, labels)` with a known number of batches. Its attribute
+        `repeatable` holds its `Passes`, by which `FineTuner.fit` reads pass by pass.
+
+    Raises:
+        ValueError: If lengths differ, `augment` comes without `seed`, or it mixes pictures
+            and `num_classes` is missing.
+
+    Example:
+        >>> images = np.zeros((5, 4, 4, 3), "uint8")
+        >>> dataset = make_dataset(images, range(5), batch_size=2, seed=1)
+        >>> len(dataset), sorted(int(y) for _, labels in dataset for y in labels)
+        (3, [0, 1, 2, 3, 4])
+    """
+    labels = np.asarray(labels, np.int64)
+    augmenter = Augmenter(augment)
+    _check(images, labels, seed, augmenter, num_classes)
+    passes = ImagePasses(
+        images,
+        labels,
+        augmenter,
+        batch_size=batch_size,
+        seed=None if seed is None else check_seed(seed),
+        num_classes=num_classes,
+    )
+    dataset = _one_pass_at_a_time(passes)
+    dataset.repeatable = passes
+    return dataset
+
+
+def _check(images, labels, seed, augmenter, num_classes):
+    if len(images) != len(labels):
+        raise ValueError(
+            "`images` and `labels` must have one length. "
+            f"Received: len(images)={len(images)}, len(labels)={len(labels)}"
+        )
+    if augmenter.steps and seed is None:
+        raise ValueError(
+            "`augment` is for training and needs `seed`. Received: seed=None. "
+            "Leave `augment` out for validation and test."
+        )
+    if augmenter.mixes and num_classes is None:
+        raise ValueError(
+            "`augment` mixes pictures and their labels, which must be one-hot: give `num_classes` "
+            "and compile with keras.losses.CategoricalCrossentropy. Received: num_classes=None"
+        )
+
+
+def _one_pass_at_a_time(passes):
+    """Dataset that gives another pass each time it is read."""
+    numbers = itertools.count()  # not a tf.Variable: a distribution strategy would copy that
+
+    def number(zero):
+        if passes.seed is None:
+            return zero
+        drawn = tf.numpy_function(lambda: np.int64(next(numbers)), [], tf.int64)
+        return tf.ensure_shape(drawn, ())
+
+    dataset = tf.data.Dataset.range(1).map(number).flat_map(passes.elements)
+    return passes.counted(dataset.prefetch(2))
+
+
+class ImagePasses(Passes):
+    """Passes over pictures and their class indices; what `make_dataset` is made of.
+
+    Args:
+        images: uint8 array, memory map or `Rows` of shape `(n, height, width, 3)`.
+        labels: int64 array of shape `(n,)`.
+        augmenter: `Augmenter`.
+        batch_size: Int > 0.
+        seed: Int, or None to keep the order.
+        num_classes: Int for one-hot float32 labels, or None.
+    """
+
+    def __init__(self, images, labels, augmenter, *, batch_size, seed, num_classes):
+        super().__init__(len(labels), batch_size, seed)
+        self._images, self._labels = images, labels
+        self._augmenter, self._num_classes = augmenter, num_classes
+        if augmenter.sees_labels:
+            self.random = "augmentation of pictures together with their labels"
+        elif augmenter.steps:
+            self.random = "augmentation"
+
+    def inputs(self, rows):
+        images = self._images
+        pixels = tf.numpy_function(lambda index: np.asarray(images[index]), [rows], images.dtype)
+        return tf.cast(tf.ensure_shape(pixels, (None, *images.shape[1:])), tf.float32)
+
+    def targets(self, rows):
+        chosen = tf.gather(self._labels, rows)
+        return (chosen if self._num_classes is None else tf.one_hot(chosen, self._num_classes),)
+
+    def augment(self, element, key):
+        return self._augmenter(*element, key)
+
+    def fingerprint(self):
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(hash_of_arrays([self._images, self._labels]).encode())
+        digest.update(repr((self._augmenter.description(), self._num_classes)).encode())
+        return digest.hexdigest()

@@ -1,0 +1,206 @@
+"""A folder of pictures, read, checked and divided: what training starts from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kerastl._base.checks import in_range, listed, one_of
+from kerastl._base.files import fits_in_memory
+from kerastl.data.images.checks import duplicate_notices, skipped_notice, strict_refusal
+from kerastl.data.images.decode import RESIZES, as_size
+from kerastl.data.images.read import decode_files
+from kerastl.data.images.scan import scan_images
+from kerastl.data.rows import Rows
+from kerastl.data.split import TEST_SHARE, VAL_SHARE, check_seed, stratified_split
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Pictures for one purpose.
+
+    Attributes:
+        images: uint8 of shape `(n, height, width, 3)`: an array, or `Rows` of one on disk.
+        labels: int64 array of shape `(n,)`, indices into the class names.
+        paths: Tuple of the `n` files.
+    """
+
+    images: object
+    labels: np.ndarray
+    paths: tuple
+
+    def __len__(self):
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """What `load_image_folder` returns.
+
+    Attributes:
+        class_names: Names of the classes; a label is an index into them.
+        train: `Split` to fit on.
+        val: `Split` for validation curves or choices; empty with `val_share=0`.
+        test: `Split` to report on, seen by nothing before.
+        skipped: Tuple of `(path, reason)` of the files that could not be read.
+        notices: Lines for the user: skipped files, duplicates, how the data were divided.
+        image_size: `(height, width)` of every picture.
+        resize: How pictures were brought to that size.
+    """
+
+    class_names: tuple
+    train: Split
+    val: Split
+    test: Split
+    skipped: tuple
+    notices: tuple
+    image_size: tuple
+    resize: str
+
+
+def load_image_folder(
+    path,
+    *,
+    image_size,
+    seed=0,
+    strict=False,
+    val_share=VAL_SHARE,
+    resize="stretch",
+    cache_dir=None,
+    progress=None,
+):
+    """Read a folder of pictures for training: find, verify, decode and divide them.
+
+    Every file is opened and fully decoded once, up front, in threads; those that cannot be read
+    are skipped and listed. How the rest is divided depends on the folders:
+
+    | given | train | val | test |
+    | --- | --- | --- | --- |
+    | class folders only, or only `train/` | 70 % | 15 % | 15 % |
+    | `train/`, `test/` | 85 % of `train/` | 15 % of `train/` | `test/` |
+    | `train/`, `val/` | 85 % of `train/` | 15 % of `train/` | `val/` |
+    | `train/`, `val/`, `test/` | `train/` | `val/` | `test/` |
+
+    In the third case `val/` becomes the held-out test and a notice says so: a number measured
+    on pictures that chose the model would be too good to report.
+
+    Args:
+        path: The folder; see `scan_images` for its layouts.
+        image_size: `(height, width)`, or one int for a square.
+        seed: Non-negative int that decides the split.
+        strict: Whether to stop at unreadable files instead of skipping them.
+        val_share: Float in [0, 0.5], the share of the training pictures held back for
+            validation where there is no `val/`, 0.15 in the table. 0 trains on all of them.
+        resize: `"stretch"`, `"crop"` or `"pad"`; see `load_image`.
+        cache_dir: Folder to keep decoded pictures in between runs, needed when they do not fit
+            in memory. None keeps them in memory.
+        progress: Called as `progress(done, total)` while files are decoded.
+
+    Returns:
+        An `ImageData`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        NotADirectoryError: If `path` is a file.
+        ValueError: If the layout is none of the above, a class has too few readable pictures,
+            or, with `strict`, a file cannot be read.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for grey in range(20):
+        ...         name = "dark" if grey < 10 else "light"
+        ...         pathlib.Path(root, name).mkdir(exist_ok=True)
+        ...         Image.new("L", (12, 9), 10 * grey).save(f"{root}/{name}/{grey:02}.png")
+        ...     data = load_image_folder(root, image_size=8)
+        >>> data.class_names, len(data.train), len(data.val), len(data.test)
+        (('dark', 'light'), 14, 2, 4)
+        >>> data.train.images.shape, data.train.images.dtype
+        ((14, 8, 8, 3), dtype('uint8'))
+    """
+    image_size = as_size(image_size)
+    one_of(resize, RESIZES, "resize")
+    check_seed(seed)
+    in_range(val_share, 0, 0.5, "val_share", "a share")
+    folder = scan_images(path)
+    items = [(split, *item) for split, part in folder.splits.items() for item in part]
+    files = [file for _, file, _ in items]
+    pixels, records = decode_files(
+        files, image_size=image_size, resize=resize, cache_dir=cache_dir, progress=progress
+    )
+    reasons = [record["reason"] for record in records]
+    skipped = [(str(f), reason) for f, reason in zip(files, reasons, strict=True) if reason]
+    if skipped and strict:
+        raise ValueError(strict_refusal(skipped, len(files)))
+    labels = np.array([label for _, _, label in items], np.int64)
+    kept = {
+        split: np.array([i for i, it in enumerate(items) if it[0] == split and not reasons[i]], int)
+        for split in folder.splits
+    }
+    check_counts(folder, labels, kept, items, reasons)
+    index, notices = divide(kept, labels, folder.class_names, seed, val_share)
+    notices = [*folder.notices, *notices, *duplicate_notices(index, labels, records, files)]
+    if skipped:
+        notices.insert(0, skipped_notice(skipped, len(files)))
+    parts = [_part(index[name], pixels, labels, files) for name in ("train", "val", "test")]
+    return ImageData(folder.class_names, *parts, tuple(skipped), tuple(notices), image_size, resize)
+
+
+def _part(rows, pixels, labels, files):
+    in_memory = fits_in_memory(pixels.nbytes)
+    images = pixels[rows] if in_memory else Rows(pixels, rows)
+    images = np.asarray(images) if in_memory else images
+    return Split(images, labels[rows], tuple(files[row] for row in rows))
+
+
+def check_counts(folder, labels, kept, items, reasons):
+    """Every class needs readable pictures to train on and, unless given, one to test on."""
+    split = next(iter(kept))
+    needed = 2 if split == "all" else 1
+    counts = np.bincount(labels[kept[split]], minlength=len(folder.class_names))
+    for label, name in enumerate(folder.class_names):
+        if counts[label] >= needed:
+            continue
+        bad = [
+            f"{file.name} ({reason})"
+            for (part, file, own), reason in zip(items, reasons, strict=True)
+            if part == split and own == label and reason
+        ]
+        why = f" Skipped: {listed(bad, 5)}." if bad else ""
+        raise ValueError(
+            f"Class {name!r} of {folder.path} must have at least {needed} readable pictures"
+            f"{' to be divided into training and test' if needed > 1 else ' in train/'}. "
+            f"Received: {counts[label]}.{why} Add pictures or remove the class."
+        )
+    for name, rows in kept.items():
+        if not len(rows):
+            raise ValueError(
+                f"{folder.path} has no readable picture in {name}/. Add some or remove the folder."
+            )
+
+
+def divide(kept, labels, class_names, seed, val_share=VAL_SHARE):
+    """Dict of row indices for train, val and test, and what to tell the user about them."""
+    if "all" in kept:
+        shares = (val_share, TEST_SHARE)
+        index, notice = _drawn(kept["all"], labels, class_names, seed, shares), []
+        if val_share and len(index["val"]) < len(class_names):
+            notice = ["Some classes have too few pictures for a place in the validation part."]
+        return index, notice
+    if len(kept) == 3:
+        return dict(kept), []
+    index = _drawn(kept["train"], labels, class_names, seed, (val_share, 0))
+    held_out = "test" if "test" in kept else "val"
+    chosen = f"{len(index['val'])} of the {len(kept['train'])} pictures of train/"
+    notice = f"{held_out}/ is kept for the final evaluation" + (
+        f"; {chosen} are held back for validation." if val_share else "."
+    )
+    return index | {"test": kept[held_out]}, [notice]
+
+
+def _drawn(rows, labels, class_names, seed, shares):
+    val_share, test_share = shares
+    parts = stratified_split(
+        labels[rows], class_names, seed=seed, val_share=val_share, test_share=test_share
+    )
+    return {name: rows[part] for name, part in zip(("train", "val", "test"), parts, strict=True)}

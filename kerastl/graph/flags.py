@@ -1,0 +1,128 @@
+"""The `trainable` flags of a model's leaves: read as Keras acts on them, written at any depth."""
+
+import keras
+
+from kerastl import _keras
+from kerastl._base import checks
+from kerastl.graph.flatten import flat_layers
+from kerastl.graph.leaves import leaf_layers
+
+
+def is_frozen(layer):
+    """Whether nothing in `layer` trains: its own flag is off, or that of every leaf in it.
+
+    Example:
+        >>> import keras
+        >>> layer = keras.layers.Dropout(0.5)
+        >>> layer.trainable = False
+        >>> is_frozen(layer)
+        True
+    """
+    if not layer.trainable:
+        return True
+    inner = _keras.sublayers(layer)
+    if not inner or any(variable.trainable for variable in _keras.own_trainable_variables(layer)):
+        return False
+    return all(is_frozen(sublayer) for sublayer in inner)
+
+
+def count_weights(model):
+    """Number of scalars in the weights of `model`."""
+    return sum(int(keras.ops.size(weight)) for weight in model.weights)
+
+
+def count_trainable(model):
+    """Number of scalars in the weights of `model` that train."""
+    return sum(int(keras.ops.size(weight)) for weight in model.trainable_weights)
+
+
+def all_leaves(model):
+    return with_leaves(flat_layers(model))
+
+
+def with_leaves(layers):
+    seen = {}
+    for layer in layers:
+        for leaf in leaf_layers(layer):
+            seen.setdefault(id(leaf), leaf)
+    return list(seen.values())
+
+
+def set_frozen(model, leaves, frozen):
+    """Freeze or thaw `leaves` of `model` and nothing else; have the next step traced anew."""
+    if not frozen:
+        _require_slots(model, leaves)
+    _write(model, training_ids(model), {id(leaf): not frozen for leaf in leaves}, set())
+    _keras.remake_train_function(model)
+
+
+def training_ids(model):
+    """Ids of the layers under `model` whose flag is on and that no parent hides."""
+    found = set()
+
+    def walk(layer):
+        if not layer.trainable:
+            return
+        found.add(id(layer))
+        for sublayer in _keras.sublayers(layer):
+            walk(sublayer)
+
+    walk(model)
+    return found
+
+
+def _write(layer, visible, target, done):
+    """Set the flags below `layer`; return whether anything in it is to train.
+
+    A flag that a frozen parent had hidden is written out as False before the parent is revealed,
+    so that thawing one layer never thaws its neighbours.
+    """
+    on = target.get(id(layer), id(layer) in visible)
+    inner = _keras.sublayers(layer)
+    if id(layer) not in done:
+        done.add(id(layer))
+        own = inner and not _keras.own_trainable_variables(layer)
+        if not own and (id(layer) in target or id(layer) not in visible):
+            _set_leaf(layer, on, bool(inner))
+    inside = [_write(sublayer, visible, target, done) for sublayer in inner]
+    on = any(inside) if inner and not _keras.own_trainable_variables(layer) else on or any(inside)
+    if inner and on:
+        _keras.reveal(layer)
+    return on
+
+
+def _set_leaf(layer, trainable, composite):
+    if composite:
+        for variable in _keras.own_trainable_variables(layer):
+            variable.trainable = trainable
+    else:
+        _keras.set_own_trainable(layer, trainable)
+
+
+def _require_slots(model, leaves):
+    """Refuse a thaw that the model's optimizer, already built, could not carry out."""
+    if getattr(model, "honours_fixed_statistics", False):
+        return
+    variables = [v for leaf in leaves for v in _keras.own_trainable_variables(leaf)]
+    unknown = _keras.unknown_to_optimizer(model, variables)
+    if unknown:
+        raise RuntimeError(
+            f"The optimizer of {model.name!r} was built without {len(unknown)} of the weights to "
+            f"thaw ({checks.listed([v.path for v in unknown], 3)}) and would refuse them at the "
+            "next step. Compile the model again (its moments start anew), or use "
+            "`FineTuner.from_model(model)`, which keeps them."
+        )
+
+
+def fix_statistics(norm, fixed):
+    """Mark a batch normalization to run in inference mode inside a `FineTuner`, trained or not."""
+    norm._kerastl_fixed_statistics = bool(fixed)
+
+
+def has_fixed_statistics(layer):
+    """Whether `layer` is a batch normalization marked by `fix_statistics`."""
+    return getattr(layer, "_kerastl_fixed_statistics", False)
+
+
+def is_batch_norm(layer):
+    return isinstance(layer, _keras.NORMALIZERS_WITH_STATISTICS)

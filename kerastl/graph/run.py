@@ -1,0 +1,158 @@
+"""Which layers run in inference mode while the others train, and how one layer is called so."""
+
+import collections
+
+import keras
+import tensorflow as tf
+
+from kerastl import _keras
+from kerastl.graph.flags import has_fixed_statistics, is_frozen
+from kerastl.graph.leaves import leaf_layers
+
+
+def is_inert(layer):
+    """Whether `layer` runs in inference mode inside `FineTuner.fit`.
+
+    It does when nothing in it trains, or when it is a batch normalization whose statistics are
+    held. Random augmentation is never inert: it belongs to the input.
+    """
+    if _keras.is_augmentation(layer):
+        return False
+    return is_frozen(layer) or has_fixed_statistics(layer)
+
+
+def inert_inside(layers):
+    """The inert leaves of those composite `layers` that are not inert as a whole."""
+    mixed = [layer for layer in layers if _keras.sublayers(layer) and not is_inert(layer)]
+    leaves = [leaf for layer in mixed for leaf in leaf_layers(layer)]
+    return [leaf for leaf in leaves if not _keras.sublayers(leaf) and is_inert(leaf)]
+
+
+def with_own_training(operation):
+    """`operation`, told to train or to infer by whether it is inert."""
+    if not _keras.accepts_training(operation):
+        return operation
+    training = not is_inert(operation)
+
+    def call(*args, **kwargs):
+        return operation(*args, **{**kwargs, "training": training})
+
+    return call
+
+
+def infer(operation):
+    """`operation` in inference mode, whatever `training` its call recorded."""
+    if not _keras.accepts_training(operation):
+        return operation
+    return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": False})
+
+
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
+
+def with_folding(model, operation_fn):
+    """`operation_fn` for the graph of `model`, in which each of `folded_pairs` is one step.
+
+    With s = gamma / sqrt(variance + epsilon) the two compute `conv(x, s * kernel) + s * (bias -
+    mean) + beta`, and so do their gradients. That saves two passes over the tensor in between and
+    its memory, and differs from the layers one by one as float32 does when sums are ordered
+    otherwise. The layers and their weights stay as they are.
+
+    Args:
+        model: Flat functional model, with the flags of the present.
+        operation_fn: As in `_keras.run_graph`, which the function returned also is for.
+
+    References:
+        Jacob et al., 2018, equation 14, https://arxiv.org/abs/1712.05877
+    """
+    norms = {id(conv.operation): norm.operation for conv, norm in folded_pairs(model)}
+    absorbed = set(map(id, norms.values()))
+
+    def run(operation):
+        if id(operation) in absorbed:
+            return lambda inputs, **_: inputs
+        if id(operation) in norms:
+            return lambda inputs, **_: _folded(operation, norms[id(operation)], inputs)
+        return operation_fn(operation)
+
+    return run
+
+
+def folded_pairs(model):
+    """The `(node of a convolution, node of the batch normalization)` that can become one step.
+
+    Only the batch normalization reads the convolution, and it infers. One whose scale or offset
+    trains after a frozen convolution is left alone: a frontier of frozen features parts the two.
+    """
+    nodes = _keras.graph_nodes(model)
+    readers = collections.defaultdict(list)
+    for node in nodes:
+        for tensor in node.input_tensors:
+            readers[id(tensor)].append(node)
+    calls = collections.Counter(id(node.operation) for node in nodes)
+    given = set(map(id, model.outputs))
+    found = []
+    for node in nodes:
+        after = readers[id(node.outputs[0])]
+        if len(after) != 1 or id(node.outputs[0]) in given or not _folds(node, after[0]):
+            continue
+        if calls[id(node.operation)] == calls[id(after[0].operation)] == 1:
+            found.append((node, after[0]))
+    return found
+
+
+def _folds(node, after):
+    conv, norm = node.operation, after.operation
+    if type(conv) not in _CONVOLUTIONS or type(norm) is not keras.layers.BatchNormalization:
+        return False
+    policies = {conv.dtype_policy.name, norm.dtype_policy.name}
+    return (
+        is_inert(norm)
+        and bool(conv.trainable_variables or not norm.trainable_variables)
+        and conv.activation is keras.activations.linear
+        and conv.data_format == "channels_last"
+        and norm.axis in (-1, 3)
+        and policies == {"float32"}
+        and conv.activity_regularizer is None
+        and norm.activity_regularizer is None
+        and after.arguments.kwargs.get("mask") is None
+    )
+
+
+def _folded(conv, norm, inputs):
+    scale = keras.ops.rsqrt(norm.moving_variance + norm.epsilon)
+    if norm.scale:
+        scale = scale * norm.gamma
+    offset = -norm.moving_mean * scale
+    if norm.center:
+        offset = offset + norm.beta
+    if conv.use_bias:
+        offset = offset + conv.bias * scale
+    is_depthwise = isinstance(conv, keras.layers.DepthwiseConv2D)
+    kernel = keras.ops.convert_to_tensor(conv.kernel)
+    # A depthwise kernel is (height, width, channels, multiplier), channel by channel.
+    kernel = kernel * (keras.ops.reshape(scale, kernel.shape[2:]) if is_depthwise else scale)
+    convolve = keras.ops.depthwise_conv if is_depthwise else keras.ops.conv
+    outputs = convolve(
+        keras.ops.cast(inputs, "float32"),
+        kernel,
+        strides=tuple(conv.strides),
+        padding=conv.padding,
+        data_format=conv.data_format,
+        dilation_rate=tuple(conv.dilation_rate),
+    )
+    outputs = tf.nn.bias_add(outputs, offset)
+    if conv.supports_masking:
+        _keras.set_keras_mask(outputs, _keras.get_keras_mask(inputs))
+    return outputs
+
+
+def run_training(model, inputs, mask):
+    """Run the graph of `model` in training mode, inert layers in inference mode."""
+    with _keras.inference_mode(inert_inside(model.layers)):
+        return _keras.run_graph(model, inputs, mask, with_folding(model, with_own_training))
+
+
+def run_evaluation(model, inputs):
+    """Run the graph of `model` in inference mode, in the steps of its training."""
+    return _keras.run_graph(model, inputs, None, with_folding(model, infer))

@@ -1,0 +1,143 @@
+"""A plan as JSON: versioned, refused when not understood, written whole or not at all."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+
+from kerastl import schedules
+from kerastl._base import checks
+from kerastl.plans.phase import EarlyStop, Phase
+
+VERSION = 1
+
+
+def to_json(plan):
+    """`plan` as indented JSON text."""
+    return json.dumps(encode(plan), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def encode(plan):
+    """`plan` as a dict ready for JSON."""
+    return {
+        "version": VERSION,
+        "name": plan.name,
+        "reason": plan.reason,
+        "schedule": _config(plan.schedule),
+        "phases": [_encode_phase(phase) for phase in plan.phases],
+    }
+
+
+def _encode_phase(phase):
+    early_stop = phase.early_stop
+    return {
+        "name": phase.name,
+        "epochs": phase.epochs,
+        "train": list(phase.train) if isinstance(phase.train, tuple) else phase.train,
+        "learning_rate": phase.learning_rate,
+        "multipliers": dict(phase.multipliers),
+        "schedule": _config(phase.schedule),
+        "weight_decay": phase.weight_decay,
+        "batch_norm": phase.batch_norm,
+        "early_stop": None if early_stop is None else dataclasses.asdict(early_stop),
+    }
+
+
+def _config(schedule):
+    return None if schedule is None else schedule.to_config()
+
+
+def from_json(text, cls):
+    """The plan of class `cls` that `to_json` wrote."""
+    try:
+        config = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"A plan must be JSON text. Received: {text[:60]!r} ({error})") from error
+    return decode(config, cls)
+
+
+def decode(config, cls):
+    """The plan of class `cls` that `encode` made `config` of."""
+    if not isinstance(config, dict) or "version" not in config or "phases" not in config:
+        raise ValueError(
+            "A saved plan must be an object with `version` and `phases`, as `plan.save(path)` "
+            f"writes it. Received: {str(config)[:60]}"
+        )
+    if config["version"] != VERSION:
+        raise ValueError(
+            f"The version of a saved plan must be {VERSION}. Received: version="
+            f"{config['version']!r}. It was written by another kerastl: update this one, or write "
+            "the plan again."
+        )
+    fields = _known(config, {"version", *_fields(cls)}, "the plan")
+    del fields["version"]
+    fields["schedule"] = _schedule(fields.get("schedule"), "the plan")
+    phases = [_decode_phase(phase, f"phases[{i}]") for i, phase in enumerate(fields.pop("phases"))]
+    return cls(phases, **fields)
+
+
+def _decode_phase(config, where):
+    fields = _known(config, _fields(Phase), where)
+    fields["schedule"] = _schedule(fields.get("schedule"), where)
+    if fields.get("early_stop") is not None:
+        fields["early_stop"] = EarlyStop(
+            **_known(fields["early_stop"], _fields(EarlyStop), f"`early_stop` of {where}")
+        )
+    missing = {"epochs", "train"} - set(fields)
+    if missing:
+        raise ValueError(f"{where} must say `epochs` and `train`. Missing: {sorted(missing)}")
+    try:
+        return Phase(fields.pop("epochs"), fields.pop("train"), **fields)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{where}: {error}") from error
+
+
+def _schedule(config, where):
+    if config is None:
+        return None
+    try:
+        return schedules.from_config(config)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`schedule` of {where}: {error}") from error
+
+
+def _known(config, allowed, where):
+    if not isinstance(config, dict):
+        raise ValueError(f"{where} must be an object of JSON. Received: {str(config)[:60]}")
+    for key in config:
+        if key not in allowed:
+            raise ValueError(
+                f"{where} must hold known keys only: {checks.listed(sorted(allowed), 40)}. "
+                f"Received: {key!r}. Closest: {checks.closest(key, sorted(allowed), 1)}."
+            )
+    return dict(config)
+
+
+def _fields(cls):
+    return {field.name for field in dataclasses.fields(cls)}
+
+
+def save(plan, path):
+    """Write `plan` to `path`: to a file beside it first, which then takes its place."""
+    path = pathlib.Path(path)
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(to_json(plan) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise
+
+
+def load(path, cls):
+    """The plan in the file `path`."""
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+    try:
+        return from_json(text, cls)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from error

@@ -1,0 +1,165 @@
+"""A transfer from the first epoch to the last, as a sequence of phases."""
+
+import dataclasses
+import itertools
+
+from kerastl.plans import saving, table
+from kerastl.plans.phase import Phase, check_schedule
+from kerastl.plans.resolved import index_at, resolve
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferPlan:
+    """Phases one after the other. Plain data: equal when equal, saved as JSON, printed as a table.
+
+    `callbacks.FollowPlan` carries it through one `fit`.
+
+    Args:
+        phases: Sequence of `Phase`, at least one.
+        name: String for tables and messages.
+        reason: String, why this plan; one sentence.
+        schedule: One shape of `kerastl.schedules` over the steps of the whole plan, in place of
+            one per phase, or None. A plan with it knows its length, so its phases have no
+            `early_stop`.
+
+    Raises:
+        ValueError, TypeError: If phases disagree: both a schedule of the plan and of a phase, or
+            a learning rate (or weight decay) given in some phases and left to `compile` in others.
+
+    Example:
+        >>> plan = TransferPlan([Phase(2, "head", learning_rate=1e-3),
+        ...                      Phase(6, 2, learning_rate=1e-4)], name="short")
+        >>> plan.epochs, plan.starts
+        (8, (0, 2))
+        >>> print(plan.resolve(["stem", "block", "head"]))
+        TransferPlan 'short': 2 phases, 8 epochs
+                      phase 1    phase 2
+        epochs              2          6
+        batch norm  inference  inference
+        stem                ·          ·
+        block               ·     0.0001
+        head            0.001     0.0001
+    """
+
+    phases: tuple
+    _: dataclasses.KW_ONLY
+    name: str = "plan"
+    reason: str = ""
+    schedule: object = None
+
+    def __post_init__(self):
+        phases = tuple(self.phases) if isinstance(self.phases, (list, tuple)) else ()
+        if not phases or not all(isinstance(phase, Phase) for phase in phases):
+            raise TypeError(
+                "`phases` must be a sequence of at least one `kerastl.plans.Phase`. "
+                f"Received: phases={self.phases!r}"
+            )
+        object.__setattr__(self, "phases", phases)
+        for field in ("name", "reason"):
+            if not isinstance(getattr(self, field), str):
+                raise TypeError(
+                    f"`{field}` must be a string. Received: {field}={getattr(self, field)!r}"
+                )
+        check_schedule(self.schedule)
+        for attribute in ("learning_rate", "weight_decay"):
+            _check_all_or_none(self, attribute)
+        if self.schedule is not None:
+            _check_one_schedule(self)
+
+    @property
+    def epochs(self):
+        """Epochs of all phases together."""
+        return sum(phase.epochs for phase in self.phases)
+
+    @property
+    def starts(self):
+        """Tuple of the epoch (from 0) with which each phase begins."""
+        lengths = (phase.epochs for phase in self.phases[:-1])
+        return tuple(itertools.accumulate(lengths, initial=0))
+
+    @property
+    def schedules(self):
+        """Tuple of the shape of each phase: its own, or that of the plan, or None."""
+        return tuple(self.schedule or phase.schedule for phase in self.phases)
+
+    def label(self, index):
+        """How messages call the phase at `index`: its place in `phases` and its name."""
+        name = self.phases[index].name
+        return f"phases[{index}]" + (f" ({name!r})" if name else "")
+
+    def phase_at(self, epoch):
+        """The `Phase` that `epoch` (from 0) belongs to.
+
+        Raises:
+            ValueError: If the plan has no such epoch.
+        """
+        return self.phases[index_at(self, epoch)]
+
+    def resolve(self, groups):
+        """What trains in each phase of a model with these groups, checked.
+
+        Args:
+            groups: `LayerGroups`, or names of groups, ordered from input to head.
+
+        Returns:
+            `ResolvedPlan`.
+
+        Raises:
+            ValueError: If a group is unknown, if there are fewer groups than a phase trains, or
+                if a multiplier is given for a group that trains in no phase. The message names
+                the phase.
+        """
+        return resolve(self, groups)
+
+    def to_json(self):
+        """The plan as JSON text; `from_json` gives an equal plan."""
+        return saving.to_json(self)
+
+    @classmethod
+    def from_json(cls, text):
+        """The plan that `to_json` wrote.
+
+        Raises:
+            ValueError: If `text` is no plan, of another version, or holds an unknown key.
+        """
+        return saving.from_json(text, cls)
+
+    def save(self, path):
+        """Write the plan to the JSON file `path`, whole or not at all."""
+        saving.save(self, path)
+
+    @classmethod
+    def load(cls, path):
+        """The plan in the JSON file `path`. Raises as `from_json` does, naming the file."""
+        return saving.load(path, cls)
+
+    def __str__(self):
+        return table.symbolic(self)
+
+
+def _check_all_or_none(plan, attribute):
+    given = [getattr(phase, attribute) is not None for phase in plan.phases]
+    if any(given) and not all(given):
+        without, with_ = given.index(False), given.index(True)
+        raise ValueError(
+            f"Either all phases or none must say `{attribute}`: what the model was compiled with "
+            f"is not known any more once a phase has changed it. Received: {attribute}=None in "
+            f"{plan.label(without)}, {attribute}={getattr(plan.phases[with_], attribute)} in "
+            f"{plan.label(with_)}."
+        )
+
+
+def _check_one_schedule(plan):
+    for index, phase in enumerate(plan.phases):
+        if phase.schedule is not None:
+            raise ValueError(
+                "Either the plan has one `schedule` or its phases have their own. "
+                f"Received: {plan.schedule} for the plan and {phase.schedule} for "
+                f"{plan.label(index)}."
+            )
+        if phase.early_stop is not None:
+            raise ValueError(
+                "A `schedule` over the whole plan needs a plan of known length. Received: "
+                f"early_stop={phase.early_stop} in {plan.label(index)}. Give each phase its own "
+                "`schedule` instead."
+            )

@@ -1,0 +1,108 @@
+"""`python -m kerastl.recipes.compare_worker`: a job on standard input, JSON lines on output."""
+
+import dataclasses
+import json
+import os
+import resource
+import sys
+import time
+
+import numpy as np
+
+
+def main():
+    """Do the job and tell of it; what the libraries print goes to standard error."""
+    tell = _tell_on(os.fdopen(os.dup(1), "w"))
+    os.dup2(2, 1)
+    job = json.load(sys.stdin)
+    try:
+        tell(row=run(job, lambda done: tell(done=done)))
+    except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
+        tell(error=" ".join(str(error).split()))
+
+
+def run(job, count):
+    """Train once a seed; return the strategy's row."""
+    from kerastl.recipes import training
+    from kerastl.recipes.settings import TuneConfig
+
+    config = TuneConfig(**job["config"])
+    backbone = training.load_backbone(config)
+    images = training.read(job["data"], backbone, config)
+    accuracies, seconds = [], []
+    for i in range(job["seeds"]):
+        one = dataclasses.replace(config, seed=config.seed + i)
+        model, spent = _train(one, images)
+        seconds.append(spent)
+        accuracies.append(_accuracy(model, images.test, one.batch_size))
+        count(i + 1)
+    return {
+        "strategy": config.strategy,
+        **_sizes(model),
+        "seconds": float(np.mean(seconds)),
+        "accuracy": {
+            "mean": float(np.mean(accuracies)),
+            "std": float(np.std(accuracies)),
+            "each": accuracies,
+        },
+        "num_test": len(images.test),
+        "peak_memory": _peak_memory(),
+    }
+
+
+def _train(config, images):
+    import keras
+
+    from kerastl.recipes import training
+
+    keras.utils.set_random_seed(config.seed)
+    backbone = training.load_backbone(config)
+    model = training.build(
+        backbone, len(images.class_names), dropout=config.dropout, name=config.strategy
+    )
+    started = time.perf_counter()
+    training.train(model, images, config)
+    return model, time.perf_counter() - started
+
+
+def _accuracy(model, split, batch_size):
+    from kerastl.data import make_dataset
+
+    batches = make_dataset(split.images, split.labels, batch_size=batch_size)
+    predicted = model.predict(batches.map(lambda pixels, _: pixels), verbose=0).argmax(-1)
+    return float(np.mean(predicted == split.labels))
+
+
+def _sizes(model):
+    """How much of `model` is frozen, in layers that have weights and in weights."""
+    from kerastl.graph.flags import all_leaves, count_weights, is_frozen
+
+    layers = [layer for layer in all_leaves(model) if layer.weights]
+    return {
+        "frozen_layers": sum(is_frozen(layer) for layer in layers),
+        "layers": len(layers),
+        "trainable_weights": int(sum(np.prod(v.shape) for v in model.trainable_variables)),
+        "weights": count_weights(model),
+    }
+
+
+def _peak_memory():
+    """Most memory this process has held, in bytes; on a GPU, most of its memory."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+
+
+def _tell_on(stream):
+    def tell(**message):
+        stream.write(json.dumps(message) + "\n")
+        stream.flush()
+
+    return tell
+
+
+if __name__ == "__main__":
+    main()

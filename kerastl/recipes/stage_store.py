@@ -1,0 +1,99 @@
+"""The finished stages of a compression, kept until all of it is done."""
+
+import json
+import os
+import shutil
+
+import keras
+import numpy as np
+
+from kerastl import export
+from kerastl.compression import sparsity
+from kerastl.recipes.device_files import COMPARED, Entry, file_rows
+from kerastl.training import FineTuner
+
+
+class StageStore:
+    """Keeps what each stage gave, so that a compression that is stopped goes on after it.
+
+    Args:
+        folder: `pathlib.Path` of an existing folder that a later process finds again.
+    """
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def checkpoints(self, name):
+        """Folder for the checkpoints of the stage `name` while it trains."""
+        return self._folder / f"{name}.checkpoints"
+
+    def load(self, name):
+        """`(model, history)` as the stage `name` gave them, or None if it was not done."""
+        model, history = self._files(name)
+        if not model.is_file():
+            return None
+        said = json.loads(history.read_text(encoding="utf-8"))
+        return keras.saving.load_model(model, compile=False), said
+
+    def save(self, name, model, history):
+        """Keep what the stage `name` gave; its checkpoints are of no use any more."""
+        path, said = self._files(name)
+        said.write_text(json.dumps(history), encoding="utf-8")
+        new = self._folder / f"new-{path.name}"
+        FineTuner.from_model(model).save(new)  # without the state of its optimizer
+        os.replace(new, path)  # last: with it the stage is done
+        shutil.rmtree(self.checkpoints(name), ignore_errors=True)
+
+    def _files(self, name):
+        return self._folder / f"{name}.keras", self._folder / f"{name}.json"
+
+
+class StageMeasurements:
+    """Collects the stages of a compression, to be measured side by side at the end.
+
+    Args:
+        images: `ImageData`; stages are compared on its `test` pictures.
+        folder: Existing folder for the files of the stages.
+    """
+
+    def __init__(self, images, folder):
+        self._images = images
+        self._folder = folder
+        self._entries, self._said = [], []
+
+    def add_model(self, name, model, *, as_file=True):
+        """A stage gave `model`: write it as a float32 file, unless that is of no use."""
+        if not as_file:
+            self._entries.append(Entry.of_model(name, model))
+            self._said.append({"sparsity": _sparsity(model), "keras": None})
+            return
+        path = self._folder / f"{name}.tflite"
+        export.to_litert(model, path, labels=self._images.class_names)
+        self.add_file(name, path, model)
+
+    def add_file(self, name, path, model):
+        """A stage gave the file at `path`, made from `model`."""
+        compared = np.asarray(self._images.test.images[:COMPARED], "float32")
+        parity = export.parity(model, path, compared)
+        self._entries.append(Entry.of_file(name, path))
+        self._said.append(
+            {
+                "sparsity": _sparsity(model),
+                "keras": {
+                    "agreement": parity.agreement,
+                    "max_abs_error": parity.max_abs_error,
+                    "compared_on": parity.num_examples,
+                },
+            }
+        )
+
+    def rows(self):
+        """List of one dict a stage: what `file_rows` measures, `sparsity` of the kernels of its
+        model, and under `keras` how its file agrees with that model."""
+        test = self._images.test
+        rows = file_rows(self._entries, test.images, test.labels)
+        return [{**row, **said} for row, said in zip(rows, self._said, strict=True)]
+
+
+def _sparsity(model):
+    return round(sparsity(model).sparsity, 6)

@@ -1,0 +1,248 @@
+"""The stages of a compression that change the Keras model: each makes it smaller and trains it."""
+
+import contextlib
+import dataclasses
+
+import keras
+from keras import ops
+
+from kerastl.callbacks import Audit, FollowPlan, Resume
+from kerastl.compression import prune_channels, prune_weights, quantize_aware, strip
+from kerastl.compression.kernels import all_kernels, find_kernels
+from kerastl.plans import Phase, TransferPlan
+from kerastl.plans.strategies import COSINE
+from kerastl.recipes import training
+from kerastl.recipes.device_files import some_of
+from kerastl.recipes.run_folder import Silent
+from kerastl.recipes.settings import CompressConfig
+from kerastl.recipes.taught import Taught
+from kerastl.training import FineTuner
+
+SCORED = 500  # training pictures by which channels are chosen
+FITTED = 256  # training pictures that the weights that stay are fitted to
+SLOWER_WITH_ZEROS = (
+    1 / 10
+)  # of the rate of other stages, with zeros: they fit what the network gave already
+LARGE = 0.01  # of the weights: a kernel with fewer stays dense
+MOST = 0.95  # zeros in a kernel, to make up for those that stay dense
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: String, its row.
+        what: String, shown while it runs.
+        run: Function of `(model, task)`, a `Task`, that returns the changed model and the history
+            of its training.
+        rounds: Boolean, whether the changed model computes with the rounding of int8.
+    """
+
+    name: str
+    what: str
+    run: object
+    rounds: bool = False
+
+
+def stages_of(config):
+    """The stages that `config` asks for, in order."""
+    made = []
+    if config.prune_channels is not None:
+        share = f"{config.prune_channels:.0%}"
+        made.append(Stage("channels", f"Taking {share} of the channels", take_channels))
+    if config.prunes:
+        made.append(Stage("pruned", "Making weights zero and training the others", prune))
+    if config.qat:
+        what = "Training with quantization in the loop"
+        made.append(Stage("qat", what, train_quantized, rounds=True))
+    return made
+
+
+def take_channels(model, task):
+    """Fewer channels, chosen and made up for by what they say of training pictures."""
+    pixels, _ = some_of(task.images.train, count=SCORED)
+    smaller, _ = prune_channels(model, task.config.prune_channels, data=pixels)
+    smaller = FineTuner.from_model(smaller)
+    return smaller, retrain(smaller, task)
+
+
+def prune(model, task):
+    """Zeros, made up for by the weights that stay, which then train with them held."""
+    config, (where, target) = task.config, (None, None)
+    if config.m_by_n is None:
+        where, target = _for_all(model, config.prune)
+    pixels, _ = some_of(task.images.train, count=FITTED)
+    report = prune_weights(
+        model,
+        target,
+        pixels,
+        where,
+        block_size=config.block_size,
+        m_by_n=config.m_by_n,
+        progress=task.progress.count,
+    )
+    if all(row.error is not None for row in report.layers):
+        history = retrain(model, task.slower(SLOWER_WITH_ZEROS), batch_norm="inference")
+    else:
+        history = retrain(model, task)
+    return strip(model), history
+
+
+def _for_all(model, target):
+    """The layers to prune, and the sparsity there that makes `target` of all.
+
+    Layers near the input have few weights, each used at many places: zeros there cost most and
+    save least.
+    """
+    kernels, _ = find_kernels(model)
+    total = sum(kernel.size for kernel in kernels)
+    large = [kernel for kernel in kernels if kernel.size >= LARGE * total]
+    raised = target * total / max(1, sum(kernel.size for kernel in large))
+    if raised > MOST:
+        return None, target
+    return [kernel.layer for kernel in large], raised
+
+
+# A tenth of what it is in pretraining: a stage has tens of steps, not tens of thousands, and
+# batch normalizations must have forgotten by its end what the network was like before.
+MOMENTUM = 0.9
+
+
+def retrain(model, task, *, batch_norm="train"):
+    """Train all of `model` on the training pictures of `task`.
+
+    With a teacher it learns what that answers, by the share `config.distill`: few pictures say
+    little of what the network was, their labels less than its answers.
+
+    A network that lost weights has other activations than its statistics tell: with these fixed,
+    as they are in `tune`, it does not recover, unless its other weights have made up for them.
+
+    Args:
+        model: `FineTuner` that gives one probability a class.
+        task: `Task`.
+        batch_norm: `"train"` has batch normalizations follow the batches, `"inference"` keeps their
+            statistics.
+
+    Returns:
+        Dict from metric to a list of one value an epoch.
+
+    Raises:
+        FloatingPointError: If the loss is no longer a number.
+    """
+    config, images = task.config, task.images
+    phase = Phase(config.epochs, "all", learning_rate=config.learning_rate, batch_norm=batch_norm)
+    plan = TransferPlan([phase], name="retrain", schedule=COSINE)
+    if task.teacher is not None and config.distill:
+        model = Taught.by(task.teacher, model, config.distill)
+        # The answers of one that was trained on smoothed labels are smooth.
+        smoothing = (1 - config.distill) * config.label_smoothing
+        config = dataclasses.replace(config, label_smoothing=smoothing)
+    training.compile_at_peak(model, config)
+    resume = [Resume(task.checkpoints)] if task.checkpoints else []
+    with quick_statistics(model):
+        history = model.fit(
+            training.batches(images, config),
+            epochs=config.epochs,
+            class_weight=training.weights(images),
+            callbacks=[
+                FollowPlan(plan),
+                Audit(),
+                keras.callbacks.TerminateOnNaN(),
+                *task.progress.callbacks(),
+                *resume,
+            ],
+            verbose=0,
+        ).history
+    training.check_losses(history["loss"], config)
+    return history
+
+
+@contextlib.contextmanager
+def quick_statistics(model):
+    """Have batch normalizations follow the batches ten times as fast while this lasts."""
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = min(norm.momentum, MOMENTUM)
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+
+SLOWER_WITH_ROUNDING = (
+    1 / 30
+)  # of the rate of other stages: the network is trained, it only learns to round
+SEEN = 500  # training pictures that ranges start from
+
+
+def train_quantized(model, task):
+    """The model with the rounding of int8 in it, trained; weights that were zero still are."""
+    pixels, _ = some_of(task.images.train, count=SEEN)
+    aware = quantize_aware(model, pixels)
+    with zeros_held(aware) if task.config.prunes else contextlib.nullcontext():
+        return aware, retrain(aware, task.slower(SLOWER_WITH_ROUNDING))
+
+
+@contextlib.contextmanager
+def zeros_held(model):
+    """Hold the zeros in the kernels of `model` while this lasts, in each step of the optimizer."""
+    variables = [kernel.variable for kernel in all_kernels(model)]
+    before = [variable.constraint for variable in variables]
+    for variable in variables:
+        variable.constraint = HeldZeros(variable, variable.constraint)
+    try:
+        yield
+    finally:
+        for variable, constraint in zip(variables, before, strict=True):
+            variable.constraint = constraint
+
+
+class HeldZeros(keras.constraints.Constraint):
+    """Keeps those weights zero that are so now.
+
+    Args:
+        variable: The `keras.Variable` to read them from.
+        before: Constraint that is applied first, or None.
+
+    Example:
+        >>> weight = keras.Variable([0.0, 2.0])
+        >>> HeldZeros(weight)(ops.convert_to_tensor([5.0, 5.0])).numpy()
+        array([0., 5.], dtype=float32)
+    """
+
+    def __init__(self, variable, before=None):
+        self.keep = ops.convert_to_numpy(variable) != 0
+        self.before = before
+
+    def __call__(self, weight):
+        weight = ops.convert_to_tensor(weight if self.before is None else self.before(weight))
+        return ops.where(self.keep, weight, ops.zeros_like(weight))
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What stages train on and by.
+
+    Attributes:
+        images: `ImageData`.
+        config: `CompressConfig` with a seed.
+        teacher: The model as it was before any stage, a copy that stages do not change; or None to
+            learn from labels alone.
+        progress: Object with the methods of `tune.progress.Silent`.
+        checkpoints: Folder in which the training of a stage that is stopped finds where to go on,
+            or None.
+    """
+
+    images: object
+    config: CompressConfig
+    teacher: object = None
+    progress: object = dataclasses.field(default_factory=Silent)
+    checkpoints: object = None
+
+    def slower(self, factor):
+        """The same at `factor` times the learning rate."""
+        config = dataclasses.replace(self.config, learning_rate=factor * self.config.learning_rate)
+        return dataclasses.replace(self, config=config)

@@ -1,0 +1,205 @@
+"""Training curves as a picture: loss and accuracy over the epochs, thaws marked."""
+
+import math
+
+import numpy as np
+
+
+def draw_curves(history, path, *, thaws=None, title=""):
+    """Draw loss and accuracy of training and validation over the epochs into a PNG.
+
+    Args:
+        history: Dict from metric name to a list of one value an epoch, as `History.history`.
+        path: File to write, `.png`.
+        thaws: Dict from epoch (from 0) to the names of the groups that thawed when it began.
+        title: String above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2)
+    for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
+        _draw(axis, history, metric, thaws or {})
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _draw(axis, history, metric, thaws):
+    for name, label, style in (
+        (metric, "training", {"color": "#1f77b4"}),
+        (f"val_{metric}", "validation", {"color": "#d95f02"}),
+    ):
+        values = history.get(name)
+        if values:
+            axis.plot(range(1, len(values) + 1), values, marker="o", ms=3, label=label, **style)
+    for epoch in thaws:
+        if epoch:
+            axis.axvline(epoch + 0.5, color="#999999", lw=0.8, ls=":")
+    if any(thaws):
+        axis.plot([], [], color="#999999", lw=0.8, ls=":", label="groups thaw")
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("loss (nats)" if metric == "loss" else metric)
+    if metric == "accuracy":
+        axis.set_ylim(top=1.02)
+    else:
+        axis.set_ylim(bottom=0.0)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False)
+
+
+COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d")
+
+
+def draw_comparison(rows, path, *, title=""):
+    """Draw accuracy against training time into a PNG, one point a seed and a bar a mean.
+
+    Args:
+        rows: Rows of `compare`.
+        path: File to write, `.png`.
+        title: String above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    for i, row in enumerate(rows):
+        colour = COLOURS[i % len(COLOURS)]
+        accuracy = row["accuracy"]
+        percents = [100 * each for each in accuracy["each"]]
+        axis.plot([row["seconds"]] * len(percents), percents, "o", color=colour, alpha=0.4, ms=5)
+        axis.plot(
+            row["seconds"],
+            100 * accuracy["mean"],
+            marker="_",
+            ms=22,
+            mew=2.5,
+            color=colour,
+            ls="",
+            label=row["strategy"],
+        )
+    axis.set_xlim(left=0)
+    axis.set_xlabel("seconds of one training")
+    axis.set_ylabel("accuracy on held-out pictures (%)")
+    axis.grid(alpha=0.25)
+    axis.legend(frameon=False, title="mean, and each seed")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120, format="png")
+
+
+_MARKS = {
+    "valley": ("o", "#d95f02"),
+    "steep": ("s", "#7570b3"),
+    "slide": ("^", "#1b9e77"),
+    "minimum": ("D", "#666666"),
+}
+
+
+def draw_lr_curve(result, path, *, title=""):
+    """Draw the losses over the learning rate into a PNG.
+
+    Args:
+        result: `LRFinderResult`, or anything with its `rates`, `losses`, `batch_losses`,
+            `suggestions` and `reason`.
+        path: File to write, `.png`.
+        title: String above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    if len(result.rates):
+        _draw_losses(axis, result)
+        _mark(axis, result)
+        axis.legend(frameon=False)
+    if result.reason is not None:
+        axis.set_title(f"no suggestion: {result.reason}", fontsize=9, wrap=True)
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("loss")
+    axis.grid(alpha=0.25)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _draw_losses(axis, result):
+    axis.set_xscale("log")
+    if len(result.batch_losses):
+        style = {"ls": "", "marker": ".", "ms": 3, "color": "#b0b0b0"}
+        axis.plot(result.rates, result.batch_losses, label="batch", **style)
+    axis.plot(result.rates, result.losses, color="#1f77b4", label="smoothed")
+    # What diverges would press the rest flat.
+    low, first = min(result.losses), result.losses[0]
+    room = max(2.0 * (first - low), 0.2 * abs(first), 1e-6)
+    axis.set_ylim(low - 0.15 * room, min(max(result.losses), low + 1.5 * room) + 0.1 * room)
+
+
+def _mark(axis, result):
+    rates, losses = np.log(result.rates), np.asarray(result.losses)
+    for rule, rate in result.suggestions.items():
+        if rate is None:
+            continue
+        marker, color = _MARKS[rule]
+        loss = np.interp(np.log(rate), rates, losses)
+        label = f"{rule} {rate:.2g}"
+        axis.plot([rate], [loss], ls="", marker=marker, ms=8, color=color, label=label)
+
+
+def draw_stages(rows, path, *, title=""):
+    """Draw accuracy against the bytes of the file into a PNG, a point a stage, in order.
+
+    A filled point is the file as a device loads it, a hollow one the same by gzip, as a download
+    has it. The bar is one standard error of the accuracy where the number of pictures is known.
+
+    Args:
+        rows: List of dicts with `name`, `accuracy` in [0, 1], `bytes`, `gzip`, and `num_examples`
+            or None; those without bytes are left out.
+        path: File to write, `.png`.
+        title: String above the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    drawn = [row for row in rows if row["bytes"] is not None]
+    sizes = [row["bytes"] / 1e3 for row in drawn]
+    percents = [100 * row["accuracy"] for row in drawn]
+    axis.plot(sizes, percents, color="#bbbbbb", lw=1, zorder=1)
+    for i, (row, kilobytes, percent) in enumerate(zip(drawn, sizes, percents, strict=True)):
+        style = {"color": COLOURS[i % len(COLOURS)], "ms": max(5, 13 - 2 * i)}  # none hides another
+        label = f"{row['name']}  {percent:.1f} %"
+        axis.errorbar(
+            kilobytes, percent, _standard_error(row), fmt="o", capsize=3, label=label, **style
+        )
+        axis.plot(row["gzip"] / 1e3, percent, "o", mfc="none", **style)
+    axis.plot([], [], "o", ms=8, mfc="none", color="#666666", label="the same by gzip")
+    axis.set_ylim(max(0, min(percents) - 10), min(101, max(percents) + 10))
+    axis.set_xlim(0, 1.12 * max(sizes))
+    axis.set_xlabel("size of the file (kB)")
+    axis.set_ylabel("accuracy (%), bar: ± one standard error")
+    axis.grid(alpha=0.25)
+    (gzip, *stages), names = axis.get_legend_handles_labels()  # lines before error bars
+    figure.legend(
+        [*stages, gzip],
+        [*names[1:], names[0]],
+        frameon=False,
+        loc="outside right center",
+        title="file on the device",
+    )
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120, format="png")
+
+
+def _standard_error(row):
+    """One standard error of the accuracy in percent, or None."""
+    if not row.get("num_examples"):
+        return None
+    share = row["accuracy"]
+    return 100 * math.sqrt(share * (1 - share) / row["num_examples"])

@@ -1,0 +1,136 @@
+"""What all shapes share: a factor over progress, as a Keras schedule, as plain data."""
+
+import abc
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from kerastl._base import checks
+
+_KINDS = {}  # name -> class, filled as shapes are defined
+_LEAST = 1e-12  # stands for the length of a part that has none, so that nothing divides by zero
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape(abc.ABC):
+    """A learning rate, as a factor of its peak, over the progress of a training.
+
+    Progress is `step / num_steps` in [0, 1], with step 0 for the first step of the optimizer. A
+    shape knows no rate and no number of steps, so that one shape serves a phase of any length.
+    Shapes are plain data: equal when equal, and JSON by `to_config`.
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        _KINDS[cls.__name__] = cls
+
+    @abc.abstractmethod
+    def factor(self, progress, xp=np):
+        """Factor of the peak rate.
+
+        Args:
+            progress: Float, array or tensor in [0, 1].
+            xp: `numpy`, or `keras.ops` for tensors.
+
+        Returns:
+            What `xp` makes of `progress`, of the same shape.
+        """
+
+    def momentum_at(self, progress, xp=np):
+        """Momentum (`beta_1` of Adam and its kin), or None if the shape leaves it alone."""
+        return None  # noqa: RET501 (the value that most shapes have)
+
+    def over(self, peak, num_steps):
+        """The shape as a Keras schedule, for any `compile`.
+
+        A schedule sets the rate and nothing else: momentum stays what the optimizer has.
+        `FineTuner.set_shape` cycles both.
+
+        Args:
+            peak: Float > 0, the rate where the factor is 1.
+            num_steps: Int > 0, optimizer steps. Later steps keep the last rate.
+
+        Returns:
+            `keras.optimizers.schedules.LearningRateSchedule`.
+        """
+        return ShapedRate(self, peak, num_steps)
+
+    def to_config(self):
+        """Dict of JSON values, with the shape's `"name"`; `schedules.from_config` reads it."""
+        fields = dataclasses.asdict(self).items()
+        plain = {key: list(v) if isinstance(v, tuple) else v for key, v in fields}
+        return {"name": type(self).__name__, **plain}
+
+
+def from_config(config):
+    """The shape that `to_config` described.
+
+    Args:
+        config: Dict with `"name"` and the shape's arguments.
+
+    Returns:
+        `Shape`, equal to the one described.
+
+    Raises:
+        ValueError: If there is no shape of that name, or an argument is out of range.
+
+    Example:
+        >>> from kerastl.schedules import OneCycle
+        >>> from_config(OneCycle(warmup=0.3).to_config()) == OneCycle(warmup=0.3)
+        True
+    """
+    config = dict(config)
+    name = checks.one_of(config.pop("name", None), list(_KINDS), "name")
+    return _KINDS[name](**config)
+
+
+@keras.saving.register_keras_serializable(package="kerastl")
+class ShapedRate(keras.optimizers.schedules.LearningRateSchedule):
+    """A shape over a number of steps; what `Shape.over` returns.
+
+    Args:
+        shape: `Shape`, or what its `to_config` gave.
+        peak: As in `Shape.over`, and so is `num_steps`.
+    """
+
+    def __init__(self, shape, peak, num_steps):
+        self.shape = shape if isinstance(shape, Shape) else from_config(shape)
+        self.peak = float(checks.in_range(peak, 0.0, float("inf"), "peak", "a rate"))
+        self.num_steps = checks.whole(num_steps, 1, 2**31 - 1, "num_steps")
+
+    def __call__(self, step):
+        progress = progress_at(step, start=0, num_steps=self.num_steps)
+        return self.peak * self.shape.factor(progress, ops)
+
+    def get_config(self):
+        return {
+            "shape": self.shape.to_config(),
+            "peak": self.peak,
+            "num_steps": self.num_steps,
+        }
+
+
+def progress_at(step, *, start, num_steps):
+    """Progress at `step` of a training that began at `start`, as a tensor in [0, 1]."""
+    # Never in half precision, where steps beyond 2048 run together.
+    dtype = keras.backend.result_type(keras.config.floatx(), "float32")
+    return ops.clip((ops.cast(step, dtype) - start) / num_steps, 0.0, 1.0)
+
+
+def two_parts(progress, split, *, first, second, xp):
+    """`first` up to `split` and `second` from there, functions of a position from 0 to 1 each."""
+    before = xp.clip(progress / max(split, _LEAST), 0.0, 1.0)
+    after = xp.clip((progress - split) / max(1.0 - split, _LEAST), 0.0, 1.0)
+    return xp.where(progress < split, first(before), second(after))
+
+
+def line(position, begin, end):
+    """A straight line from `begin` at position 0 to `end` at 1."""
+    return end + (begin - end) * (1.0 - position)
+
+
+def half_cosine(position, begin, end, *, xp):
+    """Half a cosine wave from `begin` at position 0 to `end` at 1."""
+    return end + (begin - end) * (1.0 + xp.cos(np.pi * position)) / 2.0

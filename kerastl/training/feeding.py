@@ -1,0 +1,176 @@
+"""What each epoch of a FineTuner's `fit` is fed."""
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from kerastl import _keras
+from kerastl.data.passes import ArrayPasses
+from kerastl.training.frozen import FeatureCache
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Arguments of `fit`.
+
+    Attributes:
+        callbacks: As in `keras.Model.fit`, and so are `epochs`, `verbose` and `batch_size`.
+        others: Dict of the arguments that were given by name besides these.
+        cache_frozen: As in `FineTuner.fit`, and so are `augmented_copies`, `cache_dir` and
+            `cache_dtype`.
+    """
+
+    callbacks: object
+    epochs: int
+    verbose: object
+    batch_size: int | None
+    others: dict
+    cache_frozen: object = "auto"
+    augmented_copies: int | None = None
+    cache_dir: object = None
+    cache_dtype: str = "float32"
+
+    @property
+    def initial_epoch(self):
+        return self.others.get("initial_epoch", 0)
+
+
+class Feed:
+    """Chooses the data of an epoch after callbacks have begun it: raw, or cached features.
+
+    Args:
+        model: `FineTuner`.
+        settings: `Settings`.
+        callbacks: `OneTraining`; told of the progress of computing features, and asked when what
+            trains will change.
+
+    Attributes:
+        batches_before: Int, batches of the present epoch that an earlier process has trained on.
+        report: List of a dict an epoch, those before a kill too: whether training used cached
+            features, why, and the seconds spent computing them.
+    """
+
+    def __init__(self, model, settings, callbacks):
+        self._model, self._settings, self._callbacks = model, settings, callbacks
+        self._validation = validation_passes_of(
+            settings.others.get("validation_data"),
+            settings.others.get("validation_batch_size") or settings.batch_size,
+        )
+        self._cache = FeatureCache(
+            model,
+            settings.cache_frozen,
+            augmented_copies=settings.augmented_copies,
+            cache_dir=settings.cache_dir,
+            dtype=settings.cache_dtype,
+            progress=callbacks.on_frozen_features,
+        )
+        self.batches_before = 0
+        self.report = []
+        self._is_built = False
+
+    def for_epoch(self, epoch):
+        """Training data and validation data of `epoch`, as `keras.Model.fit` takes them."""
+        self.batches_before = self._batches_before(epoch)
+        self._cache.update()
+        self._used = []
+        told = self.report or json.loads(self._model.fed or "{}").get("report", [])
+        self.report = [row for row in told if row["epoch"] < epoch]
+        data = self._training_data(epoch)
+        if self.batches_before:
+            left = self._model.passes.num_batches - self.batches_before
+            data = data.skip(self.batches_before)
+            data = data.apply(tf.data.experimental.assert_cardinality(left))
+        validation = self._validation_data(epoch)
+        fed = {"cut": self._cache.cut, "used": self._used, "report": self.report}
+        self._model.fed = json.dumps(fed)
+        return data, validation
+
+    def _training_data(self, epoch):
+        passes, number = self._model.passes, epoch + self._model.pass_offset
+        decision = self._decide("training", passes, epoch)
+        if not decision.use:
+            self._say(epoch, decision, 0.0)
+            return passes.epoch(number)
+        self._prepare()
+        started = time.perf_counter()
+        data = self._cache.epoch(passes, number)
+        self._say(epoch, decision, time.perf_counter() - started)
+        return data
+
+    def _validation_data(self, epoch):
+        given = self._settings.others.get("validation_data")
+        if self._validation is None:
+            return given
+        decision = self._decide("validation", self._validation, epoch, optional=True)
+        if not decision.use:
+            return given
+        self._prepare()
+        return self._cache.epoch(self._validation, 0, "validation")
+
+    def _decide(self, name, passes, epoch, **options):
+        """As in the epoch before at the same frontier, else by the epochs that are left.
+
+        Both are known to a run that goes on after a kill, which must read what it would have read.
+        """
+        before = json.loads(self._model.fed or "{}")
+        begun = name in before.get("used", ()) and before["cut"] == self._cache.cut
+        epochs_left = self._epochs_left(epoch)
+        decision = self._cache.decide(passes, epochs_left=epochs_left, begun=begun, **options)
+        self._used += [name] * decision.use
+        return decision
+
+    def _prepare(self):
+        """Have the model's steps take features at the present frontier."""
+        if not self._is_built:
+            _keras.build_compiled(self._model, self._model.passes.batch_spec)
+            self._is_built = True
+        if self._model.frontier is not self._cache.frontier:
+            self._model.frontier = self._cache.frontier
+            _keras.remake_train_function(self._model)
+            self._model.test_function = None
+
+    def _epochs_left(self, epoch):
+        """Epochs for which what trains will stay as it is, as far as callbacks can tell."""
+        told = [c.next_change(epoch) for c in self._callbacks.with_method("next_change")]
+        return min([e for e in told if e is not None], default=self._settings.epochs) - epoch
+
+    def _say(self, epoch, decision, seconds):
+        self.report.append(
+            {"epoch": epoch, "cached": decision.use, "reason": decision.reason, "seconds": seconds}
+        )
+
+    def _batches_before(self, epoch):
+        begin, step = self._model.resume_at or (None, 0)
+        return step if epoch == begin else 0
+
+
+def passes_of(x, y=None, sample_weight=None, *, batch_size=None, shuffle=False):
+    """`Passes` over training data as `fit` takes it, or None for data that only Keras can read.
+
+    A dataset made by `kerastl.data.make_dataset` carries its passes; arrays in memory have passes
+    by their rows, shuffled by the seed of `keras.utils.set_random_seed`. Of any other dataset or
+    generator nobody knows whether its next pass will be the same.
+    """
+    carried = getattr(x, "repeatable", None)
+    if carried is not None:
+        return carried
+    parts = [x] if y is None else [x, y] if sample_weight is None else [x, y, sample_weight]
+    if x is None or not all(_is_array(leaf) for part in parts for leaf in tf.nest.flatten(part)):
+        return None
+    seed = _keras.random_seed() or 0
+    return ArrayPasses(*parts, batch_size=batch_size or 32, seed=seed if shuffle else None)
+
+
+def validation_passes_of(data, batch_size):
+    """`Passes` over validation data as `fit` takes it, or None."""
+    if isinstance(data, (tuple, list)):
+        return passes_of(*data, batch_size=batch_size) if len(data) > 1 else None
+    return passes_of(data, batch_size=batch_size)
+
+
+def _is_array(leaf):
+    is_array = isinstance(leaf, np.ndarray) or (tf.is_tensor(leaf) and hasattr(leaf, "numpy"))
+    return is_array and leaf.ndim > 0

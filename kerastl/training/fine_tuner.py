@@ -1,0 +1,274 @@
+"""FineTuner: a Keras model whose frozen layers are inert and whose rates are per layer."""
+
+import keras
+import tensorflow as tf
+
+from kerastl import _keras
+from kerastl.graph import flatten, layer_groups
+from kerastl.graph.run import run_evaluation, run_training
+from kerastl.optimizers import LRMultiplier
+from kerastl.optimizers import no_decay as no_decay_paths
+from kerastl.optimizers.loss_scale import around, inside
+from kerastl.training.feeding import Settings
+from kerastl.training.fitting import fit_by_epochs, for_keras, plan_fit
+from kerastl.training.frozen import Features
+from kerastl.training.group_norms import GroupNorms
+from kerastl.training.rated import Rated
+from kerastl.training.rates import by_variable_path
+from kerastl.training.saving import Continues
+
+# What Keras documents for subclasses to override, and hands the inputs of a batch to.
+_GIVEN_INPUTS = ("call", "compute_loss", "compute_metrics", "train_step", "test_step")
+
+
+@keras.saving.register_keras_serializable(package="kerastl")
+class FineTuner(Rated, Continues, keras.Model):
+    """A functional Keras model that trains as it says: frozen is inert, rates are per layer.
+
+    Use it wherever you would use `keras.Model(inputs, outputs)`: `compile`, `fit`, `evaluate`,
+    `predict`, `save` and `export` are Keras's own. What differs:
+
+    - A frozen layer runs in inference mode even inside `fit`: batch-normalization statistics,
+      dropout and stochastic depth of a frozen part stand still, whatever the container says.
+    - `compile(..., multipliers=...)` multiplies each layer's **step** (not its gradient) and its
+      decoupled weight decay, under one shared learning rate.
+    - Thawing layers inside or between `fit`s keeps the optimizer and its moments; weights that
+      never train get no optimizer slots.
+
+    Args:
+        inputs: Input `keras.KerasTensor`, or a list or dict of them.
+        outputs: Output `keras.KerasTensor`, or a list or dict of them. The graph must be flat;
+            `FineTuner.from_model(model)` flattens one that holds nested models.
+        name: String, the model's name.
+
+    Example:
+        >>> import keras
+        >>> base = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="body")])
+        >>> inputs = keras.Input((4,))
+        >>> model = keras.Model(inputs, keras.layers.Dense(2, name="head")(base(inputs)))
+        >>> tuner = FineTuner.from_model(model)
+        >>> tuner.compile("adam", "mse", multipliers={"body/.*": 0.1})
+        >>> [layer.name for layer in tuner.layers][-2:]
+        ['body', 'head']
+    """
+
+    frontier = None  # the `Frontier` whose features `fit` reads
+    passes = None  # the `Passes` that `fit` reads
+    passes_done = 0  # the pass that the next `fit` begins with
+    pass_offset = 0  # number of the pass minus number of the epoch, in the present `fit`
+    fed = None  # JSON text of what the latest epoch read from cached features, see `Feed`
+    resume_at = None  # (epoch, batches done in it), set by a callback that restores a run
+    runs_own_graph = True  # what `call` runs is the graph, layer by layer
+    honours_fixed_statistics = True
+
+    @property
+    def reads_inputs(self):
+        """Which methods of a subclass may read the inputs, in words, or None.
+
+        On cached features they would be given these in the place of inputs, and compute something
+        else without an error.
+        """
+        own = [
+            f"`{name}`"
+            for name in _GIVEN_INPUTS
+            if getattr(type(self), name) is not getattr(FineTuner, name) or name in vars(self)
+        ]
+        if not own:
+            return None
+        return f"{type(self).__name__} has its own {' and '.join(own)}, which may read the inputs"
+
+    @classmethod
+    def from_model(cls, model, name=None):
+        """A `FineTuner` over the inlined graph of `model`, sharing every layer and weight.
+
+        Args:
+            model: Functional or Sequential `keras.Model`; nested models are inlined.
+            name: String, the new model's name. Defaults to that of `model`.
+
+        Returns:
+            `FineTuner` with outputs bit-equal to those of `model`.
+        """
+        return flatten(model, cls=cls, name=name or model.name)
+
+    @property
+    def groups(self):
+        """`LayerGroups` of this model, from input to head."""
+        if getattr(self, "_groups", None) is None:
+            self._groups = layer_groups(self)
+        return self._groups
+
+    def call(self, inputs, training=None, mask=None):
+        """Run the graph, frozen layers in inference mode whatever `training` is."""
+        if not training:
+            return super().call(inputs, training=training, mask=mask)
+        return run_training(self, inputs, mask)
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        *,
+        multipliers=None,
+        no_decay=(),
+        fused=False,
+        norms=False,
+        **kwargs,
+    ):
+        """Configure the model for training.
+
+        Args:
+            optimizer: Keras optimizer, its name, or an `LRMultiplier` made by hand; each may stand
+                in a `LossScaleOptimizer`.
+            loss: As in `keras.Model.compile`.
+            multipliers: Dict from group name, layer path, variable path or regex to a float >= 0
+                that multiplies the learning rate of those weights. 0 holds them still. What is
+                not named has 1.
+            no_decay: Paths of variables that weight decay leaves alone, or True for all biases,
+                norm parameters and special tokens (`optimizers.no_decay`).
+            fused: Boolean, whether one kernel of TensorFlow takes the step of each weight, for
+                `Adam`, `AdamW` and `SGD`; see `LRMultiplier`.
+            norms: Boolean, whether `fit` reports the gradient norm and the update norm of each
+                group that trains, as `gradient_norm/GROUP` and `update_norm/GROUP`.
+            **kwargs: Everything else that `keras.Model.compile` takes (`loss_weights`, `metrics`,
+                `jit_compile`, `steps_per_execution`, ...), by name.
+
+        Raises:
+            ValueError: If a multiplier matches nothing, or the optimizer's step is not linear in
+                its rate, or has no kernel for `fused=True`.
+        """
+        given = keras.optimizers.get(optimizer)
+        inner = inside(given)
+        if not isinstance(inner, LRMultiplier):
+            paths = no_decay_paths(self) if no_decay is True else tuple(no_decay or ())
+            keys = by_variable_path(self, multipliers)
+            inner = LRMultiplier(inner, keys, groups=self.groups, no_decay=paths, fused=fused)
+            given = around(given, inner)
+        elif multipliers is not None or no_decay or fused:
+            raise ValueError(
+                "`multipliers`, `no_decay` and `fused` belong to the LRMultiplier when you pass "
+                f"one. Received: optimizer={inner.name!r}, multipliers={multipliers!r}, "
+                f"no_decay={no_decay!r}, fused={fused!r}"
+            )
+        super().compile(given, loss, **kwargs)
+        self._wraps_by_hand = given is optimizer
+        self._rates_given = (multipliers, no_decay)
+        self._group_norms = GroupNorms(self.groups) if norms else None
+        self._reserved = frozenset()
+
+    def fit(  # noqa: PLR0913 (Keras's own arguments in their order, and four)
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *,
+        cache_frozen="auto",
+        augmented_copies=None,
+        cache_dir=None,
+        cache_dtype="float32",
+        **others,
+    ):
+        """Train, as `keras.Model.fit` does, and compute what frozen layers give only once.
+
+        Data from `kerastl.data.make_dataset` and arrays in memory are read pass by pass, each a
+        function of its number alone: epoch `n` of a fresh model is pass `n`, a later `fit` goes
+        on with the passes after it. While layers below the first training one are frozen, their
+        outputs are computed once and only the rest runs in each epoch, with the same result.
+        Other datasets and generators are read by Keras itself.
+
+        Args:
+            x: As in `keras.Model.fit`, and so are `y`, `batch_size`, `epochs`, `verbose` and
+                `callbacks`.
+            cache_frozen: `"auto"` caches the outputs of frozen layers where nothing speaks
+                against it, True refuses to train without, False never does. What was decided in
+                each epoch, and why, is in `history.frozen_features`.
+            augmented_copies: Int, how many views of randomly augmented data to cache, or None to
+                cache none of such data. Epoch `n` trains on view `n % augmented_copies`.
+            cache_dir: Folder for features on disk, used again by later runs. None is memory.
+            cache_dtype: `"float32"`, or `"float16"` to keep features in half precision.
+            **others: Every other argument of `keras.Model.fit`, by name.
+
+        Returns:
+            The `History` callback.
+
+        Raises:
+            ValueError: If `cache_frozen=True` and the features cannot be computed once.
+        """
+        settings = Settings(
+            callbacks,
+            epochs,
+            verbose,
+            batch_size,
+            others,
+            cache_frozen=cache_frozen,
+            augmented_copies=augmented_copies,
+            cache_dir=cache_dir,
+            cache_dtype=cache_dtype,
+        )
+        self.passes = plan_fit(self, x, y, settings)
+        if self.passes is not None:
+            return fit_by_epochs(self, super().fit, settings)
+        callbacks = for_keras(self, x, settings)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
+
+    def make_train_function(self, force=False):
+        """Build the optimizer over everything that may train, then trace as Keras does."""
+        if self.optimizer is not None:
+            self._allocate_slots()
+        if self._group_norms is not None:
+            with self.distribute_strategy.scope():
+                self._group_norms.prepare(self.trainable_variables)
+        return super().make_train_function(force=force)
+
+    @property
+    def metrics(self):
+        """Keras's metrics and, if asked for, the norms of each group."""
+        norms = self._group_norms.metrics if getattr(self, "_group_norms", None) else []
+        return super().metrics + norms
+
+    def train_step(self, data):
+        """One step: gradients by `tf.GradientTape`, each layer's step times its multiplier."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            y_pred = self._predicted(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        self._track(loss, x)
+        self._step(tape, scaled)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def test_step(self, data):
+        """One step of evaluation, also on features of the frozen layers."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = self._predicted(x, training=False)
+        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        self._track(loss, x)
+        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+    def _predicted(self, x, training):
+        """Outputs for inputs, or for features at `frontier` that take their place in `fit`."""
+        if isinstance(x, Features):
+            return self.frontier.upper(x, training=training)
+        return self(x, training=True) if training else run_evaluation(self, x)
+
+    def _track(self, loss, x):
+        self._loss_tracker.update_state(
+            _keras.unscale_loss_for_distribution(loss),
+            sample_weight=tf.shape(keras.tree.flatten(x)[0])[0],
+        )
+
+    def _step(self, tape, loss):
+        variables = self.trainable_variables
+        if not variables:
+            raise ValueError(
+                f"Nothing in {self.name!r} trains: every layer is frozen. "
+                "Call `unfreeze(model, where)`, or `freeze_to(model, -1)` for the head alone."
+            )
+        gradients = tape.gradient(loss, variables)
+        apply = self.optimizer.apply_gradients
+        if self._group_norms is None:
+            apply(zip(gradients, variables, strict=True))
+        else:
+            self._group_norms.around(apply, self.optimizer, gradients, variables)

@@ -1,0 +1,220 @@
+"""One `fit` as a row of one-epoch fits of Keras, so that an epoch's data is chosen as it begins."""
+
+import keras
+import tensorflow as tf
+
+from kerastl import _keras
+from kerastl.data.passes import ArrayPasses
+from kerastl.graph.flags import is_frozen
+from kerastl.training.feeding import Feed, passes_of
+
+
+def plan_fit(model, x, y, settings):
+    """The `Passes` that `fit_by_epochs` is to train on, or None to leave `fit` to Keras.
+
+    Keras alone reads datasets that nobody can repeat, and `steps_per_epoch` or
+    `validation_split` of them. Arrays are left to it too, unless a pass must be repeatable or
+    frozen layers may be computed once.
+
+    Raises:
+        ValueError: If `cache_frozen=True` and the data cannot be repeated.
+    """
+    passes = None if _only_keras_can(settings) else _repeatable(x, y, settings)
+    if passes is None and settings.cache_frozen is True:
+        raise ValueError(
+            "`cache_frozen=True` needs data that can be read again row by row: arrays, or a "
+            "dataset of `kerastl.data.make_dataset`, without `steps_per_epoch`, `validation_split` "
+            f"and a CallbackList. Received: x={type(x).__module__}.{type(x).__qualname__}"
+        )
+    is_used = not isinstance(passes, ArrayPasses) or _must_repeat(model, settings)
+    return passes if is_used else None
+
+
+def _only_keras_can(settings):
+    is_list = isinstance(settings.callbacks, keras.callbacks.CallbackList)  # made by the user
+    given = settings.others
+    return is_list or bool(given.get("steps_per_epoch") or given.get("validation_split"))
+
+
+def _repeatable(x, y, settings):
+    given = settings.others
+    return passes_of(
+        x,
+        y,
+        given.get("sample_weight"),
+        batch_size=settings.batch_size,
+        shuffle=given.get("shuffle", True),
+    )
+
+
+def _must_repeat(model, settings):
+    callbacks = keras.tree.flatten(settings.callbacks)
+    if any(getattr(callback, "resumes", False) for callback in callbacks):
+        return True
+    freezes = any(hasattr(callback, "next_change") for callback in callbacks)
+    may_gain = settings.epochs - settings.initial_epoch > 1 and (freezes or _has_frozen(model))
+    return settings.cache_frozen is True or (settings.cache_frozen == "auto" and may_gain)
+
+
+def _has_frozen(model):
+    return any(layer.weights and is_frozen(layer) for layer in model.layers)
+
+
+def fit_by_epochs(model, fit, settings):
+    """Train `model` on its `passes`, and have its callbacks see one training.
+
+    What callbacks do when an epoch begins (thaw, resume) decides what that epoch is fed: which
+    pass, from which batch on, and whether from cached features.
+
+    Args:
+        model: `FineTuner`.
+        fit: `keras.Model.fit` of `model`, for one epoch.
+        settings: `Settings`.
+
+    Returns:
+        The `History` callback.
+    """
+    callbacks = one_training(model, settings, steps=model.passes.num_batches)
+    model.stop_training = False
+    model.resume_at = model.fed = None
+    model.pass_offset = max(0, model.passes_done - settings.initial_epoch)
+    model.make_train_function()
+    callbacks.begin()
+    feed = Feed(model, settings, callbacks)
+    with _keras.without_finalizing(model.optimizer):
+        for epoch in range(_first_epoch(model, settings), settings.epochs):
+            if model.stop_training:
+                break
+            callbacks.begin_epoch(epoch)
+            if model.stop_training:
+                break
+            data, validation = feed.for_epoch(epoch)
+            callbacks.batches_before = feed.batches_before
+            model.passes_done = epoch + model.pass_offset + 1
+            fit(
+                data,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                callbacks=callbacks,
+                validation_data=validation,
+                shuffle=False,
+                verbose=settings.verbose,
+                **_for_keras(settings),
+            )
+    model.resume_at = None
+    model.history.frozen_features = feed.report
+    if settings.epochs > 0:
+        model.optimizer.finalize_variable_values(model.trainable_weights)
+    callbacks.end()
+    return model.history
+
+
+def for_keras(model, x, settings):
+    """The callbacks for a `fit` left to Keras: in order, where one of them saves the training."""
+    callbacks = settings.callbacks
+    resumes = any(getattr(c, "resumes", False) for c in keras.tree.flatten(callbacks))
+    if not resumes or isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    steps = settings.others.get("steps_per_epoch") or _known_batches(x)
+    return one_training(model, settings, steps, SavesLast)
+
+
+def _known_batches(x):
+    number = int(x.cardinality()) if isinstance(x, tf.data.Dataset) else None
+    return number if number is None or number >= 0 else None
+
+
+def _for_keras(settings):
+    """The arguments of `fit` that stay as they are when its data come from passes."""
+    ours = ("shuffle", "sample_weight", "initial_epoch", "validation_data")
+    kept = {name: value for name, value in settings.others.items() if name not in ours}
+    return {"validation_batch_size": settings.batch_size, **kept}
+
+
+def _first_epoch(model, settings):
+    """Where to begin: said by a callback that restores a run, by `initial_epoch` otherwise."""
+    restored = _keras.take_initial_epoch(model)
+    return settings.initial_epoch if restored is None else restored
+
+
+def one_training(model, settings, steps, kind=None):
+    """An `OneTraining`, or a list of another `kind`, of the callbacks in `settings`."""
+    return (kind or OneTraining)(
+        settings.callbacks,
+        add_history=True,
+        add_progbar=settings.verbose != 0,
+        verbose=settings.verbose,
+        epochs=settings.epochs,
+        steps=steps,
+        model=model,
+    )
+
+
+class SavesLast(keras.callbacks.CallbackList):
+    """Keras's list, with a callback that saves the training after all others.
+
+    So it sees what they have done.
+    """
+
+    def __init__(self, callbacks, **params):
+        super().__init__(callbacks, **params)
+        self.callbacks.sort(key=lambda callback: getattr(callback, "resumes", False))
+        for callback in self.with_method("set_callbacks"):
+            callback.set_callbacks(self.callbacks)
+
+    def with_method(self, name):
+        """The callbacks that have a method `name`."""
+        return [callback for callback in self.callbacks if hasattr(callback, name)]
+
+
+class OneTraining(SavesLast):
+    """A list of callbacks that sees one training where Keras runs several.
+
+    `begin`, `begin_epoch` and `end` are what the driver calls; Keras's own calls of
+    `on_train_begin`, `on_epoch_begin` and `on_train_end` in each one-epoch fit go nowhere.
+
+    Attributes:
+        batches_before: Int, batches of the present epoch that an earlier process has trained on.
+    """
+
+    batches_before = 0
+    _logs = _bar = None
+
+    def begin(self):
+        super().on_train_begin()
+
+    def begin_epoch(self, epoch):
+        super().on_epoch_begin(epoch)
+
+    def end(self):
+        super().on_train_end(self._logs)
+
+    def on_train_begin(self, logs=None):
+        pass
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Metrics have been reset by now: a resumed epoch may put theirs back."""
+        for callback in self.with_method("on_metrics_reset"):
+            callback.on_metrics_reset(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(batch + self.batches_before, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch + self.batches_before, logs)
+
+    def on_train_end(self, logs=None):
+        self._logs = logs
+
+    def on_frozen_features(self, done, total):
+        """Features of `done` of `total` examples are computed: a bar where epochs have one."""
+        for callback in self.with_method("on_frozen_features"):
+            callback.on_frozen_features(done, total)
+        if self._progbar is None or self.params.get("verbose") == 2:
+            return
+        if self._bar is None:
+            print("Computing the frozen layers' features once")
+            self._bar = keras.utils.Progbar(total, unit_name="example")
+        self._bar.update(done, finalize=done == total)
+        if done == total:
+            self._bar = None

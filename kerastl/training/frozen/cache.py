@@ -1,0 +1,297 @@
+"""The cache of a training run: features of its data at the present frontier."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from kerastl._base import checks, files
+from kerastl.training.frozen.frontier import find_frontier
+from kerastl.training.frozen.lower import FrozenPart, weights_hash
+from kerastl.training.frozen.source import CachedPasses, Keeping, MovedFeatures
+from kerastl.training.frozen.store import DTYPES
+
+
+class FeatureCache:
+    """Features of training and validation data at the frontier of a `FineTuner`.
+
+    Call `update` after callbacks have thawed or frozen what they will; then `decide` for each set
+    of data; then, where it is used, `epoch` for its batches. Their inputs are `Features`, to be
+    given to `frontier.upper` in place of the model. The model is up to date at every moment,
+    because the layers that train are its own.
+
+    Args:
+        model: `FineTuner`.
+        cache_frozen: `"auto"`, True or False.
+        augmented_copies: Int >= 1, how many views of randomly augmented data to cache; pass `n`
+            reads view `n % augmented_copies`. None caches no such data.
+        cache_dir: Folder for memory-mapped features, which later runs use again; None for memory.
+        dtype: `"float32"`, or `"float16"` to keep floats in half precision.
+        progress: Called as `progress(done, total)` with numbers of examples.
+
+    Attributes:
+        frontier: `Frontier` after the last `update`; None before it and with
+            `cache_frozen=False`.
+
+    Raises:
+        ValueError: If an argument is none of those named.
+    """
+
+    def __init__(
+        self,
+        model,
+        cache_frozen="auto",
+        *,
+        augmented_copies=None,
+        cache_dir=None,
+        dtype="float32",
+        progress=None,
+    ):
+        if augmented_copies is not None:
+            checks.whole(augmented_copies, 1, 10**6, "augmented_copies")
+        checks.one_of(dtype, DTYPES, "dtype")
+        self._choice = checks.one_of(cache_frozen, CHOICES, "cache_frozen")
+        self._keeping = Keeping(augmented_copies, cache_dir, dtype, progress)
+        self._model = model
+        self.frontier, self._weights = None, None
+        self._lowers, self._cached, self._movers = {}, {}, {}
+
+    def update(self):
+        """Find the frontier of the model as its layers are frozen now.
+
+        Features are dropped if a weight below it has changed. If it has moved up, those at the
+        old frontier serve to compute the new ones.
+
+        Returns:
+            Whether `frontier` is another than before. Functions traced with its `upper` must be
+            traced anew then.
+        """
+        if self._choice is False:
+            return False
+        frontier = find_frontier(self._model)
+        moved = not frontier.same_cut(self.frontier)
+        if not moved:
+            self.frontier.blocked_by = frontier.blocked_by
+        else:
+            self._movers = self._movers_to(frontier)
+            self.frontier, self._lowers, self._cached = frontier, {}, {}
+        weights = weights_hash(self.frontier)
+        if not moved and weights != self._weights:
+            self._cached, self._movers = {}, {}
+        self._weights = weights
+        return moved
+
+    @property
+    def cut(self):
+        """Positions in the model of the layers below the frontier, or None without a cache."""
+        if self.frontier is None:
+            return None
+        place = {id(layer): i for i, layer in enumerate(self._model.layers)}
+        return [place[id(layer)] for layer in self.frontier.static_layers]
+
+    def decide(self, passes, *, epochs_left, optional=False, begun=False):
+        """Whether to train or evaluate on cached features of `passes`.
+
+        Args:
+            passes: `Passes`, or None for data that cannot be read again row by row.
+            epochs_left: Int, how often `passes` will be read with the frontier as it is.
+            optional: Boolean: an obstacle is no error even with `cache_frozen=True`.
+            begun: Boolean, whether features at this frontier were used before, be it in a process
+                that was killed.
+
+        Returns:
+            `Decision`.
+
+        Raises:
+            ValueError: If `cache_frozen` is True and there is an obstacle.
+        """
+        choice = "auto" if optional and self._choice is True else self._choice
+        if choice is False:
+            return decide(choice, None, epochs_left=epochs_left)
+        if obstacle := self._obstacle_at_sight(passes):
+            return decide(choice, obstacle, epochs_left=epochs_left)
+        views = self._keeping.augmented_copies if passes.random else 1
+        begun = begun or (self._may_have_begun(passes) and self._of(passes).begun)
+        decision = decide(choice, None, epochs_left=epochs_left, views=views, begun=begun)
+        if not decision.use:
+            return decision
+        cached = self._of(passes)
+        if obstacle := self._obstacle_below(cached):
+            return decide(choice, obstacle, epochs_left=epochs_left)
+        return Decision(True, self._gain(cached))
+
+    def epoch(self, passes, number, reader="training"):
+        """Dataset of `(Features, *targets)`: pass `number` of `passes`, in the same batches.
+
+        Features that are not there yet are computed first. What a `reader` asked for before must
+        have been read; two readers may read the same passes at a time.
+        """
+        return self._of(passes).epoch(number, reader)
+
+    def _obstacle_at_sight(self, passes):
+        """Why features cannot be cached, as far as is seen without tracing the frozen part."""
+        return (
+            self._model.reads_inputs
+            or self.frontier.reason
+            or obstacle_in_data(passes, self._keeping.augmented_copies)
+            or obstacle_in_inputs(passes.input_spec)
+        )
+
+    def _obstacle_below(self, cached):
+        held = sum(other.held for other in self._cached.values())
+        return (
+            cached.lower.reason
+            or obstacle_in_room(cached.to_come, held, self._keeping.cache_dir)
+            or (None if cached.begun else cached.mixes_rows)
+        )
+
+    def _may_have_begun(self, passes):
+        return self._keeping.cache_dir is not None or id(passes) in self._cached
+
+    def _of(self, passes):
+        if id(passes) not in self._cached:  # `CachedPasses` keeps them alive, so the id is theirs
+            spec = passes.input_spec
+            if repr(spec) not in self._lowers:
+                self._lowers[repr(spec)] = FrozenPart(self.frontier, spec)
+            lower, mover = self._lowers[repr(spec)], self._movers.pop(id(passes), None)
+            cached = CachedPasses(passes, lower, self._weights, self._keeping, mover)
+            self._cached[id(passes)] = cached
+        return self._cached[id(passes)]
+
+    def _movers_to(self, frontier):
+        """Dict from the ids of passes to a `Mover` from the present frontier up to `frontier`."""
+        if self.frontier is None or self._keeping.dtype != "float32":
+            return {}
+        above = frontier.above(self.frontier)
+        if above is None or weights_hash(self.frontier) != self._weights:
+            return {}
+        for cached in self._cached.values():
+            cached.forget_earlier()
+        return {key: MovedFeatures(cached, above) for key, cached in self._cached.items()}
+
+    def _gain(self, cached):
+        below = len(self.frontier.static_layers)
+        inputs = sum(isinstance(layer, keras.layers.InputLayer) for layer in self._model.layers)
+        layers = f"{below} of {len(self._model.layers) - inputs} layers"
+        size = files.mib(cached.num_bytes * len(cached.views))
+        place = f"in {self._keeping.cache_dir}" if self._keeping.cache_dir else "in memory"
+        return f"{layers} are computed once, {size} {place}"
+
+
+CHOICES = ("auto", True, False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """Whether features are cached, and why.
+
+    Attributes:
+        use: Boolean.
+        reason: One sentence, without a full stop, to show to a person.
+    """
+
+    use: bool
+    reason: str
+
+
+def decide(cache_frozen, obstacle, *, epochs_left, views=1, begun=False):
+    """Carry out what the user chose, or say why not.
+
+    Args:
+        cache_frozen: `"auto"`, True or False.
+        obstacle: Why features cannot be cached, or None.
+        epochs_left: Int, how often the data will be read with these features.
+        views: Int, how many augmented copies of the data are computed.
+        begun: Boolean, whether features are there already.
+
+    Returns:
+        `Decision`.
+
+    Raises:
+        ValueError: If `cache_frozen` is True and there is an obstacle, or it is no choice.
+
+    Example:
+        >>> decide("auto", "augmentation is random", epochs_left=9)
+        Decision(use=False, reason='augmentation is random')
+        >>> decide(True, "augmentation is random", epochs_left=9)
+        Traceback (most recent call last):
+        ValueError: `cache_frozen=True` needs features that can be computed once, but \
+augmentation is random. Received: cache_frozen=True. "auto" trains without a cache then.
+    """
+    checks.one_of(cache_frozen, CHOICES, "cache_frozen")
+    if cache_frozen is False:
+        return Decision(False, "cache_frozen=False")
+    if obstacle and cache_frozen is True:
+        raise ValueError(
+            f"`cache_frozen=True` needs features that can be computed once, but {obstacle}. "
+            'Received: cache_frozen=True. "auto" trains without a cache then.'
+        )
+    if obstacle:
+        return Decision(False, obstacle)
+    if cache_frozen == "auto" and not begun and epochs_left <= views:
+        return Decision(False, _too_few(epochs_left, views))
+    return Decision(True, "the frozen part is computed once")
+
+
+def obstacle_in_data(passes, augmented_copies):
+    """Why the data cannot be cached by rows, or None.
+
+    Args:
+        passes: `Passes`, or None where nobody knows how to read the data again.
+        augmented_copies: Int, how many views of augmented data to cache, or None.
+    """
+    if passes is None:
+        return (
+            "the data cannot be read again row by row: give arrays, or a dataset made by "
+            "`kerastl.data.make_dataset`"
+        )
+    if passes.random and "labels" in passes.random:
+        return f"{passes.random} changes the targets as well, in every epoch anew"
+    if passes.random and not augmented_copies:
+        return f"{passes.random} is random: pass augmented_copies=k to cache k views of the data"
+    return None
+
+
+def obstacle_in_inputs(spec):
+    """Why batches of inputs of the structure `spec` cannot be computed by rows, or None."""
+    for part in tf.nest.flatten(spec):
+        if not isinstance(part, tf.TensorSpec) or part.dtype == tf.string:
+            return f"its inputs are not plain numbers but {part}"
+    return None
+
+
+def obstacle_in_room(num_bytes, held, cache_dir):
+    """Why there is no room for `num_bytes` of features, or None.
+
+    Args:
+        num_bytes: Int.
+        held: Int, bytes of features held in memory already.
+        cache_dir: Folder for them, or None for memory.
+    """
+    if cache_dir is None:
+        if files.fits_in_memory(num_bytes + held):
+            return None
+        return (
+            f"would need {files.mib(num_bytes + held)} of memory, more than an eighth of this "
+            "machine's: give cache_dir, a folder on disk"
+        )
+    free = shutil.disk_usage(_existing(Path(cache_dir))).free
+    if num_bytes <= free:
+        return None
+    return (
+        f"would need {files.mib(num_bytes)} in {cache_dir}, whose disk has {files.mib(free)} free"
+    )
+
+
+def _existing(folder):
+    """`folder`, or the nearest folder above it that exists."""
+    folder = folder.absolute()
+    return next(path for path in [folder, *folder.parents] if path.is_dir())
+
+
+def _too_few(epochs_left, views):
+    if views == 1:
+        return "only one epoch left"
+    return f"only {epochs_left} epochs left for {views} augmented copies"

@@ -1,0 +1,243 @@
+"""Where a network's frozen part ends: the tensors that cross from inert to training layers."""
+
+import functools
+import math
+
+import keras
+import tensorflow as tf
+
+from kerastl import _keras
+from kerastl._base import checks
+from kerastl.graph.run import folded_pairs, infer, is_inert, with_folding
+from kerastl.training.frozen.part import Subgraph, with_masks
+
+UNKNOWN_SIZE = 64  # stands for an axis of unknown length where two cuts are compared
+
+
+def find_frontier(model):
+    """The `Frontier` of `model` as its layers are frozen now.
+
+    An operation is static if all its inputs are and it is steady itself (`unsteady`). The frontier
+    is what static operations hand to the others, or to the outputs, as late as possible; but not
+    behind an operation without weights whose result is larger than what goes into it, such as
+    padding, or an activation whose input crosses the frontier too.
+
+    Args:
+        model: `FineTuner`.
+
+    Example:
+        >>> inputs = keras.Input((4,))
+        >>> hidden = keras.layers.Dense(3, trainable=False, name="body")(inputs)
+        >>> frontier = find_frontier(keras.Model(inputs, keras.layers.Dense(2)(hidden)))
+        >>> [layer.name for layer in frontier.static_layers], frontier.tensors[0].shape
+        (['body'], (None, 3))
+    """
+    graph = _Graph(model)
+    static, upper, blocked_by = {id(tensor) for tensor in model.inputs}, set(), {}
+    for node in graph.nodes:
+        if not all(id(tensor) in static for tensor in node.input_tensors):
+            upper.add(id(node))
+        elif why := unsteady(node.operation):
+            upper.add(id(node))
+            blocked_by[node.operation] = why
+        else:
+            static.update(map(id, node.outputs))
+    return Frontier(graph, _cheapest(graph, upper), blocked_by)
+
+
+class Frontier:
+    """A cut through a network's graph; made by `find_frontier`.
+
+    Attributes:
+        model: The `FineTuner`.
+        tensors: List of symbolic tensors, those of `model`'s graph that cross.
+        static_layers: List of the layers below, in order.
+        blocked_by: Dict from each operation that stops the static part to why, in words.
+    """
+
+    def __init__(self, graph, upper, blocked_by):
+        self.model, self.blocked_by = graph.model, blocked_by
+        self.tensors = graph.crossing(upper)
+        self._graph, self._upper_ids = graph, upper
+        below = graph.between({id(tensor) for tensor in self.model.inputs}, self.tensors)
+        operations = dict.fromkeys(node.operation for node in below)
+        self.static_layers = [op for op in operations if isinstance(op, keras.Layer)]
+
+    @property
+    def reason(self):
+        """Why there is nothing to compute once and for all, in one sentence, or None."""
+        foreign = [t for t in self.tensors if math.isinf(self._graph.size(t))]
+        if foreign:
+            return f"the input {foreign[0].name!r} has no rows of numbers to be stored"
+        if any(_learned(layer) for layer in self.static_layers):
+            return None
+        stops = [f"{op.name!r}, which {why}" for op, why in self.blocked_by.items()]
+        before = checks.listed(stops or ["the outputs"], 3)
+        return f"no frozen layer with weights comes before {before}"
+
+    @functools.cached_property
+    def lower(self):
+        """`keras.Model` from the inputs to `tensors`, sharing the static layers."""
+        return keras.Model(self.model.input, self.tensors, name=f"{self.model.name}_lower")
+
+    def compute(self, inputs):
+        """`Features` of `inputs`: what `lower` gives, in the steps of the training of `model`."""
+        outputs = _keras.run_graph(self.lower, inputs, None, with_folding(self.model, infer))
+        return with_masks(tf.nest.flatten(outputs))
+
+    @functools.cached_property
+    def upper(self):
+        """Layer from `Features` of `tensors` to the outputs; runs only the rest of the graph.
+
+        Call it instead of the model: `upper(features, training=True)`.
+        """
+        return Subgraph(
+            self.model,
+            self._graph.chosen(self._upper_ids),
+            known=self.tensors,
+            finish=functools.partial(_keras.outputs_from, self.model),
+            name=f"{self.model.name}_upper",
+        )
+
+    def same_cut(self, other):
+        """Whether `other`, a `Frontier` of this model or None, is the same cut."""
+        return other is not None and other._upper_ids == self._upper_ids
+
+    def above(self, old):
+        """Layer from `Features` of the frontier `old` to those of this one, or None.
+
+        There is one if this frontier has moved up, so that nothing needs the inputs again, and it
+        computes bit for bit what the inputs would give.
+        """
+        crossed = {id(tensor) for tensor in old.tensors}
+        nodes = self._graph.between(crossed, self.tensors)
+        if nodes is None or any(
+            id(conv.outputs[0]) in crossed for conv, _ in folded_pairs(self.model)
+        ):
+            return None
+
+        def finish(values):
+            return with_masks([values[id(tensor)] for tensor in self.tensors])
+
+        return Subgraph(self.model, nodes, known=old.tensors, finish=finish, name="moved_up")
+
+
+def _learned(layer):
+    """Whether `layer` holds weights that could train; a `Normalization` alone saves nothing."""
+    return any(_keras.own_trainable_variables(part) for part in _keras.with_sublayers(layer))
+
+
+class _Graph:
+    """The calls in a model's graph, and questions about cuts through it.
+
+    A cut is told by the set of the ids of the nodes above it.
+    """
+
+    def __init__(self, model):
+        self.model = model
+        self.nodes = _keras.graph_nodes(model)
+        self.makers = {id(t): node for node in self.nodes for t in node.outputs}
+        self._batch = model.inputs[0].shape[0]
+
+    def chosen(self, ids):
+        return [node for node in self.nodes if id(node) in ids]
+
+    def crossing(self, upper):
+        """Tensors made below and needed above, each once."""
+        above = self.chosen(upper)
+        made = {id(tensor) for node in above for tensor in node.outputs}
+        needed = [tensor for node in above for tensor in node.input_tensors]
+        crossing = {id(t): t for t in [*needed, *self.model.outputs] if id(t) not in made}
+        return list(crossing.values())
+
+    def between(self, known, wanted):
+        """Nodes that make `wanted` from tensors with the ids `known`; None if those do not do."""
+        missing = {id(tensor) for tensor in wanted} - known
+        nodes = []
+        for node in reversed(self.nodes):
+            outputs = set(map(id, node.outputs))
+            if outputs & missing:
+                nodes.append(node)
+                missing = (missing - outputs) | (set(map(id, node.input_tensors)) - known)
+        return None if missing else nodes[::-1]
+
+    def size(self, tensor):
+        """Bytes of one example in `tensor`; infinite if it has no rows of numbers."""
+        shape = tensor.shape
+        by_rows = len(shape) > 0 and shape[0] == self._batch
+        if not by_rows or tensor.sparse or tensor.ragged or tensor.dtype == "string":
+            return math.inf
+        known = (UNKNOWN_SIZE if axis is None else axis for axis in shape[1:])
+        return math.prod(known) * tf.as_dtype(tensor.dtype).size
+
+    def cost(self, upper):
+        """How many tensors of a cut cannot be stored, and the bytes of one example in the rest."""
+        sizes = [self.size(tensor) for tensor in self.crossing(upper)]
+        return sum(map(math.isinf, sizes)), sum(filter(math.isfinite, sizes))
+
+
+def _cheapest(graph, upper):
+    """The cut `upper`, moved down past operations for as long as fewer bytes cross."""
+    while True:
+        lower_cuts = [cut for t in graph.crossing(upper) for cut in _below(graph, upper, t)]
+        best = min(lower_cuts, key=graph.cost, default=upper)
+        if graph.cost(best) >= graph.cost(upper):
+            return upper
+        upper = best
+
+
+def _below(graph, upper, tensor):
+    """Cuts below one, two, ... of the operations that lead to `tensor`, if they are cheap."""
+    while node := graph.makers.get(id(tensor)):
+        cheap = not isinstance(node.operation, keras.Layer) or not node.operation.weights
+        if not cheap and math.isfinite(graph.size(tensor)):
+            return
+        upper = upper | {id(node)}
+        yield upper
+        if len(node.input_tensors) != 1:
+            return
+        tensor = node.input_tensors[0]
+
+
+def unsteady(operation):
+    """Why the outputs of `operation` change between epochs where its inputs do not, or None.
+
+    The truth is what a `FineTuner` does in training: inert layers infer, all others train. So an
+    operation is steady if nothing in it trains and it is inert, or has no training mode at all.
+    A loss that a layer adds would be lost with its call, so such a layer is not steady either.
+
+    Args:
+        operation: `keras.Operation` of a functional graph, a layer or a `keras.ops` node.
+
+    Returns:
+        Part of a sentence whose subject is the operation, or None if it is steady.
+
+    Example:
+        >>> dropout = keras.layers.Dropout(0.5)
+        >>> unsteady(dropout)
+        'draws at random in training'
+        >>> dropout.trainable = False
+        >>> unsteady(dropout) is None
+        True
+    """
+    if not isinstance(operation, keras.Layer):
+        return None
+    inside = _keras.with_sublayers(operation)
+    if operation.trainable_variables:
+        return "trains"
+    if any(layer.activity_regularizer is not None for layer in inside):
+        return "adds a loss"
+    if is_inert(operation):
+        return None
+    if any(_keras.is_augmentation(layer) for layer in inside):
+        return "augments at random"
+    if any(_keras.draws_at_random(layer) for layer in inside):
+        return "draws at random in training"
+    if any(_keras.takes_training(layer) and not _is_plain(layer) for layer in inside):
+        return "is not frozen and may act otherwise in training"
+    return None
+
+
+def _is_plain(layer):
+    """Keras's own layers without weights draw from seed generators or do nothing at random."""
+    return type(layer).__module__.startswith("keras.src.layers.") and not layer.variables

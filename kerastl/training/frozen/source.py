@@ -1,0 +1,167 @@
+"""The features of one set of data at one frontier."""
+
+import dataclasses
+import functools
+import hashlib
+from pathlib import Path
+
+import tensorflow as tf
+
+from kerastl.training.frozen.part import packed
+from kerastl.training.frozen.store import Reading, fill, make_store, num_bytes, stored_dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Keeping:
+    """How features are kept; the arguments of `FeatureCache`."""
+
+    augmented_copies: int | None = None
+    cache_dir: object = None
+    dtype: str = "float32"
+    progress: object = None
+
+
+class CachedPasses:
+    """Passes over the features of one set of data, computed when they are first read.
+
+    Args:
+        passes: `Passes` over the data.
+        lower: `Lower` at the frontier.
+        weights: Hash of the weights below the frontier.
+        keeping: `Keeping`.
+        mover: `Mover` from features at an earlier frontier, or None where there are none.
+
+    Attributes:
+        views: Sequence of the views: numbers of augmented copies, or None for the data as they are.
+        stores: Dict from the views that are there to their `Store`.
+    """
+
+    def __init__(self, passes, lower, weights, keeping, mover=None):
+        self.passes, self.lower, self.keeping = passes, lower, keeping
+        self.views = range(keeping.augmented_copies) if passes.random else [None]
+        self.stores = {}
+        self._readings = {}
+        self._weights, self._mover = weights, mover
+
+    @property
+    def num_bytes(self):
+        """Bytes of one view."""
+        return num_bytes(self._layouts())
+
+    @property
+    def held(self):
+        """Bytes in memory now."""
+        own = sum(store.num_bytes for store in self.stores.values() if store.folder is None)
+        return own + (self._mover.held if self._mover else 0)
+
+    @property
+    def to_come(self):
+        """Bytes of the views that have not been computed yet."""
+        return self.num_bytes * sum(not self._is_there(view) for view in self.views)
+
+    @property
+    def begun(self):
+        """Whether some features are there."""
+        return any(self._is_there(view) for view in self.views)
+
+    @functools.cached_property
+    def mixes_rows(self):
+        """Why the features of an example depend on its batch, or None; read off the first one."""
+        if self.lower.by_rows:
+            return None
+        first = next(iter(self._inputs(self.views[0])))
+        return self.lower.why_not_by_rows(tf.nest.map_structure(lambda part: part[:4], first))
+
+    def epoch(self, number, reader="training"):
+        """Dataset of `(Features, *targets)`: the batches of pass `number` in their order.
+
+        It is one dataset for all that a `reader` asks for: read it before asking for the next.
+        """
+        store = self.store(self._view(number))
+        if reader not in self._readings:
+            self._readings[reader] = Reading(self.passes, self.lower.specs)
+        return self._readings[reader].of(number, store)
+
+    def _view(self, number):
+        return self.views[number % len(self.views)]
+
+    def store(self, view):
+        """`Store` of a view; computed, moved up from an earlier frontier, or opened."""
+        if view not in self.stores:
+            self.stores[view] = make_store(
+                self._layouts(),
+                lambda arrays: fill(arrays, self._batches(view), progress=self.keeping.progress),
+                folder=self._folder(view),
+            )
+        if len(self.stores) == len(self.views):
+            self._mover = None
+        return self.stores[view]
+
+    def forget_earlier(self):
+        """Let go of features at an earlier frontier."""
+        self._mover = None
+
+    def _batches(self, view):
+        moved = self._mover.batches(view) if self._mover else None
+        return (self.lower(x) for x in self._inputs(view)) if moved is None else moved
+
+    def _inputs(self, view):
+        """Dataset of the batches of inputs of a view, in the order of the rows."""
+        return self.passes.in_order() if view is None else self.passes.view(view)
+
+    def _is_there(self, view):
+        if view in self.stores or self.keeping.cache_dir is None:
+            return view in self.stores
+        return self._folder(view).is_dir()
+
+    def _layouts(self):
+        rows = self.passes.num_examples
+        return [
+            ((rows, *spec.shape[1:]), stored_dtype(spec.dtype.name, self.keeping.dtype))
+            for spec in tf.nest.flatten(self.lower.specs)
+        ]
+
+    def _folder(self, view):
+        """Where a view lies on disk: named after everything that its features depend on."""
+        if self.keeping.cache_dir is None:
+            return None
+        key = [tf.__version__, self.lower.digest, self._weights, self._fingerprint]
+        key += [self.keeping.dtype, view]
+        if view is not None:  # its randomness comes from these
+            key += [self.passes.seed, self.passes.batch_size]
+        name = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
+        return Path(self.keeping.cache_dir) / f"features-{name}"
+
+    @functools.cached_property
+    def _fingerprint(self):
+        return self.passes.fingerprint()
+
+
+class MovedFeatures:
+    """Carries the features of one set of data over from an old frontier to a higher one.
+
+    Args:
+        old: `CachedPasses` at the old frontier, in full precision.
+        above: Layer from `Features` there to `Features` at the new one, as `Frontier.above` gives.
+    """
+
+    def __init__(self, old, above):
+        self._old = old
+        self._run = tf.function(lambda features: above(features, training=False), autograph=False)
+
+    @property
+    def held(self):
+        """Bytes of old features in memory."""
+        return self._old.held
+
+    def batches(self, view):
+        """Iterator of lists of arrays, one list a batch, or None if `view` was not there."""
+        if view not in self._old.stores:
+            return None
+        store, passes = self._old.stores[view], self._old.passes
+        starts = range(0, passes.num_examples, passes.batch_size)
+        return (self._moved(store, slice(start, start + passes.batch_size)) for start in starts)
+
+    def _moved(self, store, rows):
+        features = packed(store.rows(rows), self._old.lower.specs)
+        return [tensor.numpy() for tensor in tf.nest.flatten(self._run(features))]
