@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from kerastl.backbones.glyphs import load_glyphnet
-from tests.test_tune import write_pictures
+from tests.recipes.test_tune import write_pictures
 
 NOTEBOOK = pathlib.Path(__file__).parents[1] / "examples" / "transfer_learning.ipynb"
 WORDS = "a the film book food was cold lovely evening friendly people dull with and"

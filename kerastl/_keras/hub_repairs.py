@@ -1,8 +1,8 @@
 """Layers of KerasHub 0.32.0 that cannot be saved or loaded by themselves.
 
 KerasHub saves a backbone by the backbone's own arguments, so that nobody noticed. In a flat model
-each layer is saved by its own config. Each entry can go when `tests/test_hub_repairs.py` says that
-KerasHub has mended it.
+each layer is saved by its own config. Each entry can go when `tests/training/test_hub_repairs.py`
+says that KerasHub has mended it.
 """
 
 

@@ -157,7 +157,7 @@ def _digests(model):
 
 
 def _rate(model):
-    """The rate of the next step, with the shape that a plan has laid over it."""
+    """The rate of the next step, with the schedule that a plan has laid over it."""
     wrapper = getattr(model, "lr_multiplier", None)
     return float(model.optimizer.learning_rate) if wrapper is None else wrapper.rate_now()
 

@@ -15,14 +15,14 @@ class FollowPlan(keras.callbacks.Callback):
     """Carries a `TransferPlan` through one `fit` of a `FineTuner`.
 
     When a phase begins it freezes and thaws, sets multipliers, rate, weight decay and what batch
-    normalizations do, and lays the phase's shape over its steps; the step is traced anew once.
+    normalizations do, and lays the phase's schedule over its steps; the step is traced anew once.
     The optimizer goes on with its moments, and weights that thaw have a clock of their own.
 
     Multipliers given to `compile` are replaced. What another callback, such as
     `ReduceLROnPlateau`, has multiplied the learning rate by carries over into the next phase. The
     logs of an epoch get `learning_rate`, the shared rate of its last step, and
     `learning_rate/GROUP` for each group that trains at some time: list FollowPlan before callbacks
-    that read them. At the end of the plan its shape is taken off, and a `fit` of more epochs
+    that read them. At the end of the plan its schedule is taken off, and a `fit` of more epochs
     stops.
 
     `initial_epoch` begins at that epoch of the plan. A callback that has been in a `fit`, or was
@@ -37,7 +37,7 @@ class FollowPlan(keras.callbacks.Callback):
 
     Raises:
         ValueError: In `fit`, if the plan does not fit the model, has fewer epochs than `fit`, or
-            has shapes or rates that the optimizer cannot follow.
+            has schedules or rates that the optimizer cannot follow.
         TypeError: If `plan` is no plan or the model no `FineTuner`.
 
     Example:
@@ -129,15 +129,15 @@ class FollowPlan(keras.callbacks.Callback):
                 f"`fit(epochs=...)` must be at most {self.plan.epochs}, the epochs of the plan "
                 f"{self.plan.name!r}. Received: epochs={self.params['epochs']}"
             )
-        shaped = any(schedule is not None for schedule in self.plan.schedules)
-        if shaped and self.params.get("steps") is None:
+        scheduled = any(schedule is not None for schedule in self.plan.schedules)
+        if scheduled and self.params.get("steps") is None:
             raise ValueError(
                 f"The plan {self.plan.name!r} has a schedule, which needs to know the steps of an "
                 "epoch. Pass `steps_per_epoch=...` to `fit`, or a dataset of known size "
                 "(`dataset.apply(tf.data.experimental.assert_cardinality(n))`). "
                 "Received: data of unknown size."
             )
-        says_rates = shaped or self.plan.phases[0].learning_rate is not None
+        says_rates = scheduled or self.plan.phases[0].learning_rate is not None
         if says_rates and not isinstance(self._optimizer.learning_rate, keras.Variable):
             raise ValueError(
                 f"The plan {self.plan.name!r} says the learning rate, so the model must be "
@@ -182,7 +182,7 @@ class FollowPlan(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self._restored = False
         if self._place is not None and self._is_over():
-            self.model.set_shape(None)
+            self.model.set_schedule(None)
 
     @property
     def _optimizer(self):
@@ -249,7 +249,7 @@ class FollowPlan(keras.callbacks.Callback):
         """Bring the model into the present phase, whatever it was in."""
         place, phase = self._place, self._phase
         set_up(self.model, phase)
-        lay_shape(self.model, self.plan, place, self.params.get("steps"))
+        lay_schedule(self.model, self.plan, place, self.params.get("steps"))
         if set_rate and phase.phase.learning_rate is not None:
             self._optimizer.learning_rate = phase.phase.learning_rate * place.reduction
             place.peak = float(self._optimizer.learning_rate)
@@ -277,18 +277,18 @@ def set_up(model, phase):
         _set_weight_decay(model.lr_multiplier.inner_optimizer, phase.phase.weight_decay)
 
 
-def lay_shape(model, plan, place, steps):
-    """Lay the shape of the phase at `place`, or of the whole plan, over the steps it is meant for.
+def lay_schedule(model, plan, place, steps):
+    """Lay the schedule of the phase at `place`, or of the whole plan, over its steps.
 
     Args:
         model: `FineTuner`.
         plan: `TransferPlan`.
         place: `Place`.
-        steps: Int, steps an epoch; not needed where the plan has no shapes.
+        steps: Int, steps an epoch; not needed where the plan has no schedules.
     """
     phase, start = plan.phases[place.phase], place.phase_step
     if plan.schedules[place.phase] is None:
-        model.set_shape(None)
+        model.set_schedule(None)
         return
     if plan.schedule is not None:
         start -= plan.starts[place.phase] * steps
@@ -299,7 +299,7 @@ def lay_shape(model, plan, place, steps):
             "with the weights (a `.keras` file holds both), or begin at epoch 0."
         )
     epochs = phase.epochs if plan.schedule is None else plan.epochs
-    model.set_shape(plan.schedules[place.phase], start=start, num_steps=epochs * steps)
+    model.set_schedule(plan.schedules[place.phase], start=start, num_steps=epochs * steps)
 
 
 def layers_of(groups, names):

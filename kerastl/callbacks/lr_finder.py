@@ -20,13 +20,13 @@ class LRFinder(keras.callbacks.Callback):
     """Raises the learning rate step by step, records the loss, and puts everything back.
 
     The shared rate of step `i` is `start * (end / start) ** (i / num_steps)`; multipliers keep the
-    ratios between groups, a shape is taken off meanwhile. Training ends after `num_steps` steps,
+    ratios between groups, a schedule is taken off meanwhile. Training ends after `num_steps` steps,
     or when the smoothed loss is above four times its best, or no number.
 
     Then weights, optimizer slots, step counters and clocks, batch-normalization statistics, seeds,
-    learning rate, shape, metrics and, in a `FineTuner`, the pass over the data are as they were,
+    learning rate, schedule, metrics and, in a `FineTuner`, the pass over the data are as they were,
     bit for bit. An optimizer that was not built yet has the slots of one that has taken no step.
-    Use no callbacks beside it that thaw layers or set shapes.
+    Use no callbacks beside it that thaw layers or set schedules.
 
     `lr_find` calls `fit` with the right number of epochs, puts the model back even when `fit` is
     interrupted, and reaches what a callback cannot: the position of a dataset that a plain
@@ -95,9 +95,9 @@ class LRFinder(keras.callbacks.Callback):
         if not self._before.is_of_same_state():
             self.restore()
             raise RuntimeError(
-                "What trains, or the shape of the rate, was changed by another callback in the "
+                "What trains, or the schedule of the rate, was changed by another callback in the "
                 "midst of the ramp. The weights are as they were, the optimizer is not: compile "
-                "the model again, and run LRFinder without callbacks that thaw or set shapes."
+                "the model again, and run LRFinder without callbacks that thaw or set schedules."
             )
         rate = float(self._ramp.factor(len(self._rates) / self.num_steps))
         self._rates.append(rate)

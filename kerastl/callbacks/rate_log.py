@@ -12,13 +12,13 @@ from kerastl import _keras
 def shared_rates(optimizer, start, end):
     """The shared rate of each step of `optimizer`, an `LRMultiplier`, from `start` to before `end`.
 
-    The rate of a step is its present learning rate times the factor of its shape.
+    The rate of a step is its present learning rate times the factor of its schedule.
     """
-    steps, placed = np.arange(start, end), optimizer.shape
+    steps, placed = np.arange(start, end), optimizer.schedule
     if placed is None:
         return [_keras.rate_at(optimizer.inner_optimizer, int(step)) for step in steps]
     progress = np.clip((steps - placed.start) / placed.num_steps, 0.0, 1.0)
-    return (float(optimizer.learning_rate) * placed.shape.factor(progress)).tolist()
+    return (float(optimizer.learning_rate) * placed.schedule.factor(progress)).tolist()
 
 
 class RateLog:

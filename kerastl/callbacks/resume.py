@@ -21,7 +21,7 @@ class Resume(keras.callbacks.Callback):
     stopped, bit for bit on the same machine. Run once more when it is done, it returns at once.
 
     A checkpoint holds weights, statistics and random states; the optimizer with its moving
-    averages and loss scale; what is frozen, multipliers and shapes; the position in the data;
+    averages and loss scale; what is frozen, multipliers and schedules; the position in the data;
     running means of metrics; and the states of the other callbacks: those with `get_state()` and
     `set_state(state)`, and Keras's `EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`,
     `CSVLogger`, `TensorBoard`, `SwapEMAWeights` and `History`. Any other callback that remembers

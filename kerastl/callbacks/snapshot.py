@@ -11,7 +11,7 @@ class Snapshot:
     """All that training changes in a model and in its process.
 
     Weights, statistics, seeds, the optimizer's slots, clocks and counters, its learning rate and
-    shape, metrics, the pass that the next `fit` of a `FineTuner` begins with, and the states of
+    schedule, metrics, the pass that the next `fit` of a `FineTuner` begins with, and the states of
     Python's and NumPy's random numbers.
 
     Made when `fit` begins; `take_state` follows before the first step, since callbacks may thaw
@@ -23,7 +23,7 @@ class Snapshot:
 
     def __init__(self, model):
         self.model = model
-        self._values = self._multiplier = self._shape = None
+        self._values = self._multiplier = self._schedule = None
         self._metrics = [(variable, variable.numpy()) for variable in model.metrics_variables]
         self._passes_done = getattr(model, "passes_done", None)
         self._random = random.getstate(), np.random.get_state()
@@ -34,24 +34,24 @@ class Snapshot:
         return self._values is not None
 
     def take_state(self):
-        """Copy all variables, and take the shape off until `restore`."""
+        """Copy all variables, and take the schedule off until `restore`."""
         model = self.model
         if not model.optimizer.built:
             with model.distribute_strategy.scope():
                 model.optimizer.build(model.trainable_variables)
         self._values = [(variable, variable.numpy()) for variable in _state(model)]
         self._training = [id(variable) for variable in model.trainable_variables]
-        self._multiplier = with_shape(model.optimizer)
-        self._shape = self._multiplier and self._multiplier.shape
+        self._multiplier = with_schedule(model.optimizer)
+        self._schedule = self._multiplier and self._multiplier.schedule
         self._place(None)
 
     def is_of_same_state(self):
-        """Whether the model still trains the same weights with the same slots and no shape."""
+        """Whether the model still trains the same weights with the same slots and no schedule."""
         same = [id(variable) for variable in _state(self.model)]
         return (
             same == [id(variable) for variable, _ in self._values]
             and self._training == [id(v) for v in self.model.trainable_variables]
-            and not (self._multiplier and self._multiplier.shape)
+            and not (self._multiplier and self._multiplier.schedule)
         )
 
     def restore(self):
@@ -61,24 +61,24 @@ class Snapshot:
         self.model.reset_metrics()  # those that came into being meanwhile
         for variable, value in (*self._metrics, *self._values):
             variable.assign(value)
-        self._place(self._shape)
+        self._place(self._schedule)
         if self._passes_done is not None:
             self.model.passes_done = self._passes_done
         random.setstate(self._random[0])
         np.random.set_state(self._random[1])
 
     def _place(self, placed):
-        """Set the shape to what it was, or take it off, and have the step traced anew."""
-        if self._multiplier is None or self._multiplier.shape == placed:
+        """Set the schedule to what it was, or take it off, and have the step traced anew."""
+        if self._multiplier is None or self._multiplier.schedule == placed:
             return
         arguments = {} if placed is None else {"start": placed.start, "num_steps": placed.num_steps}
-        self._multiplier.set_shape(placed and placed.shape, retraced=True, **arguments)
+        self._multiplier.set_schedule(placed and placed.schedule, retraced=True, **arguments)
         _keras.remake_train_function(self.model)
 
 
-def with_shape(optimizer):
+def with_schedule(optimizer):
     """The `LRMultiplier` that is or stands in `optimizer`, or None."""
-    while optimizer is not None and not hasattr(optimizer, "set_shape"):
+    while optimizer is not None and not hasattr(optimizer, "set_schedule"):
         optimizer = getattr(optimizer, "inner_optimizer", None)
     return optimizer
 

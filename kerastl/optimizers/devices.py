@@ -5,7 +5,7 @@ branch of that `cond`, which TensorFlow refuses ("merge_call called while defini
 it overwrites weights by their averages from inside a replica, which TensorFlow refuses too. Seen
 in Keras 3.15.1 (keras/src/optimizers/base_optimizer.py, `_backend_apply_gradients`); the private
 names here are those that it calls. This file can go when the test of Keras's own optimizers in
-`tests/test_lr_multiplier_distributed.py` fails.
+`tests/optimizers/test_lr_multiplier_distributed.py` fails.
 """
 
 import tensorflow as tf

@@ -9,13 +9,13 @@ from kerastl.optimizers import fused as _fused
 from kerastl.optimizers import keys as _keys
 from kerastl.optimizers import slots as _slots
 from kerastl.optimizers.keys import check_optimizer
-from kerastl.optimizers.placed_schedule import Shaped
+from kerastl.optimizers.placed_schedule import Scheduled
 from kerastl.optimizers.saved import Saved
 from kerastl.optimizers.steps import PerVariableSteps
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
-class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
+class LRMultiplier(Scheduled, Saved, keras.optimizers.Optimizer):
     """Multiplies the step of each variable, and its decoupled weight decay, by a number.
 
     Use it to train early layers slower than late ones. It scales the *step*, not the gradient:
@@ -137,7 +137,9 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
         variables = list(variables)
         values = _keys.resolve(self._keys, variables, self._groups)
         self.inner_optimizer.build(variables)
-        vars(self)["_steps"] = PerVariableSteps(self.inner_optimizer, self.shape, fused=self.fused)
+        vars(self)["_steps"] = PerVariableSteps(
+            self.inner_optimizer, self.schedule, fused=self.fused
+        )
         self._fit_to_slots(values)
         self.built = True
 
@@ -223,10 +225,10 @@ class LRMultiplier(Shaped, Saved, keras.optimizers.Optimizer):
         inner = keras.saving.deserialize_keras_object(
             config.pop("optimizer"), custom_objects=custom_objects
         )
-        shape = config.pop("shape", None)
+        schedule = config.pop("schedule", None)
         made = cls(inner, **config)
-        if shape is not None:
-            made.set_shape(**shape)
+        if schedule is not None:
+            made.set_schedule(**schedule)
         return made
 
     def _variables_of_step(self, grads, variables):

@@ -21,7 +21,7 @@ class PerVariableSteps:
 
     Args:
         inner: `keras.optimizers.Optimizer`, built.
-        shape: `PlacedShape` that leads the shared rate, or None.
+        schedule: `PlacedSchedule` that leads the shared rate, or None.
         fused: Boolean, whether a kernel of TensorFlow takes each step.
 
     Attributes:
@@ -32,10 +32,10 @@ class PerVariableSteps:
         taking_part: Set of slots in the step now being taken, known when it is traced.
     """
 
-    def __init__(self, inner, shape=None, *, fused=False):
+    def __init__(self, inner, schedule=None, *, fused=False):
         self.inner = inner
         self.update_step = _fused.update_step_of(inner) if fused else inner.update_step
-        self.shape = shape
+        self.schedule = schedule
         self.multipliers = self.clocks = self.products = None
         self.no_decay = self.taking_part = frozenset()
         self.keras_own = internals.install(
@@ -51,8 +51,8 @@ class PerVariableSteps:
     def rates(self, learning_rate):
         """One scalar rate per slot: the multiplier times the shared rate."""
         shared = ops.cast(learning_rate, self.multipliers.dtype)
-        if self.shape is not None:
-            factor = self.shape.factor_at(internals.raw_iterations(self.inner))
+        if self.schedule is not None:
+            factor = self.schedule.factor_at(internals.raw_iterations(self.inner))
             shared = shared * ops.cast(factor, shared.dtype)
         return ops.unstack(self.multipliers * shared, num=self.multipliers.shape[0])
 
@@ -70,10 +70,10 @@ class PerVariableSteps:
             self.keras_own["_backend_apply_gradients"](grads, variables)
 
     def momentum_shown(self):
-        """What `inner` is shown as its momentum in this step, if the shape has one."""
-        if self.shape is None:
+        """What `inner` is shown as its momentum in this step, if the schedule has one."""
+        if self.schedule is None:
             return {}
-        momentum = self.shape.momentum_at(internals.raw_iterations(self.inner))
+        momentum = self.schedule.momentum_at(internals.raw_iterations(self.inner))
         return {} if momentum is None else {momentum_name(self.inner): momentum}
 
     def decay_weights(self, variables):

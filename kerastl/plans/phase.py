@@ -7,7 +7,7 @@ import numbers
 
 from kerastl._base import checks
 from kerastl.freezing.freeze import BATCH_NORM_POLICIES
-from kerastl.schedules import Shape
+from kerastl.schedules import Schedule
 
 
 class FrozenDict(dict):
@@ -94,7 +94,7 @@ class Phase:
             phases of a plan alike, is what the model was compiled with.
         multipliers: Dict from group name to a float > 0 that multiplies the learning rate of the
             group. Groups not named have 1.
-        schedule: A shape of `kerastl.schedules` over the steps of this phase, or None for a rate
+        schedule: A schedule of `kerastl.schedules` over the steps of this phase, or None for a rate
             that stands still.
         weight_decay: Float >= 0, decoupled, or None, in all phases of a plan alike, for what the
             model was compiled with.
@@ -151,11 +151,11 @@ To hold a group still, leave it out of `train`.
 
 
 def check_schedule(schedule):
-    """Raise if `schedule` is neither None nor a shape of `kerastl.schedules`."""
-    if schedule is None or isinstance(schedule, Shape):
+    """Raise if `schedule` is neither None nor a schedule of `kerastl.schedules`."""
+    if schedule is None or isinstance(schedule, Schedule):
         return
     raise TypeError(
-        "`schedule` must be a shape of kerastl.schedules, such as OneCycle(), or None. A Keras "
+        "`schedule` must be a schedule of kerastl.schedules, such as OneCycle(), or None. A Keras "
         "LearningRateSchedule counts steps and belongs to `compile`. "
         f"Received: schedule={schedule!r}"
     )

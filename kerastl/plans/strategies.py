@@ -35,7 +35,7 @@ def make(
       that the last quarter trains everything.
     - `lp_ft`: `strategies.lp_ft`, whose second phase has the peak rate of the group below the head
       in the first four for all groups.
-    - `fastai`: `strategies.fastai_fine_tune` as it is, with rates and shapes of its own.
+    - `fastai`: `strategies.fastai_fine_tune` as it is, with rates and schedules of its own.
 
     In the first four, rates fall geometrically from the group below the head to the input, and the
     shared rate follows `schedule`.
@@ -49,7 +49,8 @@ def make(
         head_rate_over_backbone: Float, how many times faster the head learns than the group
             below it.
         spread: Float, how many times faster that group learns than the one at the input.
-        schedule: Shape of `kerastl.schedules` over the plan of one of the first four: by default a
+        schedule: Schedule of `kerastl.schedules` over the plan of one of the first four: by default
+            a
             warm-up over a tenth of it from 1/25 of the peak, then half a cosine to 0. None is a
             rate that stands still, for an optimizer that averages the weights.
 
@@ -136,7 +137,7 @@ def feature_extraction(groups, *, epochs, learning_rate, schedule=COSINE):
         groups: `LayerGroups`, or names of groups, ordered from input to head.
         epochs: Int > 0.
         learning_rate: Float > 0, the peak rate.
-        schedule: Shape of `kerastl.schedules` over the plan, or None for a constant rate.
+        schedule: Schedule of `kerastl.schedules` over the plan, or None for a constant rate.
 
     Returns:
         `TransferPlan` of one phase.
@@ -243,7 +244,7 @@ def gradual(groups, *, epochs, learning_rate, ratio=2.6, every=None, schedule=TR
         ratio: Float >= 1, how many times as slowly each group learns as the one above it.
         every: Int > 0, epochs between two thaws; 1 is the paper's. None spreads them evenly over
             the epochs.
-        schedule: Shape of `kerastl.schedules` over the plan, or None for a constant rate.
+        schedule: Schedule of `kerastl.schedules` over the plan, or None for a constant rate.
 
     Returns:
         `TransferPlan`, the last of whose phases trains all groups.
@@ -315,7 +316,7 @@ def lp_ft(groups, *, epochs, learning_rate, head_epochs=None, divisor=10.0, sche
         head_epochs: Int > 0, epochs of the first phase. None is half of them.
         divisor: Float > 0. All groups have the peak rate `learning_rate / divisor` in the second
             phase.
-        schedule: Shape of `kerastl.schedules` over each phase, or None for constant rates.
+        schedule: Schedule of `kerastl.schedules` over each phase, or None for constant rates.
 
     Returns:
         `TransferPlan` of two phases.

@@ -18,7 +18,7 @@ class TransferPlan:
         phases: Sequence of `Phase`, at least one.
         name: String for tables and messages.
         reason: String, why this plan; one sentence.
-        schedule: One shape of `kerastl.schedules` over the steps of the whole plan, in place of
+        schedule: One schedule of `kerastl.schedules` over the steps of the whole plan, in place of
             one per phase, or None. A plan with it knows its length, so its phases have no
             `early_stop`.
 
@@ -79,7 +79,7 @@ class TransferPlan:
 
     @property
     def schedules(self):
-        """Tuple of the shape of each phase: its own, or that of the plan, or None."""
+        """Tuple of the schedule of each phase: its own, or that of the plan, or None."""
         return tuple(self.schedule or phase.schedule for phase in self.phases)
 
     def label(self, index):

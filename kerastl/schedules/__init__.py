@@ -1,4 +1,4 @@
-"""Shapes of the learning rate over the progress of a training, as plain data."""
+"""Schedules of the learning rate over the progress of a training, as plain data."""
 
 from kerastl.schedules.curves import (
     Constant,
@@ -8,13 +8,13 @@ from kerastl.schedules.curves import (
     WarmupCosine,
     WarmupLinear,
 )
-from kerastl.schedules.schedule import Shape, from_config, progress_at
+from kerastl.schedules.schedule import Schedule, from_config, progress_at
 
 __all__ = [
     "Constant",
     "Exponential",
     "OneCycle",
-    "Shape",
+    "Schedule",
     "SlantedTriangular",
     "WarmupCosine",
     "WarmupLinear",

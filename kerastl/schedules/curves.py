@@ -6,11 +6,11 @@ import dataclasses
 import numpy as np
 
 from kerastl._base import checks
-from kerastl.schedules.schedule import Shape, half_cosine, line, two_parts
+from kerastl.schedules.schedule import Schedule, half_cosine, line, two_parts
 
 
 @dataclasses.dataclass(frozen=True)
-class OneCycle(Shape):
+class OneCycle(Schedule):
     """Half a cosine up to the peak, half a cosine down to almost nothing.
 
     The factor rises from `1 / start_div` to 1 while progress goes to `warmup`, then falls to
@@ -85,7 +85,7 @@ def _checked_pair(momentum):
 
 
 @dataclasses.dataclass(frozen=True)
-class SlantedTriangular(Shape):
+class SlantedTriangular(Schedule):
     """A straight rise over the first `cut_frac` of the steps, a straight fall over the rest.
 
     `factor = (1 + p * (ratio - 1)) / ratio`, where `p` goes from 0 to 1 and back to 0.
@@ -126,7 +126,7 @@ class SlantedTriangular(Shape):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Warmup(Shape):
+class _Warmup(Schedule):
     """A straight line from `start` up to 1 over `warmup`, then what `_fall` says down to `end`."""
 
     warmup: float = 0.1
@@ -203,14 +203,14 @@ class WarmupCosine(_Warmup):
         return half_cosine(position, 1.0, self.end, xp=xp)
 
 
-def _check(shape):
-    checks.in_range(shape.warmup, 0.0, 1.0, "warmup", "a share of the steps")
-    checks.in_range(shape.start, 0.0, 1.0, "start", "a share of the peak")
-    checks.in_range(shape.end, 0.0, 1.0, "end", "a share of the peak")
+def _check(schedule):
+    checks.in_range(schedule.warmup, 0.0, 1.0, "warmup", "a share of the steps")
+    checks.in_range(schedule.start, 0.0, 1.0, "start", "a share of the peak")
+    checks.in_range(schedule.end, 0.0, 1.0, "end", "a share of the peak")
 
 
 @dataclasses.dataclass(frozen=True)
-class Constant(Shape):
+class Constant(Schedule):
     """The peak rate throughout.
 
     Example:
@@ -223,7 +223,7 @@ class Constant(Shape):
 
 
 @dataclasses.dataclass(frozen=True)
-class Exponential(Shape):
+class Exponential(Schedule):
     """`factor = start * (end / start) ** progress`: the same ratio from each step to the next.
 
     Args:

@@ -1,4 +1,4 @@
-"""What all shapes share: a factor over progress, as a Keras schedule, as plain data."""
+"""What all schedules share: a factor over progress, as a Keras schedule, as plain data."""
 
 import abc
 import dataclasses
@@ -9,17 +9,17 @@ from keras import ops
 
 from kerastl._base import checks
 
-_KINDS = {}  # name -> class, filled as shapes are defined
+_KINDS = {}  # name -> class, filled as schedules are defined
 _LEAST = 1e-12  # stands for the length of a part that has none, so that nothing divides by zero
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape(abc.ABC):
+class Schedule(abc.ABC):
     """A learning rate, as a factor of its peak, over the progress of a training.
 
     Progress is `step / num_steps` in [0, 1], with step 0 for the first step of the optimizer. A
-    shape knows no rate and no number of steps, so that one shape serves a phase of any length.
-    Shapes are plain data: equal when equal, and JSON by `to_config`.
+    schedule knows no rate and no number of steps, so that one serves a phase of any length.
+    Schedules are plain data: equal when equal, and JSON by `to_config`.
     """
 
     def __init_subclass__(cls, **kwargs):
@@ -39,14 +39,14 @@ class Shape(abc.ABC):
         """
 
     def momentum_at(self, progress, xp=np):
-        """Momentum (`beta_1` of Adam and its kin), or None if the shape leaves it alone."""
-        return None  # noqa: RET501 (the value that most shapes have)
+        """Momentum (`beta_1` of Adam and its kin), or None if the schedule leaves it alone."""
+        return None  # noqa: RET501 (the value that most schedules have)
 
     def over(self, peak, num_steps):
-        """The shape as a Keras schedule, for any `compile`.
+        """The schedule as a Keras schedule, for any `compile`.
 
         A schedule sets the rate and nothing else: momentum stays what the optimizer has.
-        `FineTuner.set_shape` cycles both.
+        `FineTuner.set_schedule` cycles both.
 
         Args:
             peak: Float > 0, the rate where the factor is 1.
@@ -55,26 +55,26 @@ class Shape(abc.ABC):
         Returns:
             `keras.optimizers.schedules.LearningRateSchedule`.
         """
-        return ShapedRate(self, peak, num_steps)
+        return ScheduledRate(self, peak, num_steps)
 
     def to_config(self):
-        """Dict of JSON values, with the shape's `"name"`; `schedules.from_config` reads it."""
+        """Dict of JSON values, with the schedule's `"name"`; `schedules.from_config` reads it."""
         fields = dataclasses.asdict(self).items()
         plain = {key: list(v) if isinstance(v, tuple) else v for key, v in fields}
         return {"name": type(self).__name__, **plain}
 
 
 def from_config(config):
-    """The shape that `to_config` described.
+    """The schedule that `to_config` described.
 
     Args:
-        config: Dict with `"name"` and the shape's arguments.
+        config: Dict with `"name"` and the schedule's arguments.
 
     Returns:
-        `Shape`, equal to the one described.
+        `Schedule`, equal to the one described.
 
     Raises:
-        ValueError: If there is no shape of that name, or an argument is out of range.
+        ValueError: If there is no schedule of that name, or an argument is out of range.
 
     Example:
         >>> from kerastl.schedules import OneCycle
@@ -87,26 +87,26 @@ def from_config(config):
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
-class ShapedRate(keras.optimizers.schedules.LearningRateSchedule):
-    """A shape over a number of steps; what `Shape.over` returns.
+class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule over a number of steps; what `Schedule.over` returns.
 
     Args:
-        shape: `Shape`, or what its `to_config` gave.
-        peak: As in `Shape.over`, and so is `num_steps`.
+        schedule: `Schedule`, or what its `to_config` gave.
+        peak: As in `Schedule.over`, and so is `num_steps`.
     """
 
-    def __init__(self, shape, peak, num_steps):
-        self.shape = shape if isinstance(shape, Shape) else from_config(shape)
+    def __init__(self, schedule, peak, num_steps):
+        self.schedule = schedule if isinstance(schedule, Schedule) else from_config(schedule)
         self.peak = float(checks.in_range(peak, 0.0, float("inf"), "peak", "a rate"))
         self.num_steps = checks.whole(num_steps, 1, 2**31 - 1, "num_steps")
 
     def __call__(self, step):
         progress = progress_at(step, start=0, num_steps=self.num_steps)
-        return self.peak * self.shape.factor(progress, ops)
+        return self.peak * self.schedule.factor(progress, ops)
 
     def get_config(self):
         return {
-            "shape": self.shape.to_config(),
+            "schedule": self.schedule.to_config(),
             "peak": self.peak,
             "num_steps": self.num_steps,
         }

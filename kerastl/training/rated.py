@@ -7,7 +7,7 @@ from kerastl.training.rates import by_variable_path
 
 
 class Rated:
-    """Multipliers, the shape of the shared rate, and the slots of what may ever train."""
+    """Multipliers, the schedule of the shared rate, and the slots of what may ever train."""
 
     @property
     def lr_multiplier(self):
@@ -30,18 +30,18 @@ class Rated:
         self._rates_given = (multipliers, self._rates_given[1])
         _keras.remake_train_function(self)
 
-    def set_shape(self, shape, *, start=None, num_steps=None):
-        """Let the shared rate follow a shape, also from one epoch of a `fit` to the next.
+    def set_schedule(self, schedule, *, start=None, num_steps=None):
+        """Let the shared rate follow a schedule, also from one epoch of a `fit` to the next.
 
         Args:
-            shape: Shape of `kerastl.schedules`, or None for a constant rate. `learning_rate` of
-                the optimizer is its peak. See `LRMultiplier.set_shape`.
+            schedule: Schedule of `kerastl.schedules`, or None for a constant rate. `learning_rate`
+                of the optimizer is its peak. See `LRMultiplier.set_schedule`.
             start: Int, the optimizer step at progress 0, or None for the present one.
-            num_steps: Int > 0, steps from progress 0 to 1. Not needed with `shape=None`.
+            num_steps: Int > 0, steps from progress 0 to 1. Not needed with `schedule=None`.
         """
-        before = self.lr_multiplier.shape
-        self.lr_multiplier.set_shape(shape, start=start, num_steps=num_steps, retraced=True)
-        if self.lr_multiplier.shape != before:
+        before = self.lr_multiplier.schedule
+        self.lr_multiplier.set_schedule(schedule, start=start, num_steps=num_steps, retraced=True)
+        if self.lr_multiplier.schedule != before:
             _keras.remake_train_function(self)
 
     def reserve(self, where):

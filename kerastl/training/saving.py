@@ -55,7 +55,7 @@ class Continues:
     def _rates_by_position(self):
         """The arguments of `compile` that say rates, and the optimizer without its multipliers."""
         multipliers, no_decay = self._rates_given
-        shape = self.lr_multiplier.shape
+        schedule = self.lr_multiplier.schedule
         if no_decay is not True:
             no_decay = [i for i, weight in enumerate(self.weights) if weight.path in no_decay]
         plain = around(self.optimizer, self.lr_multiplier.inner_optimizer)
@@ -64,12 +64,12 @@ class Continues:
             "multipliers": by_position(self, multipliers),
             "no_decay": no_decay,
             "fused": self.lr_multiplier.fused,
-            "shape": None if shape is None else shape.to_config(),
+            "schedule": None if schedule is None else schedule.to_config(),
         }
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
-        slots, shape = config.pop("slots", None), config.pop("shape", None)
+        slots, schedule = config.pop("slots", None), config.pop("schedule", None)
         weights = self.weights
         if rates := config.pop("rates", None):
             inside(config["optimizer"]).restore_rates(weights, rates, self.groups)
@@ -78,8 +78,8 @@ class Continues:
         if "multipliers" in config:
             config["multipliers"] = {weights[i].path: rate for i, rate in config["multipliers"]}
         self.compile(**config)
-        if shape:
-            self.set_shape(**shape)
+        if schedule:
+            self.set_schedule(**schedule)
         if slots:
             self.optimizer.build([weights[i] for i in slots])
 

@@ -28,7 +28,7 @@ def identity_of(model):
         "start": {
             "frozen": freezing_state(model),
             "rates": _rates(model),
-            "shape": _shape(model.lr_multiplier),
+            "schedule": _schedule(model.lr_multiplier),
         },
         "data": _data(model.passes),
     }
@@ -100,8 +100,8 @@ def _rates(model):
     return {str(i): rate for i, rate in enumerate(rates) if rate != [1.0, False]}
 
 
-def _shape(lr_multiplier):
-    placed = lr_multiplier.shape
+def _schedule(lr_multiplier):
+    placed = lr_multiplier.schedule
     return None if placed is None else placed.to_config()
 
 

@@ -17,8 +17,8 @@ def capture(model):
     """The state of `model` in a `fit`, as `encode` takes it.
 
     Weights, statistics and random states by position; the optimizer's state with the order of its
-    slots; which leaves are frozen; multipliers, decay and shape of the rate; the number of passes,
-    and what was read from cached features; the random states of Python, NumPy and Keras.
+    slots; which leaves are frozen; multipliers, decay and schedule of the rate; the number of
+    passes, and what was read from cached features; the random states of Python, NumPy and Keras.
 
     Args:
         model: `FineTuner`, compiled.
@@ -32,7 +32,7 @@ def capture(model):
         "freezing": freezing_state(model),
         "rates": _rates(model),
         "decay": _decay(lr_multiplier.inner_optimizer),
-        "shape": _shape(lr_multiplier),
+        "schedule": _schedule(lr_multiplier),
         "passes": [model.passes_done, model.pass_offset],
         "fed": model.fed,
         "random": _random_states(),
@@ -131,8 +131,8 @@ def _restore_rates(model, state):
         for name, decay in state["decay"].items():
             setattr(lr_multiplier.inner_optimizer, name, decay)
         _keras.remake_train_function(model)
-    if _shape(lr_multiplier) != state["shape"]:
-        lr_multiplier.set_shape(**(state["shape"] or {"shape": None}), retraced=True)
+    if _schedule(lr_multiplier) != state["schedule"]:
+        lr_multiplier.set_schedule(**(state["schedule"] or {"schedule": None}), retraced=True)
         _keras.remake_train_function(model)
 
 
@@ -147,8 +147,8 @@ def _decay(optimizer):
     return {name: getattr(optimizer, name) for name in names if hasattr(optimizer, name)}
 
 
-def _shape(lr_multiplier):
-    return None if lr_multiplier.shape is None else lr_multiplier.shape.to_config()
+def _schedule(lr_multiplier):
+    return None if lr_multiplier.schedule is None else lr_multiplier.schedule.to_config()
 
 
 def _random_states():
