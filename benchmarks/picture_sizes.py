@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kerastl.data import Split
-from kerastl.recipes import TuneConfig, training
+from kerastl.recipes import TuneSettings, training
 
 FOLDS = 5
 STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # of scikit-learn's C
@@ -32,7 +32,7 @@ STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # of scikit-learn's C
 def main():
     options = arguments()
     for size in options.sizes:
-        config = TuneConfig(
+        config = TuneSettings(
             backbone=options.backbone,
             alpha=options.alpha,
             weights=options.weights,
@@ -57,7 +57,7 @@ def arguments():
     parser.add_argument("--sizes", type=int, nargs="+", default=[192, 224, 256, 288, 320])
     parser.add_argument("--divisions", type=int, default=4, help="into folds, for frozen features")
     parser.add_argument("--tuned", action="store_true", help="tune on each fold, too")
-    parser.add_argument("--epochs", type=int, default=TuneConfig.epochs, help="of tuning")
+    parser.add_argument("--epochs", type=int, default=TuneSettings.epochs, help="of tuning")
     parser.add_argument("--seed", type=int, default=0, help="of tuning and its folds")
     return parser.parse_args()
 

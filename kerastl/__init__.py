@@ -4,14 +4,35 @@ The whole public API is on this page. Importing it also tells Keras of the class
 file may name.
 """
 
-from kerastl import adaptation, backbones, callbacks, compression, data, export, plans, schedules
+from kerastl import (
+    adaptation,
+    backbones,
+    callbacks,
+    compression,
+    data,
+    export,
+    plans,
+    schedules,
+    tasks,
+)
 from kerastl._version import __version__
 from kerastl.callbacks import lr_find
 from kerastl.freezing import freeze, freeze_batch_norm, freeze_to, trainable_summary, unfreeze
 from kerastl.graph import LayerGroups, flatten, layer_groups, select_layers
 from kerastl.optimizers import LRMultiplier, discriminative_rates, layer_decay, no_decay
 from kerastl.plans import Phase, TransferPlan, recommend, strategies
-from kerastl.recipes import compare, compress, fine_tune
+from kerastl.recipes import (
+    compare,
+    compress,
+    evaluate,
+    export_model,
+    find_learning_rate,
+    fine_tune,
+    inspect_model,
+    load_run,
+    predict,
+    run_demo,
+)
 from kerastl.schedules import OneCycle, SlantedTriangular
 from kerastl.training import FineTuner
 
@@ -32,21 +53,29 @@ __all__ = [
     "compression",
     "data",
     "discriminative_rates",
+    "evaluate",
     "export",
+    "export_model",
+    "find_learning_rate",
     "fine_tune",
     "flatten",
     "freeze",
     "freeze_batch_norm",
     "freeze_to",
+    "inspect_model",
     "layer_decay",
     "layer_groups",
+    "load_run",
     "lr_find",
     "no_decay",
     "plans",
+    "predict",
     "recommend",
+    "run_demo",
     "schedules",
     "select_layers",
     "strategies",
+    "tasks",
     "trainable_summary",
     "unfreeze",
 ]

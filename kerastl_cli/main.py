@@ -8,15 +8,7 @@ import warnings
 import click
 
 from kerastl_cli.beside import beside
-from kerastl_cli.compare import compare
-from kerastl_cli.compress import compress
-from kerastl_cli.demo import demo
-from kerastl_cli.evaluate import evaluate
-from kerastl_cli.export import export
-from kerastl_cli.inspect import inspect
-from kerastl_cli.lr_find import lr_find
-from kerastl_cli.predict import predict
-from kerastl_cli.tune import tune
+from kerastl_cli.verbs import VERBS
 
 INTERRUPTED, BAD_INPUT = 1, 2
 
@@ -30,7 +22,7 @@ def cli():
     """Exact, fast and visible transfer learning for Keras 3 on TensorFlow."""
 
 
-for verb in (demo, tune, lr_find, compare, inspect, evaluate, predict, compress, export):
+for verb in VERBS:
     cli.add_command(verb)
 
 

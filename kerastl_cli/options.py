@@ -1,60 +1,77 @@
-"""Options that several verbs share."""
+"""Options of the command line, made from the fields of the settings."""
+
+import dataclasses
 
 import click
 
-AUGMENTATIONS = ("none", "light", "medium", "strong")
-EXPORTS = ("none", "float", "float16", "dynamic", "int8")  # tune.config.EXPORTS
-FORMATS = ("litert", "saved_model", "onnx")  # tune.export_config.FORMATS
-IO_DTYPES = ("float32", "int8", "uint8", "int16")  # of export.quantization.MODES
-QUANTIZE = ("none", "float16", "dynamic", "int8", "int16x8")  # tune.export_config.QUANTIZE
-STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")  # strategies.NAMES
+from kerastl_cli.beside import beside
 
-_BACKBONE = (
-    click.option(
-        "--backbone",
-        default="mobilenet_v2",
-        show_default=True,
-        help="Network of keras.applications, hub:PRESET, preset folder or .keras file.",
-    ),
-    click.option(
-        "--weights",
-        default="imagenet",
-        show_default=True,
-        callback=lambda context, option, value: None if value.lower() == "none" else value,
-        help="'imagenet', 'none' for random ones, or a weights file.",
-    ),
-    click.option("--alpha", type=float, help="Width multiplier of networks that have one."),
-    click.option(
-        "--image-size",
-        type=int,
-        help="Side in pixels.  [default: 288 for weights trained at 224, else theirs]",
-    ),
-)
-
-_RUN = (
-    click.option("--strict", is_flag=True, help="Stop at files that are not readable pictures."),
-    click.option(
-        "--cache-dir", type=click.Path(), help="Folder for decoded pictures, if memory is short."
-    ),
-    click.option(
-        "--out", type=click.Path(), help="Run folder.  [default: a new one in saved_models]"
-    ),
-    click.option("--overwrite", is_flag=True, help="Replace an earlier run at --out."),
-    click.option("--json", "as_json", is_flag=True, help="Print metrics.json instead of a table."),
-)
+settings = beside("tasks.settings")
 
 
-def backbone_options(command):
-    """`--backbone`, `--weights` (None for 'none'), `--alpha` and `--image-size`."""
-    return _with(_BACKBONE, command)
+def options_of(cls, *, without=()):
+    """Decorator that gives a command an option for each field of the settings class `cls`.
+
+    Args:
+        cls: A dataclass of `tasks.settings`.
+        without: Names of fields that get none.
+    """
+    fields = [field for field in _in_order(cls) if field.name not in without]
+
+    def decorate(command):
+        for field in reversed(fields):
+            command = _option(field)(command)
+        return command
+
+    return decorate
 
 
-def run_options(command):
-    """`--strict`, `--cache-dir`, `--out`, `--overwrite` and `--json`, of verbs that make a run."""
-    return _with(_RUN, command)
+def _in_order(cls):
+    """The fields of `cls` in their order, those on how data are read last."""
+    last = {field.name for field in dataclasses.fields(settings.ReadSettings)}
+    return sorted(dataclasses.fields(cls), key=lambda field: field.name in last)
 
 
-def _with(options, command):
-    for option in reversed(options):
-        command = option(command)
-    return command
+def _option(field):
+    said, name = field.metadata, f"--{field.name.replace('_', '-')}"
+    if field.default is False:
+        return click.option(name, is_flag=True, help=said["help"])
+    shown = field.default is not None and said["count"] is None
+    return click.option(
+        name,
+        type=_type(field),
+        nargs=said["count"] or 1,
+        default=field.default,
+        show_default=shown,
+        help=said["help"],
+        callback=_none_by_name if field.name == "weights" else None,
+    )
+
+
+def _type(field):
+    """What click makes of the words given; the range is checked by the settings themselves."""
+    if field.metadata["choices"]:
+        return click.Choice(list(field.metadata["choices"]))
+    if field.metadata["count"]:
+        return int
+    kinds = {"int": int, "float": float}
+    named = getattr(field.type, "__name__", str(field.type)).split(" | ")[0]
+    return kinds.get(named, str)
+
+
+def _none_by_name(context, option, value):
+    return None if value.lower() == "none" else value
+
+
+def out_options(what="Run folder.", default="a new one in saved_models"):
+    """`--out`, `--overwrite` and `--json`, of verbs that write something."""
+
+    def decorate(command):
+        out = click.option("--out", type=click.Path(), help=f"{what}  [default: {default}]")
+        overwrite = click.option("--overwrite", is_flag=True, help="Replace what lies at --out.")
+        return out(overwrite(json_option(command)))
+
+    return decorate
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

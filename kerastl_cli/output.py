@@ -50,17 +50,23 @@ def size(num_bytes):
     return f"{num_bytes} B"
 
 
+def notices(lines):
+    """Lines for the user, on standard error."""
+    for line in lines:
+        click.echo(f"Note: {line}", err=True)
+
+
 def metrics_table(metrics, folder):
-    """The table that `tune` and `demo` end with."""
+    """The tables that `tune` and `demo` end with."""
+    noun = metrics["examples"]
     rows = [
-        ("accuracy, held-out", percent(metrics["accuracy"])),
-        ("pictures held out", metrics["num_examples"]),
-        ("pictures trained on", metrics["num_train"]),
-        ("cross-entropy, held-out", f"{metrics['loss']:.3f} nats"),
+        (f"{metrics['score_name']}, held-out", score(metrics["score"], metrics)),
+        (f"{noun} held out", metrics["num_examples"]),
+        (f"{noun} trained on", metrics["num_train"]),
+        ("loss, held-out", f"{metrics['loss']:.4g}"),
         ("weights", f"{metrics['num_weights']:,}"),
+        *metrics.get("prepared", ()),  # none in a demo
     ]
-    if pixels := metrics.get("image_size"):  # none in a demo
-        rows.append(("height × width in pixels", " × ".join(map(str, pixels))))
     cached = metrics.get("frozen_features")  # none in a demo
     if cached and cached["epochs"]:
         rows.append(("epochs from cached features", cached["epochs"]))
@@ -69,32 +75,58 @@ def metrics_table(metrics, folder):
         rows.append(("files skipped, see skipped.csv", metrics["num_skipped"]))
     for key, name in (("float_tflite", "float.tflite"), ("tflite", "model.tflite")):
         if lite := metrics.get(key):
-            rows += _file_lines(name, lite)
+            rows += _file_lines(name, lite, metrics)
     rows.append(("seconds in all", f"{metrics['seconds']:.0f}"))
     print_table(str(folder), ("", ""), rows)
-    worst = sorted(
-        (item for item in metrics["per_class"].items() if item[1]["recall"] is not None),
-        key=lambda item: item[1]["recall"],
-    )
-    found = [(name, percent(c["recall"]), c["num_examples"]) for name, c in worst[:10]]
-    print_table("Classes, hardest first", ("class", "found", "pictures"), found)
+    _tables(metrics)
 
 
-def files_table(title, rows, first="file"):
+def score_tables(title, report):
+    """The tables that `evaluate` prints: the score, and what the objective judges besides."""
+    rows = [(report["score_name"], score(report["score"], report))]
+    rows += [("loss", f"{report['loss']:.4g}"), ("examples", report["num_examples"])]
+    print_table(title, ("", ""), rows)
+    _tables(report)
+
+
+def _tables(metrics):
+    from kerastl.tasks import objective_named
+
+    for title, header, rows in objective_named(metrics["objective"]).tables(metrics):
+        print_table(title, header, rows)
+
+
+def score(value, metrics):
+    """A score as text: in percent where it is a share, or a dash for None.
+
+    Args:
+        value: Float, or None.
+        metrics: Dict with the `objective` whose score it is.
+    """
+    if value is None:
+        return "-"
+    from kerastl.tasks import objective_named
+
+    is_share = objective_named(metrics["objective"]).is_share
+    return percent(value) if is_share else f"{value:.3f}"
+
+
+def files_table(title, rows, metrics, first="file"):
     """The table of `file_rows`: what each form of a network gives and costs.
 
     Agreement is with the row above; shares are of the first row that has the figure.
     """
-    header = (first, "accuracy", "bytes", "gzip", "ms", "agreement")
-    print_table(title, header, file_cells(rows))
+    header = (first, metrics["score_name"], "bytes", "gzip", "ms", "agreement")
+    print_table(title, header, file_cells(rows, metrics))
 
 
-def file_cells(rows):
+def file_cells(rows, metrics):
     """The cells of `file_rows` as text.
 
     Example:
-        >>> row = {"name": "int8", "accuracy": 0.8, "bytes": 250, "gzip": 200, "ms": 0.5}
-        >>> file_cells([{**row, "bytes": 1000, "agreement": None}, {**row, "agreement": 1.0}])[1]
+        >>> row = {"name": "int8", "score": 0.8, "bytes": 250, "gzip": 200, "ms": 0.5}
+        >>> rows = [{**row, "bytes": 1000, "agreement": None}, {**row, "agreement": 1.0}]
+        >>> file_cells(rows, {"objective": "classification"})[1]
         ('int8', '80.0 %', '250  25%', '200 100%', '0.50 100%', '100.0 %')
     """
     base = {
@@ -104,7 +136,7 @@ def file_cells(rows):
     return [
         (
             row["name"],
-            percent(row["accuracy"]),
+            score(row["score"], metrics),
             _with_share(row["bytes"], base["bytes"], ","),
             _with_share(row["gzip"], base["gzip"], ","),
             _with_share(row["ms"], base["ms"], ".2f"),
@@ -118,13 +150,73 @@ def _with_share(value, of, form):
     return "-" if value is None else f"{value:{form}} {value / of:>4.0%}"
 
 
-def _file_lines(name, lite):
+def _file_lines(name, lite, metrics):
     lines = [(name, size(lite["size_bytes"])), ("  by gzip", size(lite["gzip_bytes"]))]
-    if lite["accuracy"] is not None:
-        lines.append(("  accuracy", percent(lite["accuracy"])))
+    if lite["score"] is not None:
+        lines.append((f"  {metrics['score_name']}", score(lite["score"], metrics)))
+    if lite["agreement"] is not None:
+        lines.append(("  agreement with Keras", percent(lite["agreement"])))
     return [
         *lines,
-        ("  agreement with Keras", percent(lite["agreement"])),
         ("  largest difference", f"{lite['max_abs_error']:.1e}"),
-        ("  one picture, one thread", f"{lite['median_ms']:.2f} ms"),
+        ("  one example, one thread", f"{lite['median_ms']:.2f} ms"),
     ]
+
+
+def dicts_table(title, rows):
+    """A table of dicts with the same keys."""
+    cells = [[f"{v:,}" if isinstance(v, int) else v for v in row.values()] for row in rows]
+    print_table(title, list(rows[0]), cells)
+
+
+RULES = {
+    "valley": "middle of the longest fall: use this",
+    "steep": "where the loss falls fastest",
+    "slide": "from the right, where the slope settles",
+    "minimum": "a tenth of the rate of the lowest loss",
+}
+
+
+def rates_table(result):
+    """What the LR finder suggests, by rule."""
+    rows = [
+        (rule, "-" if rate is None else f"{rate:.2g}", RULES[rule])
+        for rule, rate in result.suggestions.items()
+    ]
+    print_table("Learning rates", ("rule", "rate", ""), rows)
+    click.echo(result.summary())
+
+
+def print_export(result, as_json):
+    """What `export` prints: the ladder if there was one, and the rows."""
+    ladder = result.ladder
+    kept = [] if ladder is None else [entry.layer for entry in ladder.chosen.kept]
+    if as_json:
+        found = {"path": result.path, "rows": result.rows, "notices": result.notices}
+        if ladder is not None:
+            tried = [rung.name for rung in ladder.rungs]
+            found.update(taken=ladder.chosen.name, in_float=kept, tried=tried)
+            found.update(judged_on=result.judged_on)
+        print_json(found)
+        return
+    if ladder is not None:
+        click.echo(f"{ladder}\n")
+        left = f"; {', '.join(kept)} stayed in float" if kept else ""
+        click.echo(f"Judged on {result.judged_on}{left}.")
+    if result.rows:
+        files_table(result.path, result.rows, result.metrics)
+    else:
+        click.echo(f"Written: {result.path}")
+
+
+def contestants_table(comparison, seeds):
+    """The ways to learn that the demo compares."""
+    print_table(
+        f"{comparison['num_labels']} labelled digits, {seeds} seeds, accuracy on "
+        f"{comparison['num_test']} others",
+        ("", "mean", "± std", "each seed"),
+        [
+            (name, percent(row["mean"]), percent(row["std"]), " ".join(map(percent, row["each"])))
+            for name, row in comparison["accuracy"].items()
+        ],
+    )

@@ -66,10 +66,11 @@ class Progress:
                 progress.count(done, self.params["epochs"] * steps)
 
             def on_epoch_end(self, epoch, logs=None):
-                text = "  ".join(f"{k} {v:.3f}" for k, v in (logs or {}).items() if k in SHOWN)
+                shown = {k: v for k, v in (logs or {}).items() if not k.startswith(HIDDEN)}
+                text = "  ".join(f"{k} {v:.3f}" for k, v in shown.items())
                 progress.say(f"  epoch {epoch + 1:>3}/{self.params['epochs']}  {text}")
 
         return [Epochs()]
 
 
-SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
+HIDDEN = ("learning_rate", "gradient_norm", "update_norm")  # a column a group

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ FLOORS = {
     "training": 4,
     "callbacks": 5, "adaptation": 5, "compression": 5,
     "export": 6,
-    "report": 7,
+    "report": 7, "tasks": 7,
     "recipes": 8,
 }  # fmt: skip
 FOREIGN = (
@@ -61,6 +62,18 @@ def test_imports_point_down(path):
         other = room(name)
         if other in FLOORS and other != own:
             assert FLOORS[other] < FLOORS[own], f"{path} imports {name} from its own floor or above"
+
+
+def test_no_recipe_knows_a_modality():
+    """What a picture or a text is stands in `tasks` and below; "imagenet" is a name of weights."""
+    word = re.compile(r"image(?!net)|pixel|token", re.IGNORECASE)
+    said = [
+        f"{path.name}: {line.strip()}"
+        for path in sorted((ROOT / "recipes").glob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if word.search(line)
+    ]
+    assert said == []
 
 
 def test_tf_keras_is_never_written():

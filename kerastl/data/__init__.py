@@ -5,9 +5,10 @@ from kerastl.data.images.augment import Augmenter, RandomAffine, augmentation_la
 from kerastl.data.images.checks import write_skipped
 from kerastl.data.images.dataset import make_dataset
 from kerastl.data.images.decode import ImageError, load_image
-from kerastl.data.images.folder import ImageData, Split, load_image_folder
+from kerastl.data.images.folder import ImageData, Split, load_image_folder, read_scanned
 from kerastl.data.images.read import decode_files, find_images, load_image_paths
-from kerastl.data.images.scan import ImageFolder, scan_images
+from kerastl.data.images.scan import ScannedImages, scan_images
+from kerastl.data.images.table import scan_table
 from kerastl.data.split import UNBALANCED, class_weights, imbalance
 
 __all__ = [
@@ -16,8 +17,8 @@ __all__ = [
     "Augmenter",
     "ImageData",
     "ImageError",
-    "ImageFolder",
     "RandomAffine",
+    "ScannedImages",
     "Split",
     "augmentation_layers",
     "class_weights",
@@ -28,6 +29,8 @@ __all__ = [
     "load_image_folder",
     "load_image_paths",
     "make_dataset",
+    "read_scanned",
     "scan_images",
+    "scan_table",
     "write_skipped",
 ]

@@ -24,7 +24,7 @@ _ROUNDING = 1e-9
 _LARGEST = 0.75  # of the float32 file: int8 with more layers in float than that is none
 
 
-def to_litert_within(
+def to_litert_within(  # noqa: PLR0913 (those of `to_litert`, and what is measured)
     model,
     path,
     data,
@@ -34,6 +34,7 @@ def to_litert_within(
     representative_data=None,
     ladder=("int8", "int8_mixed", "dynamic", "float16"),
     class_names=None,
+    score=None,
 ):
     """Write the first file of `ladder` that loses at most `max_drop` of the accuracy.
 
@@ -54,6 +55,7 @@ def to_litert_within(
         ladder: Tuple of `"int8"`, `"int8_mixed"`, `"dynamic"`, `"float16"` and `"int16x8"`, tried
             in this order.
         class_names: Sequence of class names, written into the file and beside it.
+        score: Function of `(outputs, labels)`, higher for better, to take in place of accuracy.
 
     Returns:
         A `Ladder`; `print(ladder)` shows a table.
@@ -81,7 +83,7 @@ Received: ladder='int4'. Closest: 'int8'.
     samples = None
     if representative_data is not None:
         samples = calibration.draw(graph, representative_data)
-    task = _Task(model, graph, data, labels, max_drop)
+    task = _Task(model, graph, data, labels, max_drop, score or accuracy)
     with files.work_folder(path) as work:
         task.work, task.saved, task.samples = work, saved_model(graph, signature, work), samples
         if samples is None and any(_needs_samples(name) for name in ladder):
@@ -120,12 +122,12 @@ def _climb(task, ladder):
 class _Task:
     """One model, the data it is measured on, and the file made last."""
 
-    def __init__(self, model, graph, data, labels, max_drop):
+    def __init__(self, model, graph, data, labels, max_drop, score):
         self._model, self._graph, self._max_drop = model, graph, max_drop
         self._data = inputs_by_name(graph, data)
-        self._labels = labels
+        self._labels, self._score = labels, score
         scores = model.predict(in_structure(graph, self._data), verbose=0)
-        self.accuracy = accuracy(np.asarray(scores), labels)
+        self.accuracy = score(np.asarray(scores), labels)
         self.work = self.saved = self.samples = self.content = self.made = None
         self.layers, self._float_size = (), None
 
@@ -182,7 +184,7 @@ class _Task:
         litert_file.written(content, self.made)
         scores = next(iter(LiteRTModel(self.made).run(self._data).values()))
         sound = bool(np.isfinite(scores).all())
-        reached = accuracy(scores, self._labels) if sound else 0.0
+        reached = self._score(scores, self._labels) if sound else 0.0
         return Rung(
             name,
             accuracy=reached,

@@ -72,7 +72,7 @@ class Parity:
         )
 
 
-def parity(model, file, data, labels=None):
+def parity(model, file, data, labels=None, *, score=None, agree=None):
     """Compare a Keras model with a `.tflite` file on the same inputs.
 
     Args:
@@ -82,6 +82,9 @@ def parity(model, file, data, labels=None):
             random inputs say little about a trained network.
         labels: Array of the examples' classes, as numbers or one-hot, for a model with one output
             of class scores; None measures no accuracy.
+        score: Function of `(outputs, labels)` to take in place of accuracy.
+        agree: Function of the outputs of both that says how often they decide alike, in [0, 1] or
+            None, in place of having the same largest output.
 
     Returns:
         A `Parity`.
@@ -95,14 +98,14 @@ def parity(model, file, data, labels=None):
     theirs = lite.run(named)
     pairs = _paired(_named_outputs(model, graph, named), theirs)
     errors = [np.abs(ours.astype("float64") - other) for ours, other in pairs]
-    right = (None, None) if labels is None else _accuracies(pairs, labels)
+    right = (None, None) if labels is None else _scores(pairs, labels, score or accuracy)
     with open(lite.path, "rb") as opened:
         content = opened.read()
     table = flatbuffer.operation_table(content)
     return Parity(
         max_abs_error=float(max(error.max() for error in errors)),
         mean_abs_error=float(np.concatenate([error.ravel() for error in errors]).mean()),
-        agreement=_agreement(pairs),
+        agreement=_agreement(pairs, agree or agreement),
         num_examples=len(pairs[0][0]),
         size_bytes=lite.size_bytes,
         median_ms=lite.milliseconds(named),
@@ -146,19 +149,19 @@ def _paired(ours, theirs):
     return pairs
 
 
-def _agreement(pairs):
-    shares = [agreement(ours, theirs) for ours, theirs in pairs]
+def _agreement(pairs, agree):
+    shares = [agree(ours, theirs) for ours, theirs in pairs]
     shares = [share for share in shares if share is not None]
     return float(np.mean(shares)) if shares else None
 
 
-def _accuracies(pairs, labels):
+def _scores(pairs, labels, score):
     if len(pairs) != 1:
         raise ValueError(
             f"`labels` are for a model with one output. Received: a model with {len(pairs)}. "
             "Pass labels=None."
         )
-    return tuple(accuracy(np.asarray(scores), labels) for scores in pairs[0])
+    return tuple(score(np.asarray(outputs), labels) for outputs in pairs[0])
 
 
 def _share(value):

@@ -1,27 +1,45 @@
-"""The verbs: from data to a tuned, measured and exported model."""
+"""The verbs, one file each: from data to a tuned, measured and exported model."""
 
 from kerastl.recipes.compare import CompareResult, compare
 from kerastl.recipes.compress import CompressResult, compress
 from kerastl.recipes.demo import DemoResult, run_demo
+from kerastl.recipes.evaluate import evaluate
 from kerastl.recipes.export import ExportResult, export_model
+from kerastl.recipes.finished import load_run
+from kerastl.recipes.inspect import inspect_model
+from kerastl.recipes.lr_find import find_learning_rate
+from kerastl.recipes.predict import predict
 from kerastl.recipes.run_folder import RunFolder, free_name
-from kerastl.recipes.settings import CompressConfig, ExportConfig, TuneConfig
 from kerastl.recipes.tune import TuneResult, fine_tune
+from kerastl.tasks.settings import (
+    CompareSettings,
+    CompressSettings,
+    ExportSettings,
+    LRFindSettings,
+    TuneSettings,
+)
 
 __all__ = [
     "CompareResult",
-    "CompressConfig",
+    "CompareSettings",
     "CompressResult",
+    "CompressSettings",
     "DemoResult",
-    "ExportConfig",
     "ExportResult",
+    "ExportSettings",
+    "LRFindSettings",
     "RunFolder",
-    "TuneConfig",
     "TuneResult",
+    "TuneSettings",
     "compare",
     "compress",
+    "evaluate",
     "export_model",
+    "find_learning_rate",
     "fine_tune",
     "free_name",
+    "inspect_model",
+    "load_run",
+    "predict",
     "run_demo",
 ]

@@ -8,12 +8,11 @@ import sys
 import threading
 import time
 
-from kerastl._base import checks
-from kerastl.data import scan_images
-from kerastl.plans import strategies
 from kerastl.recipes.run_folder import RunFolder, Silent, free_name
-from kerastl.recipes.settings import TuneConfig
+from kerastl.recipes.tune import run_name_for
 from kerastl.report import draw_comparison
+from kerastl.tasks import find_source
+from kerastl.tasks.settings import CompareSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,129 +20,124 @@ class CompareResult:
     """What a comparison gave.
 
     Attributes:
-        rows: List of one dict a strategy; `metrics.json` says the same.
+        rows: List of one dict a strategy.
+        metrics: Dict, what `metrics.json` says.
         folder: Where `metrics.json`, `comparison.md` and `comparison.png` lie.
     """
 
     rows: list
+    metrics: dict
     folder: pathlib.Path
 
 
-def compare(
-    data,
-    out=None,
-    *,
-    strategies=strategies.NAMES,
-    seeds=2,
-    progress=None,
-    overwrite=False,
-    **settings,
-):
-    """Train a network by each of `strategies` on a folder of pictures and measure them.
+def compare(data, out=None, *, settings=None, progress=None, overwrite=False, **options):
+    """Train a network by each of several strategies on the same data and measure them.
 
-    All have the same budget: the same epochs over the same pictures from the same seeds. Each
+    All have the same budget: the same epochs over the same examples from the same seeds. Each
     runs in a process of its own, so that its peak of memory is its own.
 
     Args:
-        data: Folder as `fine_tune` takes it.
+        data: Path, as `fine_tune` takes it.
         out: Folder to write. None makes a new one under `saved_models/`.
-        strategies: Names, of `strategies.NAMES`.
-        seeds: Int > 0, trainings by each strategy.
-        progress: Object with the methods of `tune.progress.Silent`; None for silence.
+        settings: `CompareSettings`. None makes them from `options`.
+        progress: Object with the methods of `run_folder.Silent`; None for silence.
         overwrite: Boolean, whether an earlier comparison at `out` is replaced.
-        **settings: Fields of `TuneConfig`, such as `backbone="resnet50", epochs=10`.
+        **options: Fields of `CompareSettings`, such as `strategies="head,full", epochs=10`.
 
     Returns:
         `CompareResult`. A row has `strategy`, `frozen_layers` and `layers` (those with weights),
-        `trainable_weights` at the end, `seconds` of one training (mean), `accuracy` on held-out
-        pictures with `mean`, `std` and `each`, and `peak_memory`, bytes of the whole process.
+        `trainable_weights` at the end, `seconds` of one training (mean), `score` on the examples
+        held out with `mean`, `std` and `each`, and `peak_memory`, bytes of the whole process.
 
     Raises:
         ValueError, OSError: For settings or data that cannot be used, before any training.
         RuntimeError: If a training fails.
+
+    Example:
+        >>> options = {"strategies": "head", "seeds": 1, "epochs": 1, "backbone": "glyphnet"}
+        >>> rows = compare(pictures, home / "comparison", **options).rows
+        >>> rows[0]["strategy"], len(rows[0]["score"]["each"])
+        ('head', 1)
     """
-    checks.whole(seeds, 1, 1000, "seeds")
-    names = _names(strategies)
-    config = TuneConfig(**{**settings, "strategy": names[0], "export": "none"})
+    settings = CompareSettings.of(settings, options)
     progress = progress or Silent()
     started = time.perf_counter()
-    with RunFolder(out or _free_folder(data, config), overwrite=overwrite) as run:
-        scan_images(data)  # what is wrong with the folders is told before anything is loaded
+    default = "saved_models", f"{run_name_for(data, settings)}-comparison"
+    with RunFolder(out or free_name(*default), overwrite=overwrite) as run:
+        source = find_source(data)  # what is wrong with the data is told before any training
         rows = []
-        for name in names:
-            progress.stage(f"Training by {name}", seeds)
-            one = dataclasses.replace(config, strategy=name)
-            rows.append(measure(data, one, seeds, progress))
+        for name in settings.names:
+            progress.stage(f"Training by {name}", settings.seeds)
+            rows.append(measure(data, settings.for_strategy(name), settings.seeds, progress))
         metrics = {
+            "objective": source.objective.name,
+            "score_name": source.objective.score_name,
+            "examples": source.noun,
             "rows": rows,
-            "seeds": seeds,
-            "config": dataclasses.asdict(config),
+            "seeds": settings.seeds,
+            "config": settings.to_dict(),
             "seconds": round(time.perf_counter() - started, 1),
         }
         run.write_json("metrics.json", metrics)
-        run.write_lines("comparison.md", as_markdown(rows).splitlines())
-        draw_comparison(rows, run.file("comparison.png"), title=_title(data, config, seeds))
-    return CompareResult(rows, run.path)
-
-
-def _names(chosen):
-    chosen = [chosen] if isinstance(chosen, str) else list(chosen)
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(
-            "`strategies` must name at least one strategy, none twice. "
-            f"Received: strategies={chosen!r}"
+        table = as_markdown(rows, source.objective)
+        run.write_lines("comparison.md", table.splitlines())
+        draw_comparison(
+            rows,
+            run.file("comparison.png"),
+            score_name=source.objective.score_name,
+            is_share=source.objective.is_share,
+            title=_title(data, settings),
         )
-    for name in chosen:
-        checks.one_of(name, strategies.NAMES, "strategies")
-    return chosen
+    return CompareResult(rows, metrics, run.path)
 
 
-def _free_folder(data, config):
-    backbone = pathlib.Path(config.backbone.replace(":", "-")).stem
-    return free_name("saved_models", f"{pathlib.Path(data).resolve().name}-{backbone}-comparison")
-
-
-def _title(data, config, seeds):
+def _title(data, settings):
     name = pathlib.Path(data).resolve().name
-    return f"{config.backbone} on {name}: {config.epochs} epochs, {seeds} seeds"
+    return f"{settings.backbone} on {name}: {settings.epochs} epochs, {settings.seeds} seeds"
 
 
-HEADER = ("strategy", "frozen layers", "trainable weights", "seconds", "accuracy", "memory")
+def header(objective):
+    """Names of the columns of `cells`."""
+    score = objective.score_name
+    return ("strategy", "frozen layers", "trainable weights", "seconds", score, "memory")
 
 
-def cells(row):
+def cells(row, objective):
     """The cells of a row of `compare` as text.
 
     Example:
+        >>> from kerastl.tasks import Classification
         >>> cells({"strategy": "head", "frozen_layers": 3, "layers": 4, "trainable_weights": 1290,
-        ...        "seconds": 2.34, "accuracy": {"mean": 0.8, "std": 0.01, "each": [0.79, 0.81]},
-        ...        "peak_memory": 1_200_000_000})
+        ...        "seconds": 2.34, "score": {"mean": 0.8, "std": 0.01, "each": [0.79, 0.81]},
+        ...        "peak_memory": 1_200_000_000}, Classification())
         ('head', '3 of 4', '1,290', '2.3', '80.0 ± 1.0 %', '1,200 MB')
     """
-    accuracy = row["accuracy"]
-    spread = f" ± {100 * accuracy['std']:.1f}" if len(accuracy["each"]) > 1 else ""
+    score = row["score"]
+    unit, form, end = (100, ".1f", " %") if objective.is_share else (1, ".3f", "")
+    spread = f" ± {unit * score['std']:{form}}" if len(score["each"]) > 1 else ""
     return (
         row["strategy"],
         f"{row['frozen_layers']} of {row['layers']}",
         f"{row['trainable_weights']:,}",
         f"{row['seconds']:.1f}",
-        f"{100 * accuracy['mean']:.1f}{spread} %",
+        f"{unit * score['mean']:{form}}{spread}{end}",
         f"{row['peak_memory'] / 1e6:,.0f} MB",
     )
 
 
-def as_markdown(rows):
+def as_markdown(rows, objective):
     """The rows of `compare` as a Markdown table."""
-    lines = [HEADER, ("---",) * len(HEADER), *map(cells, rows)]
+    names = header(objective)
+    lines = [names, ("---",) * len(names), *(cells(row, objective) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def measure(data, config, seeds, progress):
-    """Train by `config.strategy` once a seed in a fresh process; return the row of the table.
+def measure(data, settings, seeds, progress):
+    """Train by `settings.strategy` once a seed in a fresh process; return the row of the table.
 
     Args:
-        data: Folder of pictures.
-        config: `TuneConfig`; its `seed` is the first of `seeds` seeds in a row.
+        data: Path of the data.
+        settings: `TuneSettings`; its `seed` is the first of `seeds` seeds in a row.
         seeds: Int > 0.
         progress: Object with `count(done, total)`.
 
@@ -151,7 +145,7 @@ def measure(data, config, seeds, progress):
         ValueError: For what the worker finds unusable.
         RuntimeError: If it dies.
     """
-    job = {"data": str(data), "config": dataclasses.asdict(config), "seeds": seeds}
+    job = {"data": str(data), "settings": settings.to_dict(), "seeds": seeds}
     command = [sys.executable, "-m", "kerastl.recipes.compare_worker"]
     with subprocess.Popen(
         command,
@@ -169,7 +163,7 @@ def measure(data, config, seeds, progress):
         raise ValueError(messages["error"])
     if process.returncode or "row" not in messages:
         raise RuntimeError(
-            f"Training by {config.strategy!r} ended with code {process.returncode}: "
+            f"Training by {settings.strategy!r} ended with code {process.returncode}: "
             f"{said.strip()[-500:] or 'it said nothing; memory may have run out'}"
         )
     return messages["row"]

@@ -24,53 +24,46 @@ def main():
 def run(job, count):
     """Train once a seed; return the strategy's row."""
     from kerastl.recipes import training
-    from kerastl.recipes.settings import TuneConfig
+    from kerastl.tasks import find_source
+    from kerastl.tasks.settings import TuneSettings
 
-    config = TuneConfig(**job["config"])
-    backbone = training.load_backbone(config)
-    images = training.read(job["data"], backbone, config)
-    accuracies, seconds = [], []
+    settings = TuneSettings(**job["settings"])
+    source = find_source(job["data"])
+    prepare = source.prepare_for(source.load_backbone(settings), settings)
+    examples = source.read(prepare, settings, seed=settings.seed)
+    scores, seconds = [], []
     for i in range(job["seeds"]):
-        one = dataclasses.replace(config, seed=config.seed + i)
-        model, spent = _train(one, images)
+        one = dataclasses.replace(settings, seed=settings.seed + i)
+        model, spent = _train(one, source, examples)
         seconds.append(spent)
-        accuracies.append(_accuracy(model, images.test, one.batch_size))
+        outputs = training.outputs_of(model, examples.test, one.batch_size)
+        scores.append(examples.objective.score(outputs, examples.test.targets))
         count(i + 1)
     return {
-        "strategy": config.strategy,
+        "strategy": settings.strategy,
         **_sizes(model),
         "seconds": float(np.mean(seconds)),
-        "accuracy": {
-            "mean": float(np.mean(accuracies)),
-            "std": float(np.std(accuracies)),
-            "each": accuracies,
+        "score": {
+            "mean": float(np.mean(scores)),
+            "std": float(np.std(scores)),
+            "each": scores,
         },
-        "num_test": len(images.test),
+        "num_test": len(examples.test),
         "peak_memory": _peak_memory(),
     }
 
 
-def _train(config, images):
+def _train(settings, source, examples):
     import keras
 
     from kerastl.recipes import training
 
-    keras.utils.set_random_seed(config.seed)
-    backbone = training.load_backbone(config)
-    model = training.build(
-        backbone, len(images.class_names), dropout=config.dropout, name=config.strategy
-    )
+    keras.utils.set_random_seed(settings.seed)
+    backbone = source.load_backbone(settings)
+    model = training.build(backbone, examples, dropout=settings.dropout, name=settings.strategy)
     started = time.perf_counter()
-    training.train(model, images, config)
+    training.train(model, examples, settings)
     return model, time.perf_counter() - started
-
-
-def _accuracy(model, split, batch_size):
-    from kerastl.data import make_dataset
-
-    batches = make_dataset(split.images, split.labels, batch_size=batch_size)
-    predicted = model.predict(batches.map(lambda pixels, _: pixels), verbose=0).argmax(-1)
-    return float(np.mean(predicted == split.labels))
 
 
 def _sizes(model):

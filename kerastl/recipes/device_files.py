@@ -1,4 +1,4 @@
-"""The `.tflite` of a run, compared with its model before the run is published."""
+"""Device files of a run, and models and files measured side by side: the rows that verbs print."""
 
 import dataclasses
 import statistics
@@ -7,66 +7,60 @@ import numpy as np
 
 from kerastl import export
 from kerastl.export import LiteRTModel, file_sizes
-from kerastl.export.parity import accuracy, agreement
+from kerastl.tasks.settings import EXPORTS
 
-COMPARED = 1000  # pictures at most on which file and model are compared
-QUANTIZATIONS = {"float": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
+COMPARED = 1000  # examples at most on which file and model are compared, or ranges measured
+PART = 256  # examples at once
+ROUNDS = 3
 
 
-def write_device_files(run, model, images, mode):
+def write_device_files(run, model, data, mode):
     """Write the files of `mode`; return what `metrics.json` says of them.
 
     Args:
         run: `RunFolder`. It gets `model.tflite`, and beside a quantized one `float.tflite`, the
             same network in float32.
-        model: `keras.Model` that gives one score a class.
-        images: `ImageData`. Files are compared with the model on pictures held out, and int8
-            is calibrated on pictures that trained.
-        mode: A key of `QUANTIZATIONS`.
+        model: `keras.Model`.
+        data: `TaskData`. Files are compared with the model on examples held out, and int8
+            is calibrated on examples that trained.
+        mode: A key of `tasks.settings.EXPORTS`.
 
     Returns:
         Dict with `tflite`, and for a quantized file `float_tflite`, each as `write_device_file`
         tells it.
     """
-    known = images.test.images, images.class_names, images.test.labels
     if mode == "float":
-        return {"tflite": write_device_file(run, model, *known)}
-    float_file = write_device_file(run, model, *known, name="float.tflite")
-    options = {"quantization": QUANTIZATIONS[mode]}
+        return {"tflite": write_device_file(run, model, data)}
+    float_file = write_device_file(run, model, data, name="float.tflite")
+    options = {"quantization": EXPORTS[mode]}
     if mode == "int8":
-        options["representative_data"] = some_of(images.train)
-    quantized = write_device_file(run, model, *known, **options)
-    return {"tflite": quantized, "float_tflite": float_file}
+        options["representative_data"] = for_ranges(data)
+    return {"tflite": write_device_file(run, model, data, **options), "float_tflite": float_file}
 
 
-def write_device_file(
-    run, model, images, class_names=None, labels=None, *, name="model.tflite", **options
-):
+def write_device_file(run, model, data, *, name="model.tflite", **options):
     """Write one file into `run`, compare it with `model`, return what `metrics.json` says.
 
     Args:
         run: `RunFolder`.
         model: `keras.Model`.
-        images: Pixels 0 to 255 of shape `(n, height, width, 3)`; the first 1,000 are compared.
-        class_names: Class names to put into the file, or None.
-        labels: Int array `(n,)` to measure accuracy by, or None.
+        data: `TaskData`; the first 1,000 examples held out are compared.
         name: Of the file in `run`.
         **options: `quantization` and `representative_data` of `export.to_litert`.
 
     Returns:
-        Dict with `quantization`; `size_bytes` and `gzip_bytes`; `accuracy` of the file;
-        `max_abs_error` and `agreement` with Keras; `median_ms` of one picture at one thread;
-        and `compared_on`, the number of pictures.
+        Dict with `quantization`; `size_bytes` and `gzip_bytes`; `score` of the file;
+        `max_abs_error` and `agreement` with Keras; `median_ms` of one example at one thread;
+        and `compared_on`, the number of examples.
     """
     path = run.file(name)
-    export.to_litert(model, path, labels=class_names, **options)
-    labels = None if labels is None else labels[:COMPARED]
-    parity = export.parity(model, path, np.asarray(images[:COMPARED], "float32"), labels)
+    export.to_litert(model, path, labels=names_inside(data), **options)
+    parity = compared(model, path, data, data.test.targets[:COMPARED])
     return {
         "quantization": options.get("quantization"),
         "size_bytes": parity.size_bytes,
         "gzip_bytes": parity.gzip_bytes,
-        "accuracy": parity.file_accuracy,
+        "score": parity.file_accuracy,
         "max_abs_error": parity.max_abs_error,
         "agreement": parity.agreement,
         "median_ms": parity.median_ms,
@@ -74,17 +68,35 @@ def write_device_file(
     }
 
 
-def some_of(split, *, count=COMPARED, seed=0):
-    """At most `count` pictures of a `Split`, drawn at random, as `(float32 pixels, labels)`.
+def compared(model, path, data, targets=None):
+    """`export.Parity` of `model` and the file at `path` on examples held out.
 
-    What is measured on them, ranges or a drop of accuracy, needs no more, and they fit in memory.
+    Args:
+        model: `keras.Model`.
+        path: Of the `.tflite`.
+        data: `TaskData`.
+        targets: Of the first 1,000 examples held out, to measure the score by, or None.
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(split))[:count])
-    return np.asarray(split.images[rows], "float32"), split.labels[rows]
+    objective = data.objective
+    return export.parity(
+        model,
+        path,
+        data.test.inputs(slice(0, COMPARED)),
+        targets,
+        score=objective.score,
+        agree=objective.agreement,
+    )
 
 
-PART = 256  # pictures at once
-ROUNDS = 3
+def for_ranges(data):
+    """Examples that trained, as `representative_data` of `export.to_litert`."""
+    inputs, targets = data.train.sample(COMPARED)
+    return (inputs, targets) if np.ndim(targets) == 1 else inputs
+
+
+def names_inside(data):
+    """Names of the outputs for the inside of a device file, or None where they have none."""
+    return data.outputs if data.objective.companions(data.outputs) else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +105,7 @@ class Entry:
 
     Attributes:
         name: String.
-        predict: Function from float32 pixels `(n, height, width, 3)`, 0 to 255, to scores
-            `(n, classes)`.
+        predict: Function from inputs to outputs.
         path: Path of its file, or None for a model that lies in none.
     """
 
@@ -113,34 +124,33 @@ class Entry:
         return cls(name, lambda x: model.predict(x, batch_size=32, verbose=0), path)
 
 
-def file_rows(entries, pixels, labels):
-    """Measure several forms of one network on the same pictures.
+def file_rows(entries, examples, objective):
+    """Measure several forms of one network on the same examples.
 
     Args:
         entries: List of `Entry`.
-        pixels: Array or `Rows` of shape `(n, height, width, 3)`, 0 to 255.
-        labels: Int array of shape `(n,)`.
+        examples: `Examples`.
+        objective: `Objective`.
 
     Returns:
-        List of one dict an entry: `name`; `accuracy` in [0, 1]; `bytes`, `gzip`, `sparse` and
-        `zeros` of its file as `export.file_sizes` measures them;
-        `ms`, median milliseconds for one picture on one thread, of a `.tflite`; `agreement`, how
-        often it has the class of the entry above it, and `max_abs_error`, its largest difference
-        from that. None where there is no such figure.
+        List of one dict an entry: `name`; `score`; `bytes`, `gzip`, `sparse` and `zeros` of its
+        file as `export.file_sizes` measures them; `ms`, median milliseconds for one example on one
+        thread, of a `.tflite`; `agreement`, how often it decides as the entry above it, and
+        `max_abs_error`, its largest difference from that. None where there is no such figure.
     """
     above, rows = None, []
     for entry in entries:
-        scores = in_parts(entry.predict, pixels)
+        outputs = in_parts(entry.predict, examples)
         rows.append(
             {
                 "name": entry.name,
-                "accuracy": accuracy(scores, labels),
+                "score": objective.score(outputs, examples.targets),
                 **sizes_of(entry.path),
-                **_difference(above, scores),
+                **_difference(above, outputs, objective),
             }
         )
-        above = scores
-    for row, time in zip(rows, _times(entries, pixels), strict=True):
+        above = outputs
+    for row, time in zip(rows, _times(entries, examples), strict=True):
         row["ms"] = time
     return rows
 
@@ -156,13 +166,10 @@ def rung_name(rung):
     return f"int8, {len(rung.kept)} in float" if rung.kept else rung.name
 
 
-def in_parts(predict, pixels):
-    """The scores of all `pixels`, a part of them in memory as float32 at a time."""
-    parts = [
-        predict(np.asarray(pixels[start : start + PART], "float32"))
-        for start in range(0, len(pixels), PART)
-    ]
-    return np.concatenate(parts)
+def in_parts(predict, examples):
+    """The outputs for all `examples`, a part of them in memory at a time."""
+    starts = range(0, len(examples), PART)
+    return np.concatenate([predict(examples.inputs(slice(i, i + PART))) for i in starts])
 
 
 def sizes_of(path):
@@ -186,19 +193,19 @@ def in_turn(runners, example):
     return [statistics.median(times) for times in zip(*rounds, strict=True)]
 
 
-def _times(entries, pixels):
+def _times(entries, examples):
     """Milliseconds of the entries that are `.tflite` files, None for the others."""
     files = [entry for entry in entries if str(entry.path).endswith(".tflite")]
-    example = np.asarray(pixels[:1], "float32")
     runners = [LiteRTModel(entry.path, threads=1) for entry in files]
-    found = dict(zip(map(id, files), in_turn(runners, example), strict=True))
+    times = in_turn(runners, examples.inputs(slice(0, 1)))
+    found = dict(zip(map(id, files), times, strict=True))
     return [found.get(id(entry)) for entry in entries]
 
 
-def _difference(above, scores):
+def _difference(above, outputs, objective):
     if above is None:
         return {"agreement": None, "max_abs_error": None}
     return {
-        "agreement": agreement(above, scores),
-        "max_abs_error": float(np.abs(above - scores).max()),
+        "agreement": objective.agreement(above, outputs),
+        "max_abs_error": float(np.abs(above - outputs).max()),
     }

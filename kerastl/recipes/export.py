@@ -11,10 +11,19 @@ from kerastl import export
 from kerastl.compression.quantize import is_quantized
 from kerastl.export.calibration import expected_ranges
 from kerastl.export.naming import graph_of
-from kerastl.recipes.device_files import Entry, file_rows, in_turn, rung_name, sizes_of, some_of
-from kerastl.recipes.finished import open_finished, read_pictures
+from kerastl.recipes.device_files import (
+    COMPARED,
+    Entry,
+    file_rows,
+    for_ranges,
+    in_turn,
+    names_inside,
+    rung_name,
+    sizes_of,
+)
+from kerastl.recipes.finished import checked, load_run, read_for
 from kerastl.recipes.run_folder import Silent
-from kerastl.recipes.settings import LADDERS, ExportConfig
+from kerastl.tasks.settings import LADDERS, ExportSettings, ReadSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,77 +33,94 @@ class ExportResult:
     Attributes:
         path: String.
         rows: List of dicts as `file_rows` gives them, of the float32 file and of this one; empty
-            for other formats than LiteRT. Accuracy and agreement are None without data.
+            for other formats than LiteRT. Score and agreement are None without data.
         ladder: `export.Ladder` with `max_drop`, else None.
-        judged_on: String, the pictures that the ladder judged on, or None.
+        judged_on: String, the examples that the ladder judged on, or None.
         notices: List of lines for the user.
+        metrics: Dict with `objective` and `score_name`.
     """
 
     path: str
     rows: list
+    metrics: dict
     ladder: object = None
     judged_on: str | None = None
     notices: list = dataclasses.field(default_factory=list)
 
 
 def export_model(
-    model, out=None, *, data=None, config=None, progress=None, overwrite=False, **settings
+    model, out=None, *, data=None, settings=None, progress=None, overwrite=False, **options
 ):
     """Write the model of a run as a file for a device, and measure it beside the float32 file.
 
-    int8 is calibrated on training pictures; accuracy is that on the pictures held out. With
+    int8 is calibrated on training examples; the score is that on the examples held out. With
     `max_drop` the ways to quantize are judged on `val/` where `data` has one, else on the
-    pictures held out.
+    examples held out.
 
     Args:
         model: A run folder or a `.keras` file.
         out: File to write, a folder for a SavedModel. None puts it beside the model.
-        data: Folder of pictures as `fine_tune` takes it. int8, int16x8 and `max_drop` need it.
-        config: `ExportConfig`. None makes one from `settings`.
-        progress: Object with the methods of `tune.progress.Silent`; None for silence.
+        data: Path of data as `fine_tune` takes them. int8, int16x8 and `max_drop` need them.
+        settings: `ExportSettings`. None makes them from `options`.
+        progress: Object with the methods of `run_folder.Silent`; None for silence.
         overwrite: Boolean, whether what lies at `out` is replaced.
-        **settings: Fields of `ExportConfig`, such as `quantize="int8", max_drop=0.01`.
+        **options: Fields of `ExportSettings`, such as `quantize="int8", max_drop=0.01`.
 
     Returns:
         `ExportResult`.
 
     Raises:
         ValueError, OSError: For settings, a model or data that cannot be used.
-        RuntimeError: If no file keeps the accuracy, or one does not repeat the model. In each case
+        RuntimeError: If no file keeps the score, or one does not repeat the model. In each case
             nothing is written.
+
+    Example:
+        >>> result = export_model(run, home / "dynamic.tflite", quantize="dynamic")
+        >>> [row["name"] for row in result.rows]
+        ['float32', 'dynamic']
     """
-    if config is not None and settings:
-        raise ValueError(f"Give either `config` or settings. Received both: {sorted(settings)}")
-    config = config or ExportConfig(**settings)
+    settings = ExportSettings.of(settings, options)
     progress = progress or Silent()
     progress.stage("Loading the model")
-    finished = open_finished(model)
-    config.check_data(data, has_ranges=is_quantized(finished.model))
-    out = free(out or default_out(finished.path, config), config, overwrite)
-    if config.format != "litert":
-        return _portable(finished, out, config, progress)
-    images = None
+    finished = load_run(model)
+    settings.check_data(data, has_ranges=is_quantized(finished.model))
+    out = free(out or default_out(finished.path, settings), settings, overwrite)
+    if settings.format != "litert":
+        return _portable(finished, out, settings, progress)
+    examples = None
     if data is not None:
-        progress.stage("Reading pictures")
-        images = read_pictures(finished, data, seed=config.seed, progress=progress.count)
-    return _litert(finished, images, out, config, progress)
+        finished = checked(finished)
+        progress.stage(f"Reading {finished.trained_for.prepare.noun}")
+        plain = ReadSettings()
+        examples = read_for(finished, data, plain, seed=settings.seed, progress=progress.count)
+    return _litert(finished, examples, out, settings, progress)
 
 
-def _litert(finished, images, out, config, progress):
-    labels = finished.labels if images is None else images.class_names
+def _litert(finished, examples, out, settings, progress):
+    labels = _names(finished) if examples is None else names_inside(examples)
     keep_labels(out, labels)
-    notices = _notices(finished) if images else []
+    notices = _notices(finished) if examples else []
     with tempfile.TemporaryDirectory() as work:
         progress.stage("Converting to float32, to compare with")
         files = _float_file(finished, work)
         progress.stage(f"Writing and checking {out.name}")
-        ladder, judged_on = _written(finished.model, images, out, labels, config)
+        ladder, judged_on = _written(finished.model, examples, out, labels, settings)
         progress.stage("Measuring")
-        name = rung_name(ladder.chosen) if ladder else config.quantization or out.name
+        name = rung_name(ladder.chosen) if ladder else settings.quantization or out.name
         files[name] = str(out)
-        measure = _made_up_rows if images is None else _rows
-        rows = measure(files, images)
-    return ExportResult(str(out), rows, ladder, judged_on, notices)
+        rows = _made_up_rows(files) if examples is None else _rows(files, examples)
+    return ExportResult(str(out), rows, _metrics(finished), ladder, judged_on, notices)
+
+
+def _metrics(finished):
+    objective = finished.trained_for.objective
+    return {"objective": objective.name, "score_name": objective.score_name}
+
+
+def _names(finished):
+    """Names of the model's outputs for the inside of a file, or None."""
+    known = finished.trained_for
+    return known.outputs if known.outputs and known.objective.companions(known.outputs) else None
 
 
 def _float_file(finished, work):
@@ -106,51 +132,52 @@ def _float_file(finished, work):
     return {"float32": str(beside)} if beside.is_file() else {}
 
 
-def _written(model, images, out, labels, config):
+def _written(model, examples, out, labels, settings):
     """Write the file; return the `Ladder` and what it judged on, or twice None."""
     calibration = None
-    if images is not None and config.quantization and not is_quantized(model):
-        calibration = some_of(images.train)
-    if config.max_drop is None:
+    if examples is not None and settings.quantization and not is_quantized(model):
+        calibration = for_ranges(examples)
+    if settings.max_drop is None:
         export.to_litert(
             model,
             out,
-            quantization=config.quantization,
-            io_dtype=config.io_dtype,
+            quantization=settings.quantization,
+            io_dtype=settings.io_dtype,
             representative_data=calibration,
             labels=labels,
         )
         return None, None
-    judged_on = "val/" if len(images.val) else "the pictures held out"
+    has_val = len(examples.val) > 0
     ladder = export.to_litert_within(
         model,
         out,
-        *some_of(images.val if len(images.val) else images.test),
-        max_drop=config.max_drop,
+        *(examples.val if has_val else examples.test).sample(COMPARED),
+        max_drop=settings.max_drop,
         representative_data=calibration,
-        ladder=LADDERS[config.quantize],
+        ladder=LADDERS[settings.quantize],
         class_names=labels,
+        score=examples.objective.score,
     )
-    return ladder, judged_on
+    return ladder, "val/" if has_val else f"the {examples.prepare.noun} held out"
 
 
-def _portable(finished, out, config, progress):
+def _portable(finished, out, settings, progress):
     progress.stage(f"Writing and checking {out.name}")
-    write = export.to_onnx if config.format == "onnx" else export.to_saved_model
-    return ExportResult(write(finished.model, out), [])
+    write = export.to_onnx if settings.format == "onnx" else export.to_saved_model
+    return ExportResult(write(finished.model, out), [], _metrics(finished))
 
 
-def _rows(files, images):
+def _rows(files, examples):
     entries = [Entry.of_file(name, path) for name, path in files.items()]
-    return file_rows(entries, images.test.images, images.test.labels)
+    return file_rows(entries, examples.test, examples.objective)
 
 
-def _made_up_rows(files, _):
-    """Rows without accuracy: nobody gave pictures to measure it on."""
+def _made_up_rows(files):
+    """Rows without a score: nobody gave examples to measure it on."""
     runners = [export.LiteRTModel(path, threads=1) for path in files.values()]
     example = {tensor.name: _zeros(tensor) for tensor in runners[0].inputs}
     times = in_turn(runners, example)
-    unknown = {"accuracy": None, "agreement": None, "max_abs_error": None}
+    unknown = {"score": None, "agreement": None, "max_abs_error": None}
     return [
         {"name": name, **unknown, **sizes_of(path), "ms": time}
         for (name, path), time in zip(files.items(), times, strict=True)
@@ -162,27 +189,28 @@ def _zeros(tensor):
 
 
 def _notices(finished):
-    """What a user whose pictures are prepared outside the model must know."""
+    """What a user whose examples are prepared outside the model must know."""
     if is_quantized(finished.model) or expected_ranges(graph_of(finished.model)):
         return []
     return [
-        f"{finished.path} has no layer that rescales pixels: it was measured on pixels 0 to 255."
+        f"{finished.path} has no layer that rescales its input: it was measured on "
+        f"{finished.trained_for.prepare.gives}."
     ]
 
 
 ENDINGS = {"litert": ".tflite", "onnx": ".onnx", "saved_model": ""}
 
 
-def default_out(path, config):
+def default_out(path, settings):
     """The path beside the model at `path` that says what the file is."""
     stem = path.with_suffix("")
-    if config.format == "saved_model":
+    if settings.format == "saved_model":
         return stem.with_name(f"{stem.name}-saved_model")
-    kind = "" if config.format == "onnx" else f"-{config.quantization or 'float'}"
-    return stem.with_name(f"{stem.name}{kind}{ENDINGS[config.format]}")
+    kind = "" if settings.format == "onnx" else f"-{settings.quantization or 'float'}"
+    return stem.with_name(f"{stem.name}{kind}{ENDINGS[settings.format]}")
 
 
-def free(out, config, overwrite):
+def free(out, settings, overwrite):
     """`out` as a path that may be written; told before any work.
 
     Raises:
@@ -190,7 +218,7 @@ def free(out, config, overwrite):
         FileExistsError: If something is there and is not to be replaced.
         OSError: If one may not write there.
     """
-    out, ending = pathlib.Path(out), ENDINGS[config.format]
+    out, ending = pathlib.Path(out), ENDINGS[settings.format]
     if not out.name.endswith(ending):
         raise ValueError(f"`out` must end in {ending} (--out). Received: out={str(out)!r}")
     if not os.access(out.resolve().parent, os.W_OK | os.X_OK):

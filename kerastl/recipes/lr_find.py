@@ -1,4 +1,4 @@
-"""`find_learning_rate`: pictures in, a learning rate and the curve behind it out."""
+"""`find_learning_rate`: data in, a learning rate and the curve behind it out."""
 
 import itertools
 import os
@@ -6,59 +6,63 @@ import pathlib
 
 import keras
 
-from kerastl._base import checks
 from kerastl.callbacks import lr_find
-from kerastl.data import scan_images
 from kerastl.freezing import freeze, unfreeze
 from kerastl.recipes import training
 from kerastl.recipes.run_folder import Silent
-from kerastl.recipes.settings import TuneConfig
 from kerastl.report import draw_lr_curve
+from kerastl.tasks import find_source
+from kerastl.tasks.settings import LRFindSettings
 
 
-def find_learning_rate(data, out="lr_find.png", *, steps=100, progress=None, **settings):
-    """Find the learning rate for `fine_tune` on a folder of pictures, and draw the curve.
+def find_learning_rate(data, out="lr_find.png", *, settings=None, progress=None, **options):
+    """Find the learning rate for `fine_tune` on data, and draw the curve.
 
     The network is that of `fine_tune` in the last phase of its strategy, so that the rate is that
     of the head, and layers below it learn more slowly by the strategy's multipliers.
 
     Args:
-        data: Folder of class folders, or one with `train/` and `val/` or `test/` in it.
+        data: Path, as `fine_tune` takes it.
         out: PNG file to write; one that is there is replaced.
-        steps: Int >= 10, steps of the ramp.
-        progress: Object with the methods of `tune.progress.Silent`; None for silence.
-        **settings: Fields of `TuneConfig`, such as `backbone="resnet50", strategy="head"`.
+        settings: `LRFindSettings`. None makes them from `options`.
+        progress: Object with the methods of `run_folder.Silent`; None for silence.
+        **options: Fields of `LRFindSettings`, such as `backbone="resnet50", strategy="head"`.
 
     Returns:
         `LRFinderResult`.
 
     Raises:
         ValueError, OSError: For settings, data or a file that cannot be used, before training.
+
+    Example:
+        >>> options = {"backbone": "glyphnet", "strategy": "head", "steps": 20, "batch_size": 8}
+        >>> result = find_learning_rate(pictures, home / "curve.png", **options)
+        >>> sorted(result.suggestions)
+        ['minimum', 'slide', 'steep', 'valley']
     """
-    config = TuneConfig(**{"augment": "none", **settings})
-    checks.whole(steps, 10, 1_000_000, "steps")
+    settings = LRFindSettings.of(settings, options)
     progress = progress or Silent()
     out = _checked_file(out)
-    scan_images(data)  # what is wrong with the folders is told before anything is loaded
-    keras.utils.set_random_seed(config.seed)
-    progress.stage(f"Loading {config.backbone}")
-    backbone = training.load_backbone(config)
-    progress.stage("Reading pictures")
-    images = training.read(data, backbone, config, progress.count)
-    model = _in_last_phase(backbone, images, config)
-    training.adapt(model, images, config)
-    progress.stage("Raising the learning rate", steps)
-    result = _ramp(model, images, config, steps, progress)
+    source = find_source(data)  # what is wrong with the data is told before anything is loaded
+    keras.utils.set_random_seed(settings.seed)
+    progress.stage(f"Loading {settings.backbone}")
+    backbone = source.load_backbone(settings)
+    progress.stage(f"Reading {source.noun}")
+    prepare = source.prepare_for(backbone, settings)
+    examples = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
+    model = _in_last_phase(backbone, examples, settings)
+    training.adapt(model, examples, settings)
+    progress.stage("Raising the learning rate", settings.steps)
+    result = _ramp(model, examples, settings, progress)
     name = pathlib.Path(data).resolve().name
-    _write(result, out, f"{config.backbone}, {config.strategy}, on {name}")
+    _write(result, out, f"{settings.backbone}, {settings.strategy}, on {name}")
     return result
 
 
-def _in_last_phase(backbone, images, config):
+def _in_last_phase(backbone, examples, settings):
     """The compiled network with the groups training that the strategy trains at its end."""
-    num_classes = len(images.class_names)
-    model = training.build(backbone, num_classes, dropout=config.dropout, name="tuned")
-    plan = training.compile_for(model, config, len(images.train))
+    model = training.build(backbone, examples, dropout=settings.dropout, name="tuned")
+    plan = training.compile_for(model, examples, settings)
     phase = plan.resolve(model.groups).phases[-1]
     groups = model.groups
     frozen = [
@@ -71,14 +75,18 @@ def _in_last_phase(backbone, images, config):
     return model
 
 
-def _ramp(model, images, config, steps, progress):
-    batches = training.batches(images, config)
+def _ramp(model, examples, settings, progress):
     done = itertools.count(1)
     count = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: progress.count(next(done), steps)
+        on_train_batch_end=lambda batch, logs: progress.count(next(done), settings.steps)
     )
-    weights = training.weights(images)
-    return lr_find(model, batches, num_steps=steps, class_weight=weights, callbacks=[count])
+    return lr_find(
+        model,
+        training.batches(examples, settings),
+        num_steps=settings.steps,
+        class_weight=examples.objective.class_weight(examples),
+        callbacks=[count],
+    )
 
 
 def _checked_file(out):
@@ -91,7 +99,7 @@ def _checked_file(out):
 
 
 def _write(result, out, title):
-    """Draw beside `out` and move it there, so that it is never half a picture."""
+    """Draw beside `out` and move it there, so that it is never half a file."""
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         draw_lr_curve(result, partial, title=title)

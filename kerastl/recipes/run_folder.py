@@ -141,6 +141,13 @@ class RunFolder:
         text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
         self.file(name).write_text(text + "\n", encoding="utf-8")
 
+    def write_task(self, trained_for):
+        """Write what the model was trained for: `task.json`, and the names of its outputs."""
+        self.file("task.json").write_text(trained_for.to_json(), encoding="utf-8")
+        names = trained_for.objective.companions(trained_for.outputs or ())
+        for name, text in names.items():
+            self.file(name).write_text(text, encoding="utf-8")
+
     def write_lines(self, name, lines):
         """Write `lines`, one a line, in UTF-8."""
         self.file(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

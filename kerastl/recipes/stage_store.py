@@ -5,11 +5,10 @@ import os
 import shutil
 
 import keras
-import numpy as np
 
 from kerastl import export
 from kerastl.compression import sparsity
-from kerastl.recipes.device_files import COMPARED, Entry, file_rows
+from kerastl.recipes.device_files import Entry, compared, file_rows, names_inside
 from kerastl.training import FineTuner
 
 
@@ -52,12 +51,12 @@ class StageMeasurements:
     """Collects the stages of a compression, to be measured side by side at the end.
 
     Args:
-        images: `ImageData`; stages are compared on its `test` pictures.
+        data: `TaskData`; stages are compared on its `test` examples.
         folder: Existing folder for the files of the stages.
     """
 
-    def __init__(self, images, folder):
-        self._images = images
+    def __init__(self, data, folder):
+        self._data = data
         self._folder = folder
         self._entries, self._said = [], []
 
@@ -68,13 +67,12 @@ class StageMeasurements:
             self._said.append({"sparsity": _sparsity(model), "keras": None})
             return
         path = self._folder / f"{name}.tflite"
-        export.to_litert(model, path, labels=self._images.class_names)
+        export.to_litert(model, path, labels=names_inside(self._data))
         self.add_file(name, path, model)
 
     def add_file(self, name, path, model):
         """A stage gave the file at `path`, made from `model`."""
-        compared = np.asarray(self._images.test.images[:COMPARED], "float32")
-        parity = export.parity(model, path, compared)
+        parity = compared(model, path, self._data)
         self._entries.append(Entry.of_file(name, path))
         self._said.append(
             {
@@ -90,8 +88,7 @@ class StageMeasurements:
     def rows(self):
         """List of one dict a stage: what `file_rows` measures, `sparsity` of the kernels of its
         model, and under `keras` how its file agrees with that model."""
-        test = self._images.test
-        rows = file_rows(self._entries, test.images, test.labels)
+        rows = file_rows(self._entries, self._data.test, self._data.objective)
         return [{**row, **said} for row, said in zip(rows, self._said, strict=True)]
 
 

@@ -12,19 +12,51 @@ from kerastl.compression.kernels import all_kernels, find_kernels
 from kerastl.plans import Phase, TransferPlan
 from kerastl.plans.strategies import COSINE
 from kerastl.recipes import training
-from kerastl.recipes.device_files import some_of
 from kerastl.recipes.run_folder import Silent
-from kerastl.recipes.settings import CompressConfig
 from kerastl.recipes.taught import Taught
+from kerastl.tasks import TaskData
+from kerastl.tasks.settings import CompressSettings
 from kerastl.training import FineTuner
 
-SCORED = 500  # training pictures by which channels are chosen
-FITTED = 256  # training pictures that the weights that stay are fitted to
-SLOWER_WITH_ZEROS = (
-    1 / 10
-)  # of the rate of other stages, with zeros: they fit what the network gave already
+SCORED = 500  # training examples by which channels are chosen
+FITTED = 256  # training examples that the weights that stay are fitted to
+# Of the rate of other stages, where zeros were made up for: they fit what the network gave already.
+SLOWER_WITH_ZEROS = 1 / 10
+# A tenth of what it is in pretraining: a stage has tens of steps, not tens of thousands, and
+# batch normalizations must have forgotten by its end what the network was like before.
+MOMENTUM = 0.9
+# Of the rate of other stages: the network is trained, it only learns to round.
+SLOWER_WITH_ROUNDING = 1 / 30
+SEEN = 500  # training examples that ranges start from
 LARGE = 0.01  # of the weights: a kernel with fewer stays dense
 MOST = 0.95  # zeros in a kernel, to make up for those that stay dense
+
+
+@dataclasses.dataclass(frozen=True)
+class StageJob:
+    """What stages train on and by.
+
+    Attributes:
+        data: `TaskData`.
+        settings: `CompressSettings` with a seed.
+        teacher: The model as it was before any stage, a copy that stages do not change; or None to
+            learn from labels alone.
+        progress: Object with the methods of `run_folder.Silent`.
+        checkpoints: Folder in which the training of a stage that is stopped finds where to go on,
+            or None.
+    """
+
+    data: TaskData
+    settings: CompressSettings
+    teacher: object = None
+    progress: object = dataclasses.field(default_factory=Silent)
+    checkpoints: object = None
+
+    def slower(self, factor):
+        """The same at `factor` times the learning rate."""
+        slower = factor * self.settings.learning_rate
+        settings = dataclasses.replace(self.settings, learning_rate=slower)
+        return dataclasses.replace(self, settings=settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +66,8 @@ class Stage:
     Attributes:
         name: String, its row.
         what: String, shown while it runs.
-        run: Function of `(model, task)`, a `Task`, that returns the changed model and the history
-            of its training.
+        run: Function of `(model, job)`, a `StageJob`, that returns the changed model and the
+            history of its training.
         rounds: Boolean, whether the changed model computes with the rounding of int8.
     """
 
@@ -45,47 +77,47 @@ class Stage:
     rounds: bool = False
 
 
-def stages_of(config):
-    """The stages that `config` asks for, in order."""
+def stages_of(settings):
+    """The stages that `settings` ask for, in order."""
     made = []
-    if config.prune_channels is not None:
-        share = f"{config.prune_channels:.0%}"
+    if settings.prune_channels is not None:
+        share = f"{settings.prune_channels:.0%}"
         made.append(Stage("channels", f"Taking {share} of the channels", take_channels))
-    if config.prunes:
+    if settings.prunes:
         made.append(Stage("pruned", "Making weights zero and training the others", prune))
-    if config.qat:
+    if settings.qat:
         what = "Training with quantization in the loop"
         made.append(Stage("qat", what, train_quantized, rounds=True))
     return made
 
 
-def take_channels(model, task):
-    """Fewer channels, chosen and made up for by what they say of training pictures."""
-    pixels, _ = some_of(task.images.train, count=SCORED)
-    smaller, _ = prune_channels(model, task.config.prune_channels, data=pixels)
+def take_channels(model, job):
+    """Fewer channels, chosen and made up for by what they say of training examples."""
+    inputs, _ = job.data.train.sample(SCORED)
+    smaller, _ = prune_channels(model, job.settings.prune_channels, data=inputs)
     smaller = FineTuner.from_model(smaller)
-    return smaller, retrain(smaller, task)
+    return smaller, retrain(smaller, job)
 
 
-def prune(model, task):
+def prune(model, job):
     """Zeros, made up for by the weights that stay, which then train with them held."""
-    config, (where, target) = task.config, (None, None)
-    if config.m_by_n is None:
-        where, target = _for_all(model, config.prune)
-    pixels, _ = some_of(task.images.train, count=FITTED)
+    settings, (where, target) = job.settings, (None, None)
+    if settings.m_by_n is None:
+        where, target = _for_all(model, settings.prune)
+    inputs, _ = job.data.train.sample(FITTED)
     report = prune_weights(
         model,
         target,
-        pixels,
+        inputs,
         where,
-        block_size=config.block_size,
-        m_by_n=config.m_by_n,
-        progress=task.progress.count,
+        block_size=settings.block_size,
+        m_by_n=settings.m_by_n,
+        progress=job.progress.count,
     )
     if all(row.error is not None for row in report.layers):
-        history = retrain(model, task.slower(SLOWER_WITH_ZEROS), batch_norm="inference")
+        history = retrain(model, job.slower(SLOWER_WITH_ZEROS), batch_norm="inference")
     else:
-        history = retrain(model, task)
+        history = retrain(model, job)
     return strip(model), history
 
 
@@ -104,23 +136,18 @@ def _for_all(model, target):
     return [kernel.layer for kernel in large], raised
 
 
-# A tenth of what it is in pretraining: a stage has tens of steps, not tens of thousands, and
-# batch normalizations must have forgotten by its end what the network was like before.
-MOMENTUM = 0.9
+def retrain(model, job, *, batch_norm="train"):
+    """Train all of `model` on the training examples of `job`.
 
-
-def retrain(model, task, *, batch_norm="train"):
-    """Train all of `model` on the training pictures of `task`.
-
-    With a teacher it learns what that answers, by the share `config.distill`: few pictures say
+    With a teacher it learns what that answers, by the share `settings.distill`: few examples say
     little of what the network was, their labels less than its answers.
 
     A network that lost weights has other activations than its statistics tell: with these fixed,
     as they are in `tune`, it does not recover, unless its other weights have made up for them.
 
     Args:
-        model: `FineTuner` that gives one probability a class.
-        task: `Task`.
+        model: `FineTuner`.
+        job: `StageJob`.
         batch_norm: `"train"` has batch normalizations follow the batches, `"inference"` keeps their
             statistics.
 
@@ -130,31 +157,33 @@ def retrain(model, task, *, batch_norm="train"):
     Raises:
         FloatingPointError: If the loss is no longer a number.
     """
-    config, images = task.config, task.images
-    phase = Phase(config.epochs, "all", learning_rate=config.learning_rate, batch_norm=batch_norm)
+    settings, data = job.settings, job.data
+    phase = Phase(
+        settings.epochs, "all", learning_rate=settings.learning_rate, batch_norm=batch_norm
+    )
     plan = TransferPlan([phase], name="retrain", schedule=COSINE)
-    if task.teacher is not None and config.distill:
-        model = Taught.by(task.teacher, model, config.distill)
+    if job.teacher is not None and settings.distill:
+        model = Taught.by(job.teacher, model, settings.distill)
         # The answers of one that was trained on smoothed labels are smooth.
-        smoothing = (1 - config.distill) * config.label_smoothing
-        config = dataclasses.replace(config, label_smoothing=smoothing)
-    training.compile_at_peak(model, config)
-    resume = [Resume(task.checkpoints)] if task.checkpoints else []
+        smoothing = (1 - settings.distill) * settings.label_smoothing
+        settings = dataclasses.replace(settings, label_smoothing=smoothing)
+    training.compile_at_peak(model, data, settings)
+    resume = [Resume(job.checkpoints)] if job.checkpoints else []
     with quick_statistics(model):
         history = model.fit(
-            training.batches(images, config),
-            epochs=config.epochs,
-            class_weight=training.weights(images),
+            training.batches(data, settings),
+            epochs=settings.epochs,
+            class_weight=data.objective.class_weight(data),
             callbacks=[
                 FollowPlan(plan),
                 Audit(),
                 keras.callbacks.TerminateOnNaN(),
-                *task.progress.callbacks(),
+                *job.progress.callbacks(),
                 *resume,
             ],
             verbose=0,
         ).history
-    training.check_losses(history["loss"], config)
+    training.check_losses(history["loss"], settings)
     return history
 
 
@@ -172,18 +201,12 @@ def quick_statistics(model):
             norm.momentum = momentum
 
 
-SLOWER_WITH_ROUNDING = (
-    1 / 30
-)  # of the rate of other stages: the network is trained, it only learns to round
-SEEN = 500  # training pictures that ranges start from
-
-
-def train_quantized(model, task):
+def train_quantized(model, job):
     """The model with the rounding of int8 in it, trained; weights that were zero still are."""
-    pixels, _ = some_of(task.images.train, count=SEEN)
-    aware = quantize_aware(model, pixels)
-    with zeros_held(aware) if task.config.prunes else contextlib.nullcontext():
-        return aware, retrain(aware, task.slower(SLOWER_WITH_ROUNDING))
+    inputs, _ = job.data.train.sample(SEEN)
+    aware = quantize_aware(model, inputs)
+    with zeros_held(aware) if job.settings.prunes else contextlib.nullcontext():
+        return aware, retrain(aware, job.slower(SLOWER_WITH_ROUNDING))
 
 
 @contextlib.contextmanager
@@ -220,29 +243,3 @@ class HeldZeros(keras.constraints.Constraint):
     def __call__(self, weight):
         weight = ops.convert_to_tensor(weight if self.before is None else self.before(weight))
         return ops.where(self.keep, weight, ops.zeros_like(weight))
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What stages train on and by.
-
-    Attributes:
-        images: `ImageData`.
-        config: `CompressConfig` with a seed.
-        teacher: The model as it was before any stage, a copy that stages do not change; or None to
-            learn from labels alone.
-        progress: Object with the methods of `tune.progress.Silent`.
-        checkpoints: Folder in which the training of a stage that is stopped finds where to go on,
-            or None.
-    """
-
-    images: object
-    config: CompressConfig
-    teacher: object = None
-    progress: object = dataclasses.field(default_factory=Silent)
-    checkpoints: object = None
-
-    def slower(self, factor):
-        """The same at `factor` times the learning rate."""
-        config = dataclasses.replace(self.config, learning_rate=factor * self.config.learning_rate)
-        return dataclasses.replace(self, config=config)

@@ -5,164 +5,91 @@ import math
 import keras
 import numpy as np
 
-from kerastl import backbones
 from kerastl.adaptation import adapt_batch_norm
-from kerastl.backbones import glyphs
 from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
-from kerastl.data import UNBALANCED, class_weights, imbalance, load_image_folder, make_dataset
 from kerastl.plans import strategies
 from kerastl.training import FineTuner
 
-
-def build(backbone, num_classes, *, dropout, name):
-    """A `FineTuner`: `backbone`, dropout and a softmax head for `num_classes` classes.
-
-    The head starts at zero, so that it gives every class the same probability and nothing of a
-    random start is left when it has few pictures to learn from.
-    """
-    x = keras.layers.Dropout(dropout, name="head_dropout")(backbone.output)
-    head = keras.layers.Dense(
-        num_classes,
-        activation="softmax",
-        kernel_initializer="zeros",
-        dtype="float32",
-        name="predictions",
-    )
-    return FineTuner.from_model(keras.Model(backbone.input, head(x)), name=name)
+ADAPTED = 2000  # training examples at most that statistics are measured on
 
 
-ADAPTED = 2000  # training pictures at most that statistics are measured on
+def build(backbone, data, *, dropout, name):
+    """A `FineTuner`: `backbone`, dropout and the head of what is learnt of `data`, a `TaskData`."""
+    features = keras.layers.Dropout(dropout, name="head_dropout")(backbone.output)
+    outputs = data.objective.head(features, data)
+    return FineTuner.from_model(keras.Model(backbone.input, outputs), name=name)
 
 
-def adapt(model, data, config):
+def adapt(model, data, settings):
     """Give the batch normalizations of a pretrained network the statistics of `data.train`.
 
-    They stand still in training, so they had better be those of the pictures at hand.
+    They stand still in training, so they had better be those of the examples at hand.
     """
-    if not config.adapt_statistics or config.weights is None:
+    if not settings.adapt_statistics or settings.weights is None:
         return
     # At random: in a batch of one class its own mean would be taken away.
-    rows = np.random.default_rng(config.seed).permutation(len(data.train))[:ADAPTED]
-    starts = range(0, len(rows), config.batch_size)
-    chosen = (np.sort(rows[start : start + config.batch_size]) for start in starts)
-    adapt_batch_norm(model, (np.asarray(data.train.images[k], "float32") for k in chosen))
+    rows = np.random.default_rng(settings.seed).permutation(len(data.train))[:ADAPTED]
+    starts = range(0, len(rows), settings.batch_size)
+    chosen = (np.sort(rows[start : start + settings.batch_size]) for start in starts)
+    adapt_batch_norm(model, (data.train.inputs(part) for part in chosen))
 
 
-def load_backbone(config):
-    """The backbone that `config` names, pooled to one vector a picture.
-
-    `"glyphnet"` is the embedded default, which needs no download: letters and digits, 32 px.
-    """
-    if config.backbone == "glyphnet":
-        return _embedded(config)
-    return backbones.load(
-        config.backbone,
-        weights=config.weights,
-        image_size=config.image_size or _transfer_size(config),
-        **config.options,
-    )
+def batches(data, settings):
+    """The dataset to train on, shuffled and augmented as `settings` say."""
+    return data.train.batches(settings.batch_size, seed=settings.seed, augment=settings.augment)
 
 
-def _transfer_size(config):
-    return None if config.weights is None else backbones.transfer_size(config.backbone)
-
-
-def _embedded(config):
-    """The glyph network, for settings that it can follow."""
-    if config.weights == "imagenet" and not config.options and config.image_size in (None, 32):
-        return glyphs.load_glyphnet()
-    raise ValueError(
-        "The backbone 'glyphnet' has weights of its own for pictures of 32 pixels. Leave out "
-        "--weights, --alpha and --image-size, or choose another backbone. Received: "
-        f"weights={config.weights!r}, alpha={config.alpha}, image_size={config.image_size}"
-    )
-
-
-def read(data, backbone, config, progress=None):
-    """`ImageData` of the folder `data`, at the size that `backbone` takes."""
-    shape = backbone.input_shape
-    if not isinstance(shape, tuple) or len(shape) != 4:
-        raise ValueError(
-            "The backbone must take pictures, (batch, height, width, 3). Received: "
-            f"{config.backbone!r}, which takes {shape}"
-        )
-    size = shape[1:3]
-    if None in size:
-        raise ValueError(
-            f"The backbone {config.backbone!r} takes pictures of any size, so `image_size` must "
-            "say which. Pass image_size=224 (--image-size 224), say. Received: image_size=None"
-        )
-    return load_image_folder(
-        data,
-        image_size=size,
-        seed=config.seed,
-        strict=config.strict,
-        val_share=config.validation,
-        cache_dir=config.cache_dir,
-        progress=progress,
-    )
-
-
-def batches(data, config):
-    """The dataset to train on, shuffled and augmented as `config` says."""
-    return make_dataset(
-        data.train.images,
-        data.train.labels,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        augment=config.augment,
-        num_classes=len(data.class_names),
-    )
-
-
-def compile_for(model, config, num_examples):
-    """Compile `model` for the plan that `config` names; return the plan.
+def compile_for(model, data, settings):
+    """Compile `model` for the plan that `settings` name; return the plan.
 
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
     the rate stands still: their average settles in its place.
     """
     plan = strategies.make(
-        config.strategy,
+        settings.strategy,
         model.groups,
-        config.epochs,
-        learning_rate=config.learning_rate,
-        schedule=None if config.averages else strategies.COSINE,
+        settings.epochs,
+        learning_rate=settings.learning_rate,
+        schedule=None if settings.averages else strategies.COSINE,
     )
-    steps = config.epochs * math.ceil(num_examples / config.batch_size)
-    compile_at_peak(model, config, averaged=config.averaging * steps if config.averages else 0)
+    steps = settings.epochs * math.ceil(len(data.train) / settings.batch_size)
+    averaged = settings.averaging * steps if settings.averages else 0
+    compile_at_peak(model, data, settings, averaged=averaged)
     return plan
 
 
-def compile_at_peak(model, config, averaged=0.0):
-    """Compile `model` with AdamW at the peak rate, which a plan's shape leads over the steps.
+def compile_at_peak(model, data, settings, *, averaged=0.0, **options):
+    """Compile `model` with AdamW at the peak rate, which a plan's schedule leads over the steps.
 
     Args:
         model: `FineTuner`.
-        config: `TuneConfig` or `CompressConfig`.
+        data: `TaskData`.
+        settings: `TuneSettings` or `CompressSettings`.
         averaged: Float >= 0, the time constant in steps of the moving averages of the weights,
             which `fit` puts in their place when it ends. None are kept if it is at most 1.
+        **options: Further arguments of `compile`.
     """
     average = {"use_ema": True, "ema_momentum": 1 - 1 / averaged} if averaged > 1 else {}
     model.compile(
         keras.optimizers.AdamW(
-            config.learning_rate,
-            weight_decay=config.weight_decay,
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
             global_clipnorm=1.0,
             **average,
         ),
-        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
         no_decay=True,
+        **data.objective.compile_args(data, settings),
+        **options,
     )
 
 
-def train(model, data, config, *, callbacks=(), checkpoints=None):
-    """Train `model` on `data.train` by the plan that `config` names.
+def train(model, data, settings, *, callbacks=(), checkpoints=None):
+    """Train `model` on `data.train` by the plan that `settings` name.
 
     Args:
         model: `FineTuner` over the backbone and its new head.
-        data: `ImageData`.
-        config: `TuneConfig`.
+        data: `TaskData`.
+        settings: `TuneSettings`.
         callbacks: Further Keras callbacks.
         checkpoints: Folder in which a training that is stopped finds where to go on, or None.
 
@@ -173,14 +100,14 @@ def train(model, data, config, *, callbacks=(), checkpoints=None):
     Raises:
         FloatingPointError: If the loss is no longer a number.
     """
-    adapt(model, data, config)
-    plan = compile_for(model, config, len(data.train))
+    adapt(model, data, settings)
+    plan = compile_for(model, data, settings)
     resume = [Resume(checkpoints)] if checkpoints else []
     history = model.fit(
-        batches(data, config),
-        epochs=config.epochs,
-        validation_data=_validation(data, config),
-        class_weight=weights(data),
+        batches(data, settings),
+        epochs=settings.epochs,
+        validation_data=data.val.batches(settings.batch_size) if len(data.val) else None,
+        class_weight=data.objective.class_weight(data),
         callbacks=[
             FollowPlan(plan),
             Audit(),
@@ -190,41 +117,30 @@ def train(model, data, config, *, callbacks=(), checkpoints=None):
             *resume,
         ],
         verbose=0,
-        augmented_copies=config.augmented_copies,
+        augmented_copies=settings.augmented_copies,
     )
-    check_losses(history.history["loss"], config)
+    check_losses(history.history["loss"], settings)
     return plan, history
 
 
-def check_losses(losses, config):
+def outputs_of(model, examples, batch_size=32):
+    """What `model` gives for `examples`, batch by batch."""
+    inputs = examples.batches(batch_size).map(lambda given, _: given)
+    return model.predict(inputs, verbose=0)
+
+
+def check_losses(losses, settings):
     """Refuse the losses of the epochs of a training that stopped being numbers.
 
     Raises:
         FloatingPointError: If they did.
     """
-    if len(losses) < config.epochs or losses[-1] != losses[-1]:
+    if len(losses) < settings.epochs or losses[-1] != losses[-1]:
         raise FloatingPointError(
             f"The loss stopped being a number in epoch {len(losses)}. "
             "Lower --learning-rate (a tenth of it is a good next try). "
-            f"Received: learning_rate={config.learning_rate}"
+            f"Received: learning_rate={settings.learning_rate}"
         )
-
-
-def _validation(data, config):
-    if not len(data.val):
-        return None
-    return make_dataset(
-        data.val.images,
-        data.val.labels,
-        batch_size=config.batch_size,
-        num_classes=len(data.class_names),
-    )
-
-
-def weights(data):
-    """The class weights for `data.train` if its classes are far from even, else None."""
-    labels = data.train.labels
-    return class_weights(labels) if imbalance(labels) >= UNBALANCED else None
 
 
 def cache_summary(report):

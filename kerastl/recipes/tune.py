@@ -1,4 +1,4 @@
-"""`fine_tune`: pictures in, a tuned, evaluated and exported model out."""
+"""`fine_tune`: data in, a tuned, evaluated and exported model out."""
 
 import dataclasses
 import importlib.metadata
@@ -7,14 +7,14 @@ import time
 
 import keras
 
-from kerastl.data import make_dataset, scan_images, write_skipped
+from kerastl.data import write_skipped
 from kerastl.graph.flags import count_weights
 from kerastl.recipes import training
 from kerastl.recipes.device_files import write_device_files
-from kerastl.recipes.evaluate import evaluate_probabilities
 from kerastl.recipes.run_folder import RunFolder, Silent, free_name
-from kerastl.recipes.settings import TuneConfig
 from kerastl.report import draw_curves
+from kerastl.tasks import TrainedFor, find_source
+from kerastl.tasks.settings import TuneSettings
 
 PACKAGES = ("kerastl", "tensorflow", "keras", "keras-hub", "ai-edge-litert")
 
@@ -28,109 +28,122 @@ class TuneResult:
     folder: pathlib.Path
 
 
-def fine_tune(data, out=None, *, config=None, progress=None, overwrite=False, **settings):
-    """Tune a pretrained network on a folder of pictures and write the run folder.
+def fine_tune(data, out=None, *, settings=None, progress=None, overwrite=False, **options):
+    """Tune a pretrained network on a small set of examples and write the run folder.
+
+    What the data are says what is learnt: a folder of class folders, one class each; a table with
+    the columns `file` and `labels`, any number of labels each; `file` and `value`, a number.
 
     A run that is killed or interrupted is gone on with by the same call: it ends with the weights
     of a run that was not, bit for bit on one machine.
 
     Args:
-        data: Folder of class folders, or one with `train/` and `val/` or `test/` in it.
+        data: Folder of class folders, or one with `train/` and `val/` or `test/` in it; or a table
+            (`data.scan_table`), or a folder with a `labels.csv` in it.
         out: Folder to write. None makes a new one under `saved_models/`.
-        config: `TuneConfig`. None makes one from `settings`.
-        progress: Object with the methods of `tune.progress.Silent`, such as the command
-            line's; None for silence.
+        settings: `TuneSettings`. None makes them from `options`.
+        progress: Object with the methods of `run_folder.Silent`, such as the command line's;
+            None for silence.
         overwrite: Boolean, whether an earlier run at `out` is replaced.
-        **settings: Fields of `TuneConfig`, such as `backbone="resnet50", epochs=20`.
+        **options: Fields of `TuneSettings`, such as `backbone="resnet50", epochs=20`.
 
     Returns:
-        `TuneResult`. The folder holds `model.keras`, `model.tflite`, `labels.txt`, `config.json`,
-        `plan.json`, `metrics.json`, `curves.png`, `float.tflite` beside a quantized `model.tflite`,
-        and `skipped.csv` if files were skipped. Model and file take RGB pixels 0 to 255 as decoded
-        and resized, and give one probability a class.
+        `TuneResult`. The folder holds `model.keras`, `model.tflite`, `labels.txt` where outputs
+        have names, `task.json` (what is needed to read new examples), `config.json`, `plan.json`,
+        `metrics.json`, `curves.png`, `float.tflite` beside a quantized `model.tflite`, and
+        `skipped.csv` if files were skipped. `metrics["score"]` is the accuracy, the mean average
+        precision of several labels or the R² of a number, on examples held out; the others are as
+        the objective judges.
 
     Raises:
         ValueError, OSError: For settings, data or weights that cannot be used, before training.
+
+    Example:
+        >>> options = {"backbone": "glyphnet", "epochs": 2, "augment": "none"}
+        >>> result = fine_tune(pictures, home / "tuned", **options)
+        >>> sorted(path.name for path in result.folder.iterdir())[:3]
+        ['config.json', 'curves.png', 'labels.txt']
     """
-    if config is not None and settings:
-        raise ValueError(f"Give either `config` or settings. Received both: {sorted(settings)}")
-    config = config or TuneConfig(**settings)
+    settings = TuneSettings.of(settings, options)
     progress = progress or Silent()
     started = time.perf_counter()
-    job = _job(data, config)
-    out = out or free_name("saved_models", _run_name(data, config), job)
-    scan_images(data)  # what is wrong with the folders is told before anything is loaded
+    source = find_source(data)  # what is wrong with the data is told before anything is loaded
+    job = {"data": str(pathlib.Path(data).resolve()), "config": settings.to_dict()}
+    out = out or free_name("saved_models", run_name_for(data, settings), job)
     with RunFolder(out, overwrite=overwrite, job=job) as run:
-        keras.utils.set_random_seed(config.seed)
-        progress.stage(f"Loading {config.backbone}")
-        backbone = training.load_backbone(config)
-        progress.stage("Reading pictures")
-        images = training.read(data, backbone, config, progress.count)
-        model = training.build(
-            backbone, len(images.class_names), dropout=config.dropout, name="tuned"
-        )
-        progress.stage("Training", config.epochs)
+        keras.utils.set_random_seed(settings.seed)
+        progress.stage(f"Loading {settings.backbone}")
+        backbone = source.load_backbone(settings)
+        progress.stage(f"Reading {source.noun}")
+        prepare = source.prepare_for(backbone, settings)
+        examples = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
+        model = training.build(backbone, examples, dropout=settings.dropout, name="tuned")
+        progress.stage("Training", settings.epochs)
         plan, history = training.train(
             model,
-            images,
-            config,
+            examples,
+            settings,
             callbacks=progress.callbacks(),
             checkpoints=run.work / "checkpoints",
         )
-        metrics = _evaluate(model, images, config, history)
+        metrics = _evaluate(model, examples, settings, history)
         progress.stage("Writing")
-        _write(run, model, images, config, plan, history.history)
-        if config.export != "none":
+        _write(run, model, examples, settings, plan, history.history)
+        if settings.export != "none":
             progress.stage("Exporting and checking model.tflite")
-            metrics.update(write_device_files(run, model, images, config.export))
+            metrics.update(write_device_files(run, model, examples, settings.export))
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         run.write_json("metrics.json", metrics)
     return TuneResult(model, metrics, pathlib.Path(out))
 
 
-def _job(data, config):
-    """What a run depends on: a stopped one is gone on with only by the same."""
-    return {"data": str(pathlib.Path(data).resolve()), "config": dataclasses.asdict(config)}
+def run_name_for(data, settings):
+    """What to call a run where nobody says."""
+    backbone = pathlib.Path(settings.backbone.replace(":", "-")).stem
+    data = pathlib.Path(data).resolve()
+    return f"{data.name if data.is_dir() else data.stem}-{backbone}"
 
 
-def _evaluate(model, images, config, history):
-    batches = make_dataset(images.test.images, images.test.labels, batch_size=config.batch_size)
-    probabilities = model.predict(batches.map(lambda pixels, _: pixels), verbose=0)
-    report = evaluate_probabilities(probabilities, images.test.labels, images.class_names)
+def _evaluate(model, data, settings, history):
+    outputs = training.outputs_of(model, data.test, settings.batch_size)
+    objective = data.objective
+    judged = objective.judge(outputs, data.test.targets, data.outputs)
     return {
-        **report,
-        "evaluated_on": "held-out pictures that training never saw",
-        "image_size": list(images.image_size),
-        "num_train": len(images.train),
-        "num_val": len(images.val),
-        "num_skipped": len(images.skipped),
+        "objective": objective.name,
+        "score_name": objective.score_name,
+        "score": judged.score,
+        **judged.details,
+        "evaluated_on": f"held-out {data.prepare.noun} that training never saw",
+        "examples": data.prepare.noun,
+        "prepared": data.prepare.describe(),
+        "num_train": len(data.train),
+        "num_val": len(data.val),
+        "num_skipped": len(data.skipped),
         "num_weights": count_weights(model),
-        "val_accuracy": history.history.get("val_accuracy", [None])[-1],
+        f"val_{objective.metric}": history.history.get(f"val_{objective.metric}", [None])[-1],
         "frozen_features": training.cache_summary(history.frozen_features),
-        "notices": [*images.notices, *_advice(config)],
-        "seed": config.seed,
+        "notices": [*data.notices, *_advice(settings)],
+        "seed": settings.seed,
     }
 
 
-def _advice(config):
-    if config.backbone == "glyphnet" and config.augment != "none":
+def _advice(settings):
+    if settings.backbone == "glyphnet" and settings.augment != "none":
         return ["Writing means something else in the mirror: --augment none suits glyphnet better."]
     return []
 
 
-def _write(run, model, images, config, plan, history):
+def _write(run, model, data, settings, plan, history):
     thaws = plan.resolve(model.groups).thaws
     model.save(run.file("model.keras"))
-    run.write_lines("labels.txt", images.class_names)
+    run.write_task(TrainedFor(data.objective, data.prepare, data.outputs, settings.seed))
     plan.save(run.file("plan.json"))
     run.write_json(
         "config.json",
         {
-            "config": dataclasses.asdict(config),
+            "config": settings.to_dict(),
             "schedule": thaws,
             "multipliers": plan.phases[-1].multipliers,
-            "image_size": images.image_size,
-            "resize": images.resize,
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "history": history,
         },
@@ -138,13 +151,9 @@ def _write(run, model, images, config, plan, history):
     draw_curves(
         history,
         run.file("curves.png"),
+        metric=data.objective.metric,
         thaws=thaws,
-        title=f"{config.backbone}, {config.strategy}: {len(images.train)} pictures",
+        title=f"{settings.backbone}, {settings.strategy}: {len(data.train)} {data.prepare.noun}",
     )
-    if images.skipped:
-        write_skipped(run.file("skipped.csv"), images.skipped)
-
-
-def _run_name(data, config):
-    backbone = pathlib.Path(config.backbone.replace(":", "-")).stem
-    return f"{pathlib.Path(data).resolve().name}-{backbone}"
+    if data.skipped:
+        write_skipped(run.file("skipped.csv"), data.skipped)

@@ -1,16 +1,17 @@
-"""Training curves as a picture: loss and accuracy over the epochs, thaws marked."""
+"""Pictures of a run: training curves, comparisons, the LR finder's curve, stages."""
 
 import math
 
 import numpy as np
 
 
-def draw_curves(history, path, *, thaws=None, title=""):
-    """Draw loss and accuracy of training and validation over the epochs into a PNG.
+def draw_curves(history, path, *, metric="accuracy", thaws=None, title=""):
+    """Draw the loss and a metric of training and validation over the epochs into a PNG.
 
     Args:
         history: Dict from metric name to a list of one value an epoch, as `History.history`.
         path: File to write, `.png`.
+        metric: Name of the metric in `history`.
         thaws: Dict from epoch (from 0) to the names of the groups that thawed when it began.
         title: String above the picture.
     """
@@ -20,8 +21,8 @@ def draw_curves(history, path, *, thaws=None, title=""):
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2)
-    for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
-        _draw(axis, history, metric, thaws or {})
+    for axis, name in zip(axes, ("loss", metric), strict=True):
+        _draw(axis, history, name, thaws or {})
     figure.suptitle(title)
     figure.savefig(path, dpi=120, format="png")
 
@@ -40,8 +41,8 @@ def _draw(axis, history, metric, thaws):
     if any(thaws):
         axis.plot([], [], color="#999999", lw=0.8, ls=":", label="groups thaw")
     axis.set_xlabel("epoch")
-    axis.set_ylabel("loss (nats)" if metric == "loss" else metric)
-    if metric == "accuracy":
+    axis.set_ylabel(metric.replace("_", " "))
+    if "accuracy" in metric:
         axis.set_ylim(top=1.02)
     else:
         axis.set_ylim(bottom=0.0)
@@ -53,12 +54,14 @@ def _draw(axis, history, metric, thaws):
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d")
 
 
-def draw_comparison(rows, path, *, title=""):
-    """Draw accuracy against training time into a PNG, one point a seed and a bar a mean.
+def draw_comparison(rows, path, *, score_name="accuracy", is_share=True, title=""):
+    """Draw the score against training time into a PNG, one point a seed and a bar a mean.
 
     Args:
         rows: Rows of `compare`.
         path: File to write, `.png`.
+        score_name: String, what the score is called.
+        is_share: Boolean, whether it is a share, shown in percent.
         title: String above the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -69,12 +72,12 @@ def draw_comparison(rows, path, *, title=""):
     axis = figure.subplots()
     for i, row in enumerate(rows):
         colour = COLOURS[i % len(COLOURS)]
-        accuracy = row["accuracy"]
-        percents = [100 * each for each in accuracy["each"]]
-        axis.plot([row["seconds"]] * len(percents), percents, "o", color=colour, alpha=0.4, ms=5)
+        unit, score = 100 if is_share else 1, row["score"]
+        each = [unit * one for one in score["each"]]
+        axis.plot([row["seconds"]] * len(each), each, "o", color=colour, alpha=0.4, ms=5)
         axis.plot(
             row["seconds"],
-            100 * accuracy["mean"],
+            unit * score["mean"],
             marker="_",
             ms=22,
             mew=2.5,
@@ -84,7 +87,7 @@ def draw_comparison(rows, path, *, title=""):
         )
     axis.set_xlim(left=0)
     axis.set_xlabel("seconds of one training")
-    axis.set_ylabel("accuracy on held-out pictures (%)")
+    axis.set_ylabel(f"{score_name}, held out{' (%)' if is_share else ''}")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, title="mean, and each seed")
     figure.suptitle(title)
@@ -150,16 +153,18 @@ def _mark(axis, result):
         axis.plot([rate], [loss], ls="", marker=marker, ms=8, color=color, label=label)
 
 
-def draw_stages(rows, path, *, title=""):
-    """Draw accuracy against the bytes of the file into a PNG, a point a stage, in order.
+def draw_stages(rows, path, *, score_name="accuracy", is_share=True, title=""):
+    """Draw the score against the bytes of the file into a PNG, a point a stage, in order.
 
     A filled point is the file as a device loads it, a hollow one the same by gzip, as a download
-    has it. The bar is one standard error of the accuracy where the number of pictures is known.
+    has it. The bar is one standard error of an accuracy where the number of examples is known.
 
     Args:
-        rows: List of dicts with `name`, `accuracy` in [0, 1], `bytes`, `gzip`, and `num_examples`
+        rows: List of dicts with `name`, `score`, `bytes`, `gzip`, and `num_examples`
             or None; those without bytes are left out.
         path: File to write, `.png`.
+        score_name: String, what the score is called.
+        is_share: Boolean, whether it is a share, shown in percent.
         title: String above the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -170,20 +175,22 @@ def draw_stages(rows, path, *, title=""):
     axis = figure.subplots()
     drawn = [row for row in rows if row["bytes"] is not None]
     sizes = [row["bytes"] / 1e3 for row in drawn]
-    percents = [100 * row["accuracy"] for row in drawn]
-    axis.plot(sizes, percents, color="#bbbbbb", lw=1, zorder=1)
-    for i, (row, kilobytes, percent) in enumerate(zip(drawn, sizes, percents, strict=True)):
+    unit, end = (100, " %") if is_share else (1, "")
+    scores = [unit * row["score"] for row in drawn]
+    errors = [_standard_error(row) if score_name == "accuracy" else None for row in drawn]
+    axis.plot(sizes, scores, color="#bbbbbb", lw=1, zorder=1)
+    for i, (row, kilobytes, score) in enumerate(zip(drawn, sizes, scores, strict=True)):
         style = {"color": COLOURS[i % len(COLOURS)], "ms": max(5, 13 - 2 * i)}  # none hides another
-        label = f"{row['name']}  {percent:.1f} %"
-        axis.errorbar(
-            kilobytes, percent, _standard_error(row), fmt="o", capsize=3, label=label, **style
-        )
-        axis.plot(row["gzip"] / 1e3, percent, "o", mfc="none", **style)
+        label = f"{row['name']}  {score:.{1 if is_share else 3}f}{end}"
+        axis.errorbar(kilobytes, score, errors[i], fmt="o", capsize=3, label=label, **style)
+        axis.plot(row["gzip"] / 1e3, score, "o", mfc="none", **style)
     axis.plot([], [], "o", ms=8, mfc="none", color="#666666", label="the same by gzip")
-    axis.set_ylim(max(0, min(percents) - 10), min(101, max(percents) + 10))
+    least, most = min(scores) - 0.1 * unit, max(scores) + 0.1 * unit
+    axis.set_ylim(max(0, least) if is_share else least, min(101, most) if is_share else most)
     axis.set_xlim(0, 1.12 * max(sizes))
     axis.set_xlabel("size of the file (kB)")
-    axis.set_ylabel("accuracy (%), bar: ± one standard error")
+    bar = ", bar: ± one standard error" if any(errors) else ""
+    axis.set_ylabel(f"{score_name}{' (%)' if is_share else ''}{bar}")
     axis.grid(alpha=0.25)
     (gzip, *stages), names = axis.get_legend_handles_labels()  # lines before error bars
     figure.legend(
@@ -201,5 +208,5 @@ def _standard_error(row):
     """One standard error of the accuracy in percent, or None."""
     if not row.get("num_examples"):
         return None
-    share = row["accuracy"]
+    share = row["score"]
     return 100 * math.sqrt(share * (1 - share) / row["num_examples"])

@@ -9,7 +9,7 @@ import pytest
 
 from kerastl.data import AUGMENTATIONS
 from kerastl.plans import strategies
-from kerastl_cli import options
+from kerastl.tasks import settings
 from kerastl_cli.main import run
 from kerastl_cli.start import KEEP_MEMORY, start_tensorflow
 from tests.recipes.test_tune import write_pictures
@@ -163,8 +163,8 @@ def test_an_existing_run_is_kept(folder, data, capsys):
 
 def test_choices_are_those_of_the_library():
     """Written out once more, since `--help` must not import TensorFlow."""
-    assert options.STRATEGIES == strategies.NAMES
-    assert tuple(AUGMENTATIONS) == options.AUGMENTATIONS
+    assert settings.STRATEGIES == strategies.NAMES and settings.PLAIN == strategies.PLAIN
+    assert tuple(AUGMENTATIONS) == settings.AUGMENTATIONS
 
 
 @pytest.mark.parametrize("given, expected", [(None, "true"), ("false", "false")])

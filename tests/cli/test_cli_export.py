@@ -11,8 +11,7 @@ from PIL import Image
 
 from kerastl.export import LiteRTModel, ladder
 from kerastl.export.quantization import MODES
-from kerastl.recipes import settings
-from kerastl_cli import options
+from kerastl.tasks import settings
 from kerastl_cli.main import _warnings_as_lines, run
 from tests.recipes.compress_cases import write_run
 
@@ -41,7 +40,7 @@ def test_int8_within_a_drop_prints_the_ladder_and_the_table(tuned, folder, capsy
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["name"] for row in rows] == ["float32", "int8"]
     assert rows[1]["bytes"] == made.stat().st_size < 0.4 * rows[0]["bytes"]
-    assert rows[1]["agreement"] >= 0.8 and 0 <= rows[1]["accuracy"] <= 1
+    assert rows[1]["agreement"] >= 0.8 and 0 <= rows[1]["score"] <= 1
 
 
 def test_a_ladder_that_stays_in_float_names_the_layers(tuned, folder, capsys, monkeypatch):
@@ -68,7 +67,7 @@ def test_without_pictures_sizes_and_times_are_told(folder, capsys, quantize, lar
     assert run(["export", str(folder), "--quantize", quantize, "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)["rows"]
     assert second["bytes"] <= largest * first["bytes"]
-    assert second["accuracy"] is None and second["ms"] > 0
+    assert second["score"] is None and second["ms"] > 0
 
 
 def test_integers_in_and_out(tuned, folder):
@@ -156,7 +155,7 @@ def test_onnx_names_what_is_missing_or_writes_it(folder, capsys):
 
 
 def test_choices_are_those_of_the_library():
-    assert options.QUANTIZE == settings.QUANTIZE
-    assert options.FORMATS == settings.FORMATS
-    assert options.EXPORTS == settings.EXPORTS
-    assert set(options.IO_DTYPES) == {d for mode in MODES.values() for d in mode.io_dtypes}
+    quantized = {name or "none" for name in MODES}
+    assert {"none", *settings.LADDERS} == quantized
+    assert {mode or "none" for mode in settings.EXPORTS.values()} <= quantized
+    assert set(settings.IO_DTYPES) == {d for mode in MODES.values() for d in mode.io_dtypes}

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from kerastl_cli.lr_find import lr_find
+from kerastl_cli.verbs import lr_find
 from tests.recipes.test_tune import write_pictures
 
 

@@ -1,11 +1,12 @@
 """A small run to compress and export: quick to trace, and it knows what it was trained on."""
 
-import json
-
 import keras
 import numpy as np
 
 from kerastl.data import load_image_folder
+from kerastl.recipes.finished import load_run, read_for
+from kerastl.tasks import Classification, PreparePictures, TrainedFor
+from kerastl.tasks.settings import ReadSettings
 from tests.recipes.test_tune import write_pictures
 
 FAST = {"epochs": 2, "batch_size": 8, "augment": "none"}
@@ -36,6 +37,11 @@ def write_run(home):
     run.mkdir()
     model.save(run / "model.keras")
     (run / "labels.txt").write_text("".join(f"{name}\n" for name in images.class_names))
-    config = {"config": {"seed": 3}, "resize": images.resize}
-    (run / "config.json").write_text(json.dumps(config))
+    known = TrainedFor(Classification(), PreparePictures((32, 32)), images.class_names, seed=3)
+    (run / "task.json").write_text(known.to_json())
     return data, run
+
+
+def read(run, data):
+    """`TaskData` of `data` for the run."""
+    return read_for(load_run(run), data, ReadSettings())

@@ -11,13 +11,13 @@ from PIL import Image
 import kerastl
 from kerastl.compression import sparsity
 from kerastl.export import LiteRTModel, file_sizes
-from kerastl.recipes import CompressConfig, RunFolder
-from kerastl.recipes.finished import open_finished, read_pictures
+from kerastl.recipes import CompressSettings, RunFolder
+from kerastl.recipes.finished import load_run, read_for
 from kerastl.recipes.run_folder import Silent
 from kerastl.recipes.stages import (
     MOMENTUM,
     HeldZeros,
-    Task,
+    StageJob,
     prune,
     quick_statistics,
     stages_of,
@@ -25,8 +25,9 @@ from kerastl.recipes.stages import (
 )
 from kerastl.recipes.taught import Taught
 from kerastl.report import draw_stages
+from kerastl.tasks.settings import ReadSettings
 from kerastl.training import FineTuner
-from tests.recipes.compress_cases import FAST, network, write_run
+from tests.recipes.compress_cases import FAST, network, read, write_run
 
 ALL = {"prune": 0.6, "prune_channels": 0.3, "qat": True}
 
@@ -47,14 +48,15 @@ def squeezed(tuned):
 
 def test_the_run_folder_is_whole(squeezed):
     assert {file.name for file in squeezed.folder.iterdir()} == {
-        "model.keras", "model.tflite", "float.tflite", "labels.txt", "config.json",
-        "metrics.json", "stages.png",
+        "model.keras", "model.tflite", "float.tflite", "labels.txt", "task.json",
+        "config.json", "metrics.json", "stages.png",
     }  # fmt: skip
     said = json.loads((squeezed.folder / "metrics.json").read_text())
     assert said["rows"] == squeezed.metrics["rows"]
     assert (squeezed.folder / "labels.txt").read_text().split() == ["class_0", "class_1", "class_2"]
     config = json.loads((squeezed.folder / "config.json").read_text())
-    assert config["config"]["prune"] == 0.6 and config["split_seed"] == 3
+    assert config["config"]["prune"] == 0.6
+    assert json.loads((squeezed.folder / "task.json").read_text())["seed"] == 3
     assert [len(h["loss"]) for h in config["history"].values()] == [2, 2, 2]
 
 
@@ -63,7 +65,7 @@ def test_each_stage_has_a_row_and_a_parity_line(squeezed):
     assert [row["name"] for row in rows] == ["float", "channels", "pruned", "qat", "int8"]
     assert rows[0]["agreement"] is None and all(row["agreement"] > 0.6 for row in rows[1:])
     for row in rows:
-        assert row["accuracy"] > 0.6  # by chance a third
+        assert row["score"] > 0.6  # by chance a third
         if row["name"] == "qat":
             assert row["bytes"] is None and row["ms"] is None
         else:
@@ -87,7 +89,7 @@ def test_stages_shrink_what_they_say(squeezed):
 def test_files_and_model_are_one_network(squeezed, tuned):
     data, _ = tuned
     model = keras.models.load_model(squeezed.folder / "model.keras")
-    pixels = read_pictures(open_finished(squeezed.folder), data).test.images.astype("float32")
+    pixels = read(squeezed.folder, data).test.inputs()
     expected = squeezed.model.predict(pixels, verbose=0)
     np.testing.assert_array_equal(model.predict(pixels, verbose=0), expected)
     for name, tolerance in (("model.tflite", 0.1), ("float.tflite", 0.2)):
@@ -102,7 +104,7 @@ def test_without_stages_int8_is_calibrated_and_the_weights_are_kept(tuned, tmp_p
     data, run = tuned
     result = kerastl.compress(run, data, tmp_path / "out", max_drop=0.2, **FAST)
     assert [row["name"] for row in result.metrics["rows"]] == ["float", "int8"]
-    for ours, theirs in zip(result.model.weights, open_finished(run).model.weights, strict=True):
+    for ours, theirs in zip(result.model.weights, load_run(run).model.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -110,20 +112,20 @@ def test_a_plain_keras_file_in_another_order_of_classes(tuned, tmp_path):
     data, _ = tuned
     network().save(tmp_path / "mine.keras")
     (tmp_path / "labels.txt").write_text("class_1\nclass_2\nclass_0\n")
-    finished = open_finished(tmp_path / "mine.keras")
-    images = read_pictures(finished, data)
-    assert finished.seed is None and finished.name == "mine"
-    assert images.class_names == ("class_1", "class_2", "class_0")
-    for path, label in zip(images.train.paths, images.train.labels, strict=True):
-        assert images.class_names[label] == path.parent.name
+    finished = load_run(tmp_path / "mine.keras")
+    examples = read_for(finished, data, ReadSettings())
+    assert finished.trained_for.seed is None and finished.name == "mine"
+    assert examples.outputs == ("class_1", "class_2", "class_0")
+    for path, label in zip(examples.train.paths, examples.train.targets, strict=True):
+        assert examples.outputs[label] == path.parent.name
 
 
 def test_small_kernels_stay_dense_and_the_others_make_up_for_it(tuned):
     data, run = tuned
-    finished = open_finished(run)
-    images = read_pictures(finished, data)
-    config = CompressConfig(prune=0.5, seed=0, **FAST)
-    model, _ = prune(FineTuner.from_model(finished.model), Task(images, config))
+    finished = load_run(run)
+    examples = read_for(finished, data, ReadSettings())
+    config = CompressSettings(prune=0.5, seed=0, **FAST)
+    model, _ = prune(FineTuner.from_model(finished.model), StageJob(examples, config))
     table = sparsity(model)
     rows = [row for row in table.rows if row.path != "predictions" and row.zeros + row.size]
     small = [row for row in rows if row.size < 0.01 * sum(row.size for row in rows)]
@@ -137,14 +139,14 @@ def test_small_kernels_stay_dense_and_the_others_make_up_for_it(tuned):
 def test_zeros_are_made_up_for_before_training_which_leaves_statistics(tuned):
     """At a very low rate the model is as it was fitted: right where it was."""
     data, run = tuned
-    finished = open_finished(run)
-    images = read_pictures(finished, data)
+    finished = load_run(run)
+    examples = read_for(finished, data, ReadSettings())
     model = FineTuner.from_model(finished.model)
-    pixels = np.asarray(images.train.images, "float32")
+    pixels = examples.train.inputs()
     before = model.predict(pixels, verbose=0)
     variances = [norm.moving_variance.numpy() for norm in norms_of(model)]
-    config = CompressConfig(prune=0.6, seed=0, learning_rate=1e-4, **FAST)
-    pruned, _ = prune(model, Task(images, config))
+    config = CompressSettings(prune=0.6, seed=0, learning_rate=1e-4, **FAST)
+    pruned, _ = prune(model, StageJob(examples, config))
     assert np.abs(pruned.predict(pixels, verbose=0) - before).mean() < 0.05
     for old, norm in zip(variances, norms_of(pruned), strict=True):
         np.testing.assert_array_equal(old, norm.moving_variance.numpy())
@@ -227,7 +229,7 @@ def test_a_stopped_compression_goes_on_to_the_same_weights(squeezed, tuned, tmp_
         np.testing.assert_array_equal(got, want)
     for name in ("model.tflite", "float.tflite"):
         got, want = (LiteRTModel(folder / name) for folder in (out, squeezed.folder))
-        pixels = read_pictures(open_finished(run), data).test.images.astype("float32")
+        pixels = read(run, data).test.inputs()
         np.testing.assert_array_equal(got.predict(pixels), want.predict(pixels))
     rows, whole = ([{**row, "ms": None} for row in r.metrics["rows"]] for r in (result, squeezed))
     assert rows == whole
@@ -274,20 +276,20 @@ def test_an_error_leaves_nothing(tuned, tmp_path, monkeypatch):
 )
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises(ValueError, match=words):
-        CompressConfig(**settings)
+        CompressSettings(**settings)
 
 
 def test_stages_come_in_order():
-    every = CompressConfig(m_by_n=(2, 4), prune_channels=0.3, qat=True)
+    every = CompressSettings(m_by_n=(2, 4), prune_channels=0.3, qat=True)
     assert [stage.name for stage in stages_of(every)] == ["channels", "pruned", "qat"]
-    assert stages_of(CompressConfig()) == []
+    assert stages_of(CompressSettings()) == []
 
 
 def test_the_picture_takes_stages_without_files(tmp_path):
     rows = [
-        {"name": "float", "accuracy": 0.9, "bytes": 1000, "gzip": 900, "num_examples": 100},
-        {"name": "qat", "accuracy": 0.9, "bytes": None, "gzip": None},
-        {"name": "int8", "accuracy": 0.9, "bytes": 250, "gzip": 200},
+        {"name": "float", "score": 0.9, "bytes": 1000, "gzip": 900, "num_examples": 100},
+        {"name": "qat", "score": 0.9, "bytes": None, "gzip": None},
+        {"name": "int8", "score": 0.9, "bytes": 250, "gzip": 200},
     ]
     draw_stages(rows, tmp_path / "a.png", title="one")
     with Image.open(tmp_path / "a.png") as picture:

@@ -1,15 +1,17 @@
 """`Taught`: a model learns what a teacher answers, and the teacher stays as it is."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
-from kerastl.recipes import CompressConfig
-from kerastl.recipes.finished import open_finished, read_pictures
-from kerastl.recipes.stages import Task, retrain
+from kerastl.recipes import CompressSettings
+from kerastl.recipes.finished import load_run
+from kerastl.recipes.stages import StageJob, retrain
 from kerastl.recipes.taught import Taught
 from kerastl.training import FineTuner
-from tests.recipes.compress_cases import FAST, write_run
+from tests.recipes.compress_cases import FAST, read, write_run
 
 L = keras.layers
 
@@ -87,14 +89,15 @@ def test_a_pupil_comes_to_answer_as_its_teacher(examples):
 def test_stages_learn_from_the_teacher_by_the_share_asked_for(tmp_path):
     """On wrong labels, a network that listens to its teacher stays right."""
     data, run = write_run(tmp_path)
-    images = read_pictures(open_finished(run), data)
-    images.train.labels[:] = (np.asarray(images.train.labels) + 1) % 3
+    examples = read(run, data)
+    wrong = examples.train.with_targets((np.asarray(examples.train.targets) + 1) % 3)
+    examples = dataclasses.replace(examples, train=wrong)
     agreement = {}
     for share in (0.0, 1.0):
-        model, teacher = (FineTuner.from_model(open_finished(run).model) for _ in range(2))
-        config = CompressConfig(prune=0.5, seed=0, distill=share, **{**FAST, "epochs": 6})
-        retrain(model, Task(images, config, teacher))
-        pixels = np.asarray(images.train.images, "float32")
+        model, teacher = (FineTuner.from_model(load_run(run).model) for _ in range(2))
+        config = CompressSettings(prune=0.5, seed=0, distill=share, **{**FAST, "epochs": 6})
+        retrain(model, StageJob(examples, config, teacher))
+        pixels = examples.train.inputs()
         answers = [m.predict(pixels, verbose=0).argmax(1) for m in (model, teacher)]
         agreement[share] = (answers[0] == answers[1]).mean()
     assert agreement[1.0] > 0.9 > agreement[0.0]

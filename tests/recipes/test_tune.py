@@ -2,7 +2,6 @@
 
 import json
 import os
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,13 +9,19 @@ import pytest
 from PIL import Image
 
 from kerastl.backbones.glyphs import load_glyphnet, render_glyphs
-from kerastl.data import Split
 from kerastl.export import LiteRTModel
 from kerastl.graph import layer_groups
 from kerastl.plans import TransferPlan, strategies
-from kerastl.recipes import RunFolder, TuneConfig, fine_tune, free_name, training
-from kerastl.recipes.evaluate import evaluate_folder, evaluate_probabilities
-from kerastl.recipes.finished import load_predictor, predict_files
+from kerastl.recipes import (
+    RunFolder,
+    TuneSettings,
+    evaluate,
+    fine_tune,
+    free_name,
+    predict,
+    training,
+)
+from kerastl.tasks import Classification, PictureExamples, PreparePictures, TaskData, find_source
 from kerastl_cli.output import metrics_table
 
 
@@ -47,14 +52,14 @@ def test_the_run_folder_is_whole(run):
     _, result = run
     names = {file.name for file in result.folder.iterdir()}
     assert names == {
-        "model.keras", "model.tflite", "labels.txt", "config.json", "plan.json", "metrics.json",
-        "curves.png", "skipped.csv",
+        "model.keras", "model.tflite", "labels.txt", "task.json", "config.json", "plan.json",
+        "metrics.json", "curves.png", "skipped.csv",
     }  # fmt: skip
     assert not [name for name in os.listdir(result.folder.parent) if "partial" in name]
     metrics = json.loads((result.folder / "metrics.json").read_text())
     assert metrics["num_skipped"] == 1
     assert metrics["accuracy"] == result.metrics["accuracy"]
-    assert metrics["image_size"] == [32, 32]
+    assert metrics["prepared"] == [["height × width in pixels", "32 × 32"]]
     assert metrics["tflite"]["agreement"] == 1.0
     config = json.loads((result.folder / "config.json").read_text())
     assert config["config"]["epochs"] == 6
@@ -136,24 +141,23 @@ def test_a_quantized_file_has_the_float_one_beside_it(tmp_path):
     for name, said in (("model.tflite", small), ("float.tflite", whole)):
         assert said["size_bytes"] == (result.folder / name).stat().st_size
         assert said["gzip_bytes"] < said["size_bytes"] and said["median_ms"] > 0
-        assert said["accuracy"] >= 0.7 and said["compared_on"] == result.metrics["num_examples"]
+        assert said["score"] >= 0.7 and said["compared_on"] == result.metrics["num_examples"]
     assert (small["quantization"], whole["quantization"]) == ("int8", None)
     assert small["size_bytes"] < 0.35 * whole["size_bytes"] and small["agreement"] >= 0.8
     assert LiteRTModel(result.folder / "model.tflite").labels == ("class_0", "class_1", "class_2")
-    float_file = evaluate_folder(load_predictor(result.folder / "model.tflite"), data)["files"][1]
+    float_file = evaluate(result.folder / "model.tflite", data)["files"][1]
     assert float_file["name"] == "float.tflite" and float_file["agreement"] == 1.0
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.tflite", ""])
 def test_evaluate_and_predict_take_each_form_of_a_run(run, name):
     data, result = run
-    predictor = load_predictor(result.folder / name)
     picture = data / "class_1" / "0.png"
-    (found,) = predict_files(predictor, [picture], top=2)
+    (found,) = predict(result.folder / name, [picture], top=2)
     assert found["file"] == str(picture)
     assert len(found["top"]) == 2
     if name == "model.tflite":
-        report = evaluate_folder(predictor, data)
+        report = evaluate(result.folder / name, data)
         assert report["num_examples"] == 36
         assert [skipped["file"][-10:] for skipped in report["skipped"]] == ["broken.jpg"]
         assert report["accuracy"] > 0.5  # a third by chance
@@ -164,7 +168,7 @@ def test_an_unknown_class_is_refused(run, tmp_path):
     write_pictures(tmp_path, classes=2)
     (tmp_path / "class_0").rename(tmp_path / "zebra")
     with pytest.raises(ValueError, match="zebra"):
-        evaluate_folder(load_predictor(result.folder), tmp_path)
+        evaluate(result.folder, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +251,8 @@ def test_free_name_counts_up(tmp_path):
 
 def test_evaluation_by_hand():
     """Three pictures, two right: recalls 1/2 and 1; loss is the mean of -ln 0.8, 0.3, 0.6."""
-    report = evaluate_probabilities([[0.8, 0.2], [0.3, 0.7], [0.4, 0.6]], [0, 0, 1], ["a", "b"])
+    outputs = [[0.8, 0.2], [0.3, 0.7], [0.4, 0.6]]
+    report = Classification().judge(outputs, [0, 0, 1], ["a", "b"]).details
     assert report["accuracy"] == pytest.approx(2 / 3)
     assert report["loss"] == pytest.approx(-np.log([0.8, 0.3, 0.6]).mean())
     assert report["per_class"]["a"]["recall"] == 0.5
@@ -275,6 +280,14 @@ def test_strategies_thaw_from_the_head_down_and_in_time(name, epochs):
         assert order == list(reversed(groups.names))[: len(order)]
 
 
+def task_data(count, classes=3):
+    """`TaskData` of glyphs to train on, and nothing else."""
+    drawn, labels = render_glyphs(count, seed=0)
+    train, none = PictureExamples(drawn, labels % classes, classes), PictureExamples(drawn[:0], [])
+    names = tuple(f"class_{i}" for i in range(classes))
+    return TaskData(train, none, none, names, PreparePictures((32, 32)), Classification())
+
+
 @pytest.mark.parametrize("settings, momentum", [
     ({}, 1 - 1 / (0.2 * 6 * 4)),  # 100 pictures, 4 batches
     ({"averaging": 0.5}, 1 - 1 / (0.5 * 6 * 4)),
@@ -283,9 +296,10 @@ def test_strategies_thaw_from_the_head_down_and_in_time(name, epochs):
     ({"epochs": 1, "batch_size": 100}, None),  # a fifth of one step
 ])  # fmt: skip
 def test_weights_are_averaged_over_a_share_of_the_steps(settings, momentum):
-    config = TuneConfig(**{"backbone": "glyphnet", "epochs": 6, **settings})
-    model = training.build(load_glyphnet(), 3, dropout=0.0, name="tuned")
-    plan = training.compile_for(model, config, 100)
+    config = TuneSettings(**{"backbone": "glyphnet", "epochs": 6, **settings})
+    data = task_data(100)
+    model = training.build(load_glyphnet(), data, dropout=0.0, name="tuned")
+    plan = training.compile_for(model, data, config)
     inner = model.optimizer.inner_optimizer
     assert inner.use_ema is (momentum is not None)
     if momentum:
@@ -304,12 +318,13 @@ def test_pretrained_networks_get_pictures_larger_than_their_crops(settings, size
     weights = tmp_path / "a.weights.h5"
     backbone.save_weights(weights)
     given = {"backbone": "mobilenet", "alpha": 0.25, "weights": str(weights)}
-    config = TuneConfig(**{**given, **settings})
-    assert training.load_backbone(config).input_shape == (None, size, size, 3)
+    config = TuneSettings(**{**given, **settings})
+    source = find_source(write_pictures(tmp_path / "data", classes=2, each=2))
+    assert source.load_backbone(config).input_shape == (None, size, size, 3)
 
 
 def test_config_is_plain_equal_data():
-    assert TuneConfig(epochs=3) == TuneConfig(epochs=3) != TuneConfig(epochs=4)
+    assert TuneSettings(epochs=3) == TuneSettings(epochs=3) != TuneSettings(epochs=4)
 
 
 @pytest.mark.parametrize("settings, moves", [
@@ -319,12 +334,11 @@ def test_config_is_plain_equal_data():
 ])  # fmt: skip
 def test_statistics_are_those_of_the_training_pictures_if_asked_for(settings, moves):
     """100 pictures in batches of 33: the last holds one."""
-    images, labels = render_glyphs(100, seed=0)
-    data = SimpleNamespace(train=Split(images, labels, ()))
-    model = training.build(load_glyphnet(), 3, dropout=0.0, name="tuned")
+    data = task_data(100)
+    model = training.build(load_glyphnet(), data, dropout=0.0, name="tuned")
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     before = [norm.moving_mean.numpy() for norm in norms]
-    training.adapt(model, data, TuneConfig(backbone="glyphnet", batch_size=33, **settings))
+    training.adapt(model, data, TuneSettings(backbone="glyphnet", batch_size=33, **settings))
     moved = [np.abs(n.moving_mean - b).max() > 0 for n, b in zip(norms, before, strict=True)]
     assert len(norms) > 3 and moved == [moves] * len(norms)
 
@@ -332,7 +346,9 @@ def test_statistics_are_those_of_the_training_pictures_if_asked_for(settings, mo
 @pytest.mark.parametrize("epochs", [0, 4])
 def test_the_table_shows_what_cached_features_saved(epochs, capsys):
     metrics = {"accuracy": 0.5, "num_examples": 4, "num_train": 8, "loss": 1.0, "num_weights": 9}
-    metrics |= {"num_skipped": 0, "seconds": 9.0, "per_class": {}, "image_size": [64, 32]}
+    metrics |= {"num_skipped": 0, "seconds": 9.0, "per_class": {}, "examples": "pictures"}
+    metrics |= {"objective": "classification", "score_name": "accuracy", "score": 0.5}
+    metrics["prepared"] = PreparePictures((64, 32)).describe()
     metrics["frozen_features"] = {"epochs": epochs, "seconds_saved": 31.4}
     metrics_table(metrics, "run")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]

@@ -21,7 +21,7 @@ def make_dataset(images, labels, *, batch_size=32, seed=None, augment=None, num_
     Args:
         images: uint8 array, memory map or `Rows` of shape `(n, height, width, 3)`. It is read
             batch by batch, never copied as a whole.
-        labels: `n` class indices.
+        labels: `n` class indices; or floats of shape `(n, ...)`, which are given as float32.
         batch_size: Pictures a batch; the last one of a pass may be smaller.
         seed: Int in [0, 2**31) to shuffle by, or None to keep the order.
         augment: What `Augmenter` takes: `"none"`, `"light"`, `"medium"`, `"strong"`, a Keras
@@ -43,7 +43,9 @@ def make_dataset(images, labels, *, batch_size=32, seed=None, augment=None, num_
         >>> len(dataset), sorted(int(y) for _, labels in dataset for y in labels)
         (3, [0, 1, 2, 3, 4])
     """
-    labels = np.asarray(labels, np.int64)
+    labels = np.asarray(labels)
+    floats = np.issubdtype(labels.dtype, np.floating)
+    labels = labels.astype(np.float32 if floats else np.int64, copy=False)
     augmenter = Augmenter(augment)
     _check(images, labels, seed, augmenter, num_classes)
     passes = ImagePasses(
@@ -70,7 +72,7 @@ def _check(images, labels, seed, augmenter, num_classes):
             "`augment` is for training and needs `seed`. Received: seed=None. "
             "Leave `augment` out for validation and test."
         )
-    if augmenter.mixes and num_classes is None:
+    if augmenter.mixes and num_classes is None and labels.ndim < 2:
         raise ValueError(
             "`augment` mixes pictures and their labels, which must be one-hot: give `num_classes` "
             "and compile with keras.losses.CategoricalCrossentropy. Received: num_classes=None"
@@ -96,7 +98,7 @@ class ImagePasses(Passes):
 
     Args:
         images: uint8 array, memory map or `Rows` of shape `(n, height, width, 3)`.
-        labels: int64 array of shape `(n,)`.
+        labels: int64 array of shape `(n,)`, or float32 of shape `(n, ...)`.
         augmenter: `Augmenter`.
         batch_size: Int > 0.
         seed: Int, or None to keep the order.

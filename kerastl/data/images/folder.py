@@ -20,7 +20,8 @@ class Split:
 
     Attributes:
         images: uint8 of shape `(n, height, width, 3)`: an array, or `Rows` of one on disk.
-        labels: int64 array of shape `(n,)`, indices into the class names.
+        labels: int64 array of shape `(n,)`, indices into the class names; or float32 of shape
+            `(n, labels)`, 1 where a picture has a label; or of shape `(n, 1)`, numbers.
         paths: Tuple of the `n` files.
     """
 
@@ -45,6 +46,7 @@ class ImageData:
         notices: Lines for the user: skipped files, duplicates, how the data were divided.
         image_size: `(height, width)` of every picture.
         resize: How pictures were brought to that size.
+        kind: What `labels` are, as in `ScannedImages`.
     """
 
     class_names: tuple
@@ -55,6 +57,7 @@ class ImageData:
     notices: tuple
     image_size: tuple
     resize: str
+    kind: str = "class"
 
 
 def load_image_folder(
@@ -118,12 +121,45 @@ def load_image_folder(
         >>> data.train.images.shape, data.train.images.dtype
         ((14, 8, 8, 3), dtype('uint8'))
     """
+    return read_scanned(
+        scan_images(path),
+        image_size=image_size,
+        seed=seed,
+        strict=strict,
+        val_share=val_share,
+        resize=resize,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+
+
+def read_scanned(
+    found,
+    *,
+    image_size,
+    seed=0,
+    strict=False,
+    val_share=VAL_SHARE,
+    resize="stretch",
+    cache_dir=None,
+    progress=None,
+):
+    """Read and divide the pictures that were found, as `load_image_folder` does.
+
+    Pictures of classes are divided class by class, others all together.
+
+    Args:
+        found: `ScannedImages`.
+        image_size: As in `load_image_folder`, and so are the others.
+
+    Returns:
+        An `ImageData`.
+    """
     image_size = as_size(image_size)
     one_of(resize, RESIZES, "resize")
     check_seed(seed)
     in_range(val_share, 0, 0.5, "val_share", "a share")
-    folder = scan_images(path)
-    items = [(split, *item) for split, part in folder.splits.items() for item in part]
+    items = [(split, *item) for split, part in found.splits.items() for item in part]
     files = [file for _, file, _ in items]
     pixels, records = decode_files(
         files, image_size=image_size, resize=resize, cache_dir=cache_dir, progress=progress
@@ -132,18 +168,49 @@ def load_image_folder(
     skipped = [(str(f), reason) for f, reason in zip(files, reasons, strict=True) if reason]
     if skipped and strict:
         raise ValueError(strict_refusal(skipped, len(files)))
-    labels = np.array([label for _, _, label in items], np.int64)
+    targets = targets_of(found, [target for _, _, target in items])
     kept = {
         split: np.array([i for i, it in enumerate(items) if it[0] == split and not reasons[i]], int)
-        for split in folder.splits
+        for split in found.splits
     }
-    check_counts(folder, labels, kept, items, reasons)
-    index, notices = divide(kept, labels, folder.class_names, seed, val_share)
-    notices = [*folder.notices, *notices, *duplicate_notices(index, labels, records, files)]
+    strata, names = (targets, found.class_names)
+    if found.kind == "class":
+        check_counts(found, targets, kept, items, reasons)
+    else:
+        strata, names = np.zeros(len(items), np.int64), ("all",)
+        _check_any(found, kept)
+    index, notices = divide(kept, strata, names, seed, val_share)
+    notices = [*found.notices, *notices, *duplicate_notices(index, strata, records, files)]
     if skipped:
         notices.insert(0, skipped_notice(skipped, len(files)))
-    parts = [_part(index[name], pixels, labels, files) for name in ("train", "val", "test")]
-    return ImageData(folder.class_names, *parts, tuple(skipped), tuple(notices), image_size, resize)
+    parts = [_part(index[name], pixels, targets, files) for name in ("train", "val", "test")]
+    return ImageData(
+        found.class_names, *parts, tuple(skipped), tuple(notices), image_size, resize, found.kind
+    )
+
+
+def targets_of(found, targets):
+    """The `targets` of `found`, a list, as one array: see `Split.labels`."""
+    if found.kind == "class":
+        return np.array(targets, np.int64)
+    if found.kind == "value":
+        return np.array(targets, np.float32).reshape(-1, 1)
+    has = np.zeros((len(targets), len(found.class_names)), np.float32)
+    for row, labels in enumerate(targets):
+        has[row, list(labels)] = 1.0
+    return has
+
+
+def _check_any(found, kept):
+    """Without classes, there must be readable pictures to train on and to test on."""
+    for split, rows in kept.items():
+        needed = 2 if split == "all" else 1
+        if len(rows) < needed:
+            part = "" if split == "all" else f" for {split}"
+            raise ValueError(
+                f"{found.path} must name at least {needed} readable pictures{part}. "
+                f"Received: {len(rows)}"
+            )
 
 
 def _part(rows, pixels, labels, files):

@@ -26,16 +26,18 @@ LAYOUT = (
 
 
 @dataclass(frozen=True)
-class ImageFolder:
-    """What `scan_images` found.
+class ScannedImages:
+    """What `scan_images` or `scan_table` found.
 
     Attributes:
-        path: The folder.
-        class_names: Names of the classes, sorted; a label is an index into them.
+        path: The folder, or the file of the table.
+        class_names: Names of the classes, sorted; of the labels; or of the number.
         splits: Dict from `"all"`, or from `"train"` and `"val"` and/or `"test"`, to a tuple of
-            `(path, label)`, sorted by path.
+            `(path, target)`. A target is an index into `class_names`, a tuple of such indices with
+            `kind="labels"`, or a float with `kind="value"`.
         ignored: Files left alone because of their extension.
         notices: Lines for the user about what was found.
+        kind: `"class"`, `"labels"` (any number of them a picture) or `"value"` (a number).
     """
 
     path: Path
@@ -43,6 +45,7 @@ class ImageFolder:
     splits: dict
     ignored: tuple = ()
     notices: tuple = ()
+    kind: str = "class"
 
 
 def scan_images(path):
@@ -57,7 +60,7 @@ def scan_images(path):
         path: The folder.
 
     Returns:
-        An `ImageFolder`.
+        A `ScannedImages`.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -87,7 +90,7 @@ def scan_images(path):
     _check_agreement(parts, found, class_names)
     splits = {split: _labelled(classes, class_names) for split, classes in found.items()}
     notices += _missing_notices(found, class_names) + _ignored_notices(ignored)
-    return ImageFolder(root, class_names, splits, tuple(ignored), tuple(notices))
+    return ScannedImages(root, class_names, splits, tuple(ignored), tuple(notices))
 
 
 def walk_images(folder, ignored):

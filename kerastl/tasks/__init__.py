@@ -1,0 +1,38 @@
+"""Source × Objective: where examples come from, and what is learnt of them."""
+
+from kerastl.tasks.classification import Classification
+from kerastl.tasks.image_folder import ImageFolder
+from kerastl.tasks.image_table import ImageTable
+from kerastl.tasks.multi_label import MultiLabel
+from kerastl.tasks.pictures import PictureExamples, PreparePictures
+from kerastl.tasks.protocols import (
+    Examples,
+    HeldOut,
+    Judgement,
+    Objective,
+    Prepare,
+    Source,
+    TaskData,
+)
+from kerastl.tasks.regression import Regression
+from kerastl.tasks.task import TrainedFor, find_source, objective_named
+
+__all__ = [
+    "Classification",
+    "Examples",
+    "HeldOut",
+    "ImageFolder",
+    "ImageTable",
+    "Judgement",
+    "MultiLabel",
+    "Objective",
+    "PictureExamples",
+    "Prepare",
+    "PreparePictures",
+    "Regression",
+    "Source",
+    "TaskData",
+    "TrainedFor",
+    "find_source",
+    "objective_named",
+]

@@ -1,0 +1,154 @@
+"""`Classification`: one class an example."""
+
+import keras
+import numpy as np
+
+from kerastl._base import checks
+from kerastl.data import UNBALANCED, class_weights, imbalance
+from kerastl.export.parity import accuracy, agreement
+from kerastl.tasks.protocols import Judgement
+
+SHOWN = 10  # classes in the table of a run
+
+
+class Classification:
+    """One of several classes an example; the model gives one probability a class."""
+
+    name = "classification"
+    score_name = "accuracy"
+    metric = "accuracy"
+    is_share = True
+
+    def head(self, features, data):
+        """A softmax over the classes.
+
+        It starts at zero, so that it gives every class the same probability and nothing of a
+        random start is left when it has few examples to learn from.
+        """
+        layer = keras.layers.Dense(
+            len(data.outputs),
+            activation="softmax",
+            kernel_initializer="zeros",
+            dtype="float32",
+            name="predictions",
+        )
+        return layer(features)
+
+    def compile_args(self, data, settings):
+        """Cross-entropy on smoothed labels."""
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
+        return {"loss": loss, "metrics": ["accuracy"]}
+
+    def class_weight(self, data):
+        """Weights for the classes of `data.train` if they are far from even, else None."""
+        labels = data.train.targets
+        return class_weights(labels) if imbalance(labels) >= UNBALANCED else None
+
+    def judge(self, outputs, targets, names):
+        """Accuracy, cross-entropy, recall of each class and the confusion matrix.
+
+        Args:
+            outputs: Float array of shape `(n, num_classes)`, rows sum to 1.
+            targets: Int array of shape `(n,)`.
+            names: The `num_classes` names.
+
+        Returns:
+            `Judgement`. `loss` is the mean of `-log p[label]` in nats; `confusion[i][j]` counts
+            examples of class `i` that were taken for class `j`.
+
+        Raises:
+            ValueError: If there are no examples or the numbers of classes differ.
+
+        Example:
+            >>> said = Classification().judge([[0.9, 0.1], [0.4, 0.6]], [0, 0], ["cat", "dog"])
+            >>> said.score, said.details["confusion"]
+            (0.5, [[1, 1], [0, 0]])
+        """
+        probabilities = np.asarray(outputs, np.float64)
+        labels = np.asarray(targets)
+        if probabilities.ndim != 2 or probabilities.shape != (len(labels), len(names)):
+            raise ValueError(
+                "`outputs` must have the shape (n, num_classes). Received: shape "
+                f"{probabilities.shape} for {len(labels)} targets and {len(names)} classes"
+            )
+        if not len(labels):
+            raise ValueError("`targets` must hold at least one example. Received: none")
+        predicted = probabilities.argmax(axis=1)
+        confusion = np.zeros((len(names), len(names)), int)
+        np.add.at(confusion, (labels, predicted), 1)
+        of_label = probabilities[np.arange(len(labels)), labels]
+        right = float((predicted == labels).mean())
+        loss = float(-np.log(np.maximum(of_label, 1e-12)).mean())
+        details = {
+            "accuracy": right,
+            "loss": loss,
+            "per_class": _per_class(confusion, names),
+            "confusion": confusion.tolist(),
+            "num_examples": len(labels),
+        }
+        return Judgement(right, loss, details)
+
+    def score(self, outputs, targets):
+        return accuracy(np.asarray(outputs), targets)
+
+    def agreement(self, ours, theirs):
+        return agreement(ours, theirs)
+
+    def companions(self, names):
+        return {"labels.txt": "".join(f"{name}\n" for name in names)}
+
+    def check_model(self, path, output_shape, names=None):
+        if not isinstance(output_shape, tuple) or len(output_shape) != 2 or output_shape[1] < 2:
+            raise ValueError(
+                "The model must give one score for each of two classes or more, (batch, classes). "
+                f"Received: {path} with output shape {output_shape}"
+            )
+        check_count(path, output_shape, names)
+
+    def check_outputs(self, path, outputs):
+        """Cross-entropy needs rows that sum to 1."""
+        if (outputs < 0).any() or not np.allclose(outputs.sum(axis=1), 1, atol=1e-2):
+            raise ValueError(
+                f"The model must give one probability for each class. {path} gives scores "
+                "that are negative or do not sum to 1. Put a softmax behind its last layer."
+            )
+
+    def aligned(self, targets, given, known):
+        """Indices into `given` as indices into `known`, names of the same classes."""
+        number = np.array([list(known).index(name) for name in given])
+        return number[targets]
+
+    def answer(self, output, names, top):
+        best = np.argsort(-output, kind="stable")[:top]
+        return {"top": [{"label": names[i], "probability": float(output[i])} for i in best]}
+
+    def sentence(self, answer):
+        return "  ".join(f"{c['label']} {100 * c['probability']:.1f} %" for c in answer["top"])
+
+    def tables(self, metrics):
+        known = [item for item in metrics["per_class"].items() if item[1]["recall"] is not None]
+        worst = sorted(known, key=lambda item: item[1]["recall"])
+        rows = [
+            (name, f"{100 * said['recall']:.1f} %", said["num_examples"])
+            for name, said in worst[:SHOWN]
+        ]
+        return [("Classes, hardest first", ("class", "found", "examples"), rows)]
+
+
+def check_count(path, output_shape, names):
+    """Refuse a model with another number of outputs than there are names."""
+    if names is not None and len(names) != output_shape[-1]:
+        raise ValueError(
+            f"labels.txt beside {path} must have one line for each of the {output_shape[-1]} "
+            f"outputs of {path.name}. Received: {len(names)} lines: {checks.listed(names, 5)}"
+        )
+
+
+def _per_class(confusion, names):
+    return {
+        name: {
+            "recall": float(confusion[i, i] / confusion[i].sum()) if confusion[i].any() else None,
+            "num_examples": int(confusion[i].sum()),
+        }
+        for i, name in enumerate(names)
+    }

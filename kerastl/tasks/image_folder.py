@@ -1,0 +1,23 @@
+"""`ImageFolder`: a folder of class folders as a source of examples."""
+
+import pathlib
+
+from kerastl.data import scan_images
+from kerastl.tasks.classification import Classification
+from kerastl.tasks.pictures import Pictures
+
+
+class ImageFolder(Pictures):
+    """A folder of class folders, or one with `train/` and `val/` or `test/` in it."""
+
+    name = "image_folder"
+    objective = Classification()
+
+    @classmethod
+    def scan(cls, path):
+        """The source at `path`, or None if that is no folder and not for this source to refuse."""
+        path = pathlib.Path(path)
+        return cls(scan_images(path)) if path.is_dir() or not path.exists() else None
+
+    def named(self, split):
+        return str(self.path) if split == "all" else str(self.path / split)

@@ -1,0 +1,159 @@
+"""`MultiLabel`: any number of labels an example."""
+
+import keras
+import numpy as np
+
+from kerastl.tasks.classification import SHOWN, check_count
+from kerastl.tasks.protocols import Judgement
+
+THRESHOLD = 0.5  # of a probability, from which on a label is said to be there
+
+
+class MultiLabel:
+    """Any number of labels an example; the model gives each label a probability of its own."""
+
+    name = "multi_label"
+    score_name = "mean average precision"
+    metric = "label_accuracy"
+    is_share = True
+
+    def head(self, features, data):
+        """A sigmoid a label, which starts at zero: every label has probability 1/2."""
+        layer = keras.layers.Dense(
+            len(data.outputs),
+            activation="sigmoid",
+            kernel_initializer="zeros",
+            dtype="float32",
+            name="predictions",
+        )
+        return layer(features)
+
+    def compile_args(self, data, settings):
+        """Binary cross-entropy, the mean over the labels."""
+        metric = keras.metrics.BinaryAccuracy(name=self.metric, threshold=THRESHOLD)
+        return {"loss": keras.losses.BinaryCrossentropy(), "metrics": [metric]}
+
+    def class_weight(self, data):
+        return None
+
+    def judge(self, outputs, targets, names):
+        """Average precision of each label, and how often its decisions at 1/2 are right.
+
+        Args:
+            outputs: Float array of shape `(n, num_labels)` in [0, 1].
+            targets: Array of the same shape, 1 where the label is there.
+            names: The `num_labels` names.
+
+        Returns:
+            `Judgement`. The score is the mean of the average precisions of the labels that are
+            there at all; `exact` is the share of examples with all labels right, `f1_macro` the
+            mean over the labels of F1 at a threshold of 1/2.
+
+        Raises:
+            ValueError: If shapes differ, or no label is there.
+
+        Example:
+            >>> said = MultiLabel().judge([[0.9, 0.2], [0.1, 0.8]], [[1, 0], [0, 1]], ["a", "b"])
+            >>> said.score, said.details["exact"]
+            (1.0, 1.0)
+        """
+        scores, there = np.asarray(outputs, np.float64), np.asarray(targets) > THRESHOLD
+        if scores.ndim != 2 or scores.shape != there.shape or scores.shape[1] != len(names):
+            raise ValueError(
+                "`outputs` must have the shape (n, num_labels). Received: shape "
+                f"{scores.shape} for targets of shape {there.shape} and {len(names)} labels"
+            )
+        per_label = {name: _of_label(scores[:, i], there[:, i]) for i, name in enumerate(names)}
+        said = scores > THRESHOLD
+        near = np.clip(scores, 1e-7, 1 - 1e-7)
+        loss = float(-np.where(there, np.log(near), np.log(1 - near)).mean())
+        details = {
+            "mean_average_precision": self.score(scores, there),
+            "loss": loss,
+            "exact": float((said == there).all(axis=1).mean()),
+            "label_accuracy": float((said == there).mean()),
+            "f1_macro": float(np.mean([label["f1"] for label in per_label.values()])),
+            "per_label": per_label,
+            "num_examples": len(there),
+        }
+        return Judgement(details["mean_average_precision"], loss, details)
+
+    def score(self, outputs, targets):
+        from sklearn.metrics import average_precision_score
+
+        scores, there = np.asarray(outputs, np.float64), np.asarray(targets) > THRESHOLD
+        known = there.any(axis=0)
+        if not known.any():
+            raise ValueError(
+                "To measure, at least one of the examples must have a label. Received: none has"
+            )
+        return float(average_precision_score(there[:, known], scores[:, known], average="macro"))
+
+    def agreement(self, ours, theirs):
+        """The share of all decisions at 1/2 that are the same."""
+        return float(np.mean((ours > THRESHOLD) == (theirs > THRESHOLD)))
+
+    def companions(self, names):
+        return {"labels.txt": "".join(f"{name}\n" for name in names)}
+
+    def check_model(self, path, output_shape, names=None):
+        if not isinstance(output_shape, tuple) or len(output_shape) != 2:
+            raise ValueError(
+                "The model must give one probability a label, (batch, labels). "
+                f"Received: {path} with output shape {output_shape}"
+            )
+        check_count(path, output_shape, names)
+
+    def check_outputs(self, path, outputs):
+        if (outputs < 0).any() or (outputs > 1).any():
+            raise ValueError(
+                f"The model must give one probability a label. {path} gives scores outside [0, 1]. "
+                "Put a sigmoid behind its last layer."
+            )
+
+    def aligned(self, targets, given, known):
+        """Columns for the labels `given` as columns for the labels `known`."""
+        columns = np.zeros((len(targets), len(known)), np.float32)
+        columns[:, [list(known).index(name) for name in given]] = targets
+        return columns
+
+    def answer(self, output, names, top):
+        """All labels from a probability of 1/2 on, best first; the `top` best stand in `top`."""
+        order = np.argsort(-output, kind="stable")
+        said = [{"label": names[i], "probability": float(output[i])} for i in order]
+        return {
+            "labels": [one["label"] for one in said if one["probability"] >= THRESHOLD],
+            "top": said[:top],
+        }
+
+    def sentence(self, answer):
+        labels = ", ".join(answer["labels"]) or "no label"
+        best = "  ".join(f"{c['label']} {100 * c['probability']:.1f} %" for c in answer["top"])
+        return f"{labels}  ({best})"
+
+    def tables(self, metrics):
+        worst = sorted(metrics["per_label"].items(), key=lambda item: item[1]["f1"])
+        rows = [
+            (name, _percent(said["average_precision"]), f"{said['f1']:.2f}", said["num_examples"])
+            for name, said in worst[:SHOWN]
+        ]
+        header = ("label", "average precision", "F1", "examples")
+        return [("Labels, hardest first", header, rows)]
+
+
+def _of_label(scores, there):
+    """What is said of one label, from a vector of scores and one of booleans."""
+    from sklearn.metrics import average_precision_score
+
+    said = scores > THRESHOLD
+    right = float((said & there).sum())
+    wrong = float((said != there).sum())
+    return {
+        "average_precision": float(average_precision_score(there, scores)) if there.any() else None,
+        "f1": 2 * right / (2 * right + wrong) if right + wrong else 1.0,
+        "num_examples": int(there.sum()),
+    }
+
+
+def _percent(share):
+    return "-" if share is None else f"{100 * share:.1f} %"

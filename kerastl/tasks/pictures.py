@@ -1,0 +1,216 @@
+"""Pictures as examples: how they are prepared, read by rows, and which network takes them."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from kerastl import backbones
+from kerastl.backbones import glyphs
+from kerastl.data import find_images, load_image_paths, make_dataset, read_scanned
+from kerastl.data.images.read import decode_files
+from kerastl.tasks.protocols import HeldOut, TaskData
+
+NOUN = "pictures"
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparePictures:
+    """Files of pictures to RGB pixels 0 to 255 of one size; the network's own scaling is inside it.
+
+    Args:
+        image_size: `(height, width)`.
+        resize: `"stretch"`, `"crop"` or `"pad"`; see `data.load_image`.
+
+    Example:
+        >>> prepare = PreparePictures((4, 6))
+        >>> PreparePictures.from_config(prepare.to_config()) == prepare
+        True
+    """
+
+    image_size: tuple
+    resize: str = "stretch"
+    kind = "pictures"
+    noun = NOUN
+    gives = "pixels 0 to 255"
+
+    def __call__(self, raw):
+        """uint8 pixels of shape `(n, height, width, 3)` of the files `raw`."""
+        return load_image_paths(raw, image_size=self.image_size, resize=self.resize)[0]
+
+    def find(self, paths):
+        """The picture files that `paths`, files and folders, stand for."""
+        return find_images(paths)
+
+    def check(self, model_path, input_shape):
+        """Refuse a model whose input shape is not that of pictures of one size."""
+        picture = isinstance(input_shape, tuple) and len(input_shape) == 4
+        if not picture or input_shape[-1] != 3 or None in input_shape[1:3]:
+            raise ValueError(
+                "The model must take pictures of one size, (batch, height, width, 3). "
+                f"Received: {model_path} with input shape {input_shape}"
+            )
+
+    def to_config(self):
+        return {"image_size": list(self.image_size), "resize": self.resize}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(tuple(config["image_size"]), config["resize"])
+
+    @classmethod
+    def of_model(cls, model_path, input_shape):
+        """How pictures are prepared for a model of unknown origin: stretched to its size."""
+        cls((0, 0)).check(model_path, input_shape)
+        return cls(tuple(input_shape[1:3]))
+
+    def describe(self):
+        """Rows for the table of a run."""
+        return [("height × width in pixels", " × ".join(map(str, self.image_size)))]
+
+
+class PictureExamples:
+    """Pictures of one size with their targets.
+
+    Args:
+        images: uint8 array, memory map or `Rows` of shape `(n, height, width, 3)`.
+        targets: int64 array of class indices, or float32 array of shape `(n, k)`.
+        num_classes: Int for one-hot targets in `batches`, or None for targets as they are.
+        paths: Sequence of the files.
+    """
+
+    def __init__(self, images, targets, num_classes=None, paths=()):
+        self.images, self.targets, self.paths = images, targets, paths
+        self._num_classes = num_classes
+
+    def __len__(self):
+        return len(self.targets)
+
+    def inputs(self, rows=slice(None)):
+        """float32 pixels 0 to 255 of some rows."""
+        return np.asarray(self.images[rows], "float32")
+
+    def sample(self, count, *, seed=0):
+        """At most `count` pictures drawn at random: what is measured on them needs no more."""
+        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
+        return self.inputs(rows), self.targets[rows]
+
+    def batches(self, batch_size, *, seed=None, augment=None, one_hot=True):
+        """Dataset of `(pixels, targets)`: shuffled and augmented by `seed`, or in order."""
+        return make_dataset(
+            self.images,
+            self.targets,
+            batch_size=batch_size,
+            seed=seed,
+            augment=augment,
+            num_classes=self._num_classes if one_hot else None,
+        )
+
+    def with_targets(self, targets):
+        """The same pictures with other targets."""
+        return PictureExamples(self.images, targets, self._num_classes, self.paths)
+
+
+class Pictures:
+    """What sources of pictures share; each says how they are found.
+
+    Args:
+        found: `data.ScannedImages`.
+    """
+
+    noun = NOUN
+    takes = "pictures"
+
+    def __init__(self, found):
+        self.found, self.path = found, pathlib.Path(found.path)
+
+    def load_backbone(self, settings):
+        """The backbone that the settings name, pooled to one vector a picture.
+
+        `"glyphnet"` is the embedded default, which needs no download: letters and digits, 32 px.
+        """
+        if settings.backbone == "glyphnet":
+            return _embedded(settings)
+        size = settings.image_size
+        if size is None and settings.weights is not None:
+            size = backbones.transfer_size(settings.backbone)
+        return backbones.load(
+            settings.backbone, weights=settings.weights, image_size=size, **settings.options
+        )
+
+    def prepare_for(self, model, settings):
+        """`PreparePictures` at the size that `model` takes."""
+        shape = model.input_shape
+        if not isinstance(shape, tuple) or len(shape) != 4:
+            raise ValueError(
+                "The backbone must take pictures, (batch, height, width, 3). Received: "
+                f"{settings.backbone!r}, which takes {shape}"
+            )
+        if None in shape[1:3]:
+            raise ValueError(
+                f"The backbone {settings.backbone!r} takes pictures of any size, so `image_size` "
+                "must say which. Pass image_size=224 (--image-size 224), say. "
+                "Received: image_size=None"
+            )
+        return PreparePictures(tuple(shape[1:3]))
+
+    def read(self, prepare, settings, *, seed, progress=None):
+        """`TaskData` of all pictures."""
+        read = read_scanned(
+            self.found,
+            image_size=prepare.image_size,
+            resize=prepare.resize,
+            seed=seed,
+            strict=settings.strict,
+            val_share=settings.validation,
+            cache_dir=settings.cache_dir,
+            progress=progress,
+        )
+        one_hot = len(read.class_names) if read.kind == "class" else None
+        parts = [
+            PictureExamples(part.images, part.labels, one_hot, part.paths)
+            for part in (read.train, read.val, read.test)
+        ]
+        return TaskData(
+            *parts, read.class_names, prepare, self.objective, read.notices, read.skipped
+        )
+
+    def read_held_out(self, prepare, *, progress=None):
+        """`HeldOut`: the pictures of `test/` or `val/` if there are any, else all."""
+        split = next(n for n in ("test", "val", "all", "train") if n in self.found.splits)
+        files, targets = zip(*self.found.splits[split], strict=True)
+        pixels, records = decode_files(
+            files, image_size=prepare.image_size, resize=prepare.resize, progress=progress
+        )
+        kept = [i for i, record in enumerate(records) if not record["reason"]]
+        if not kept:
+            raise ValueError(f"{self.path} must hold a readable picture. Received: none")
+        skipped = [
+            {"file": str(file), "reason": record["reason"]}
+            for file, record in zip(files, records, strict=True)
+            if record["reason"]
+        ]
+        examples = PictureExamples(pixels[kept], self.targets_of(targets)[kept])
+        return HeldOut(examples, self.found.class_names, self.named(split), skipped)
+
+    def targets_of(self, targets):
+        """The targets of files, a list, as an array."""
+        from kerastl.data.images.folder import targets_of
+
+        return targets_of(self.found, targets)
+
+    def named(self, split):
+        """Where the pictures of `split` lie, for a person."""
+        return str(self.path) if split == "all" else f"{self.path} ({split})"
+
+
+def _embedded(settings):
+    """The glyph network, for settings that it can follow."""
+    plain = settings.weights == "imagenet" and not settings.options
+    if plain and settings.image_size in (None, 32):
+        return glyphs.load_glyphnet()
+    raise ValueError(
+        "The backbone 'glyphnet' has weights of its own for pictures of 32 pixels. Leave out "
+        "--weights, --alpha and --image-size, or choose another backbone. Received: "
+        f"weights={settings.weights!r}, alpha={settings.alpha}, image_size={settings.image_size}"
+    )

@@ -1,0 +1,222 @@
+"""The seam between what data are and what is learnt of them: Source × Objective.
+
+A recipe knows these and nothing of pictures or texts. A new modality is a new `Source` with its
+`Prepare`; a new kind of answer is a new `Objective`; each goes with every one of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from kerastl.tasks.settings import ReadSettings, TrainSettings
+
+Progress = Callable[[int, int], None]
+
+
+class Source(Protocol):
+    """Where examples come from, found once at a path.
+
+    Attributes:
+        path: `pathlib.Path` that it was found at.
+        objective: `Objective` that its targets are for.
+        noun: What its examples are called, in the plural, such as `"pictures"`.
+    """
+
+    name: str
+    path: Path
+    objective: Objective
+    noun: str
+
+    @classmethod
+    def scan(cls, path: Path) -> Source | None:
+        """The source at `path`; None if it is not of this kind. Raises what is wrong with it."""
+
+    def load_backbone(self, settings: TrainSettings) -> keras.Model:
+        """The network that the settings name, with one feature vector an example as its output."""
+
+    def prepare_for(self, model: keras.Model, settings: TrainSettings | None = None) -> Prepare:
+        """How examples are brought into the form that `model` takes."""
+
+    def read(
+        self, prepare: Prepare, settings: ReadSettings, *, seed: int, progress: Progress | None
+    ) -> TaskData:
+        """All examples, prepared and divided into training, validation and test."""
+
+    def read_held_out(self, prepare: Prepare, *, progress: Progress | None) -> HeldOut:
+        """The examples to measure a finished model on: those of `test/` or `val/`, else all."""
+
+
+class Prepare(Protocol):
+    """From an example as it lies on disk to the numbers that a model takes: plain data.
+
+    Saved with the run, and shared by training, prediction, evaluation, calibration and export.
+
+    Attributes:
+        kind: Word that says so in `task.json`.
+        noun: What examples are called, in the plural.
+        gives: What it gives, for a person, such as `"pixels 0 to 255"`.
+    """
+
+    kind: str
+    noun: str
+    gives: str
+
+    def __call__(self, raw: Any) -> Any:
+        """Inputs of the model for a batch of raw examples; raises for one that is unusable."""
+
+    def find(self, paths: Sequence[Path]) -> list[Path]:
+        """The examples that `paths` stand for, to predict."""
+
+    def check(self, model_path: Path, input_shape: tuple) -> None:
+        """Refuse a model that does not take what this gives."""
+
+    def to_config(self) -> dict:
+        """Dict ready for JSON."""
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Rows for the table of a run."""
+
+
+class Objective(Protocol):
+    """What is learnt of examples, and how good an answer is.
+
+    Attributes:
+        name: Word that says so in `task.json`.
+        score_name: What its score is called; higher is better, and `max_drop` counts it.
+        metric: Name under which `fit` reports progress beside the loss.
+        is_share: Boolean, whether the score lies in [0, 1] and is shown in percent.
+    """
+
+    name: str
+    score_name: str
+    metric: str
+    is_share: bool
+
+    def head(self, features: keras.KerasTensor, data: TaskData) -> keras.KerasTensor:
+        """Outputs from features, by new layers that start at zero."""
+
+    def compile_args(self, data: TaskData, settings: Any) -> dict:
+        """`loss` and `metrics` of `compile`."""
+
+    def class_weight(self, data: TaskData) -> dict | None:
+        """`class_weight` of `fit`, or None."""
+
+    def judge(self, outputs: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Judgement:
+        """How good `outputs` are for `targets`."""
+
+    def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """The score alone."""
+
+    def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
+        """How often two sets of outputs decide alike, in [0, 1]; None where nothing is decided."""
+
+    def companions(self, names: Sequence[str]) -> dict[str, str]:
+        """Texts of the files beside a model, by name."""
+
+    def check_model(self, path: Path, output_shape: tuple, names: Sequence[str] | None) -> None:
+        """Refuse a model whose outputs are none of this objective, or not for these `names`."""
+
+    def check_outputs(self, path: Path, outputs: np.ndarray) -> None:
+        """Refuse outputs that the loss cannot be computed of."""
+
+    def aligned(
+        self, targets: np.ndarray, given: Sequence[str], known: Sequence[str]
+    ) -> np.ndarray:
+        """`targets` that mean the names `given`, as they would be for the names `known`."""
+
+    def answer(self, output: np.ndarray, names: Sequence[str], top: int) -> dict:
+        """What one row of outputs says, ready for JSON."""
+
+    def tables(self, metrics: dict) -> list[tuple[str, tuple, list]]:
+        """What a judgement shows beside its score: `(title, header, rows)` of each table."""
+
+    def sentence(self, answer: dict) -> str:
+        """`answer` as one line for a person."""
+
+
+class Examples(Protocol):
+    """Prepared examples for one purpose, with their targets.
+
+    Attributes:
+        targets: Array with one row or number an example.
+    """
+
+    targets: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def inputs(self, rows: Any = slice(None)) -> Any:
+        """The inputs of some rows, as the model takes them, in memory."""
+
+    def sample(self, count: int, *, seed: int = 0) -> tuple[Any, np.ndarray]:
+        """`(inputs, targets)` of at most `count` examples, drawn at random, in their order."""
+
+    def batches(
+        self, batch_size: int, *, seed: int | None = None, augment: str = "none"
+    ) -> tf.data.Dataset:
+        """Dataset of `(inputs, targets)`, with its `Passes` as its attribute `repeatable`."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """Everything that a run trains and is measured on.
+
+    Attributes:
+        train: `Examples` to fit on.
+        val: `Examples` for curves and choices; may be empty.
+        test: `Examples` held out, seen by nothing before.
+        outputs: Names of the outputs; `()` where they have none.
+        prepare: `Prepare` that made them.
+        objective: `Objective` of their targets.
+        notices: Lines for the user.
+        skipped: Tuple of `(path, reason)` of what could not be read.
+    """
+
+    train: Examples
+    val: Examples
+    test: Examples
+    outputs: tuple[str, ...]
+    prepare: Prepare
+    objective: Objective
+    notices: tuple[str, ...] = ()
+    skipped: tuple = ()
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Examples to measure a finished model on.
+
+    Attributes:
+        examples: `Examples`.
+        outputs: Names of what their targets mean.
+        path: String, where they lie.
+        skipped: List of `{"file", "reason"}` of what could not be read.
+    """
+
+    examples: Examples
+    outputs: tuple[str, ...]
+    path: str
+    skipped: list = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good a model's outputs are.
+
+    Attributes:
+        score: Float, higher is better.
+        loss: Float, the loss on what was held out.
+        details: Dict ready for JSON: what else is to be told, by objective.
+    """
+
+    score: float
+    loss: float
+    details: dict

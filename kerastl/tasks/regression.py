@@ -1,0 +1,138 @@
+"""`Regression`: a number an example."""
+
+import keras
+import numpy as np
+
+from kerastl.tasks.protocols import Judgement
+
+
+class Regression:
+    """A number an example, in its own units; the model gives one."""
+
+    name = "regression"
+    score_name = "R²"
+    metric = "mean_absolute_error"
+    is_share = False
+
+    def head(self, features, data):
+        """A number that starts at the mean of the training values.
+
+        A layer learns it in standard deviations from the mean, so that one learning rate suits
+        grams and tons; another one, fixed, brings it into the units of the values.
+        """
+        mean, deviation = _spread(data.train.targets)
+        layer = keras.layers.Dense(
+            1, kernel_initializer="zeros", dtype="float32", name="predictions"
+        )
+        in_units = keras.layers.Rescaling(deviation, mean, dtype="float32", name="in_units")
+        return in_units(layer(features))
+
+    def compile_args(self, data, settings):
+        """The mean squared error, in units of the variance of the training values."""
+        _, deviation = _spread(data.train.targets)
+        return {
+            "loss": keras.losses.MeanSquaredError(),
+            "loss_weights": 1.0 / deviation**2,
+            "metrics": [keras.metrics.MeanAbsoluteError(name=self.metric)],
+        }
+
+    def class_weight(self, data):
+        return None
+
+    def judge(self, outputs, targets, names=()):
+        """How far numbers are from the true ones.
+
+        Args:
+            outputs: Float array of shape `(n, 1)` or `(n,)`.
+            targets: Array of as many numbers.
+            names: Not used.
+
+        Returns:
+            `Judgement`. The score is R², the share of the variance of `targets` that is explained:
+            1 for all right, 0 for as good as their mean, below 0 for worse. Errors are in the units
+            of the values.
+
+        Raises:
+            ValueError: If the numbers of both differ, or all targets are the same.
+
+        Example:
+            >>> said = Regression().judge([[1.0], [3.0]], [[1.0], [2.0]])
+            >>> said.score, said.details["mean_absolute_error"]
+            (-1.0, 0.5)
+        """
+        given = np.asarray(outputs, np.float64).reshape(-1)
+        true = np.asarray(targets, np.float64).reshape(-1)
+        error = np.square(given - true).mean() if len(given) == len(true) else np.nan
+        score = self.score(given, true)
+        details = {
+            "r2": score,
+            "loss": float(error),
+            "mean_absolute_error": float(np.abs(given - true).mean()),
+            "root_mean_squared_error": float(np.sqrt(error)),
+            "mean": float(true.mean()),
+            "deviation": float(true.std()),
+            "num_examples": len(true),
+        }
+        return Judgement(score, float(error), details)
+
+    def score(self, outputs, targets):
+        given = np.asarray(outputs, np.float64).reshape(-1)
+        true = np.asarray(targets, np.float64).reshape(-1)
+        if len(given) != len(true):
+            raise ValueError(
+                "`outputs` must be one number for each target. "
+                f"Received: {len(given)} outputs for {len(true)} targets"
+            )
+        spread = np.square(true - true.mean()).sum() if len(true) else 0.0
+        if spread == 0:
+            raise ValueError(
+                "To measure, the values must differ among the examples held out. "
+                f"Received: {len(true)} values, all {true[0] if len(true) else 'none'}"
+            )
+        return float(1 - np.square(given - true).sum() / spread)
+
+    def agreement(self, ours, theirs):
+        """None: a number decides nothing."""
+
+    def companions(self, names):
+        return {}
+
+    def check_model(self, path, output_shape, names=None):
+        if not isinstance(output_shape, tuple) or output_shape[1:] != (1,):
+            raise ValueError(
+                "The model must give one number, (batch, 1). "
+                f"Received: {path} with output shape {output_shape}"
+            )
+
+    def check_outputs(self, path, outputs):
+        if not np.isfinite(outputs).all():
+            raise ValueError(f"The model must give numbers. {path} gives NaN or infinity.")
+
+    def aligned(self, targets, given, known):
+        return targets
+
+    def answer(self, output, names, top):
+        return {"value": float(output[0])}
+
+    def sentence(self, answer):
+        return f"{answer['value']:.4g}"
+
+    def tables(self, metrics):
+        rows = [
+            ("mean absolute error", f"{metrics['mean_absolute_error']:.4g}"),
+            ("root mean squared error", f"{metrics['root_mean_squared_error']:.4g}"),
+            ("values held out", f"{metrics['mean']:.4g} ± {metrics['deviation']:.4g}"),
+        ]
+        return [("In the units of the values", ("", ""), rows)]
+
+
+def _spread(values):
+    """Mean and standard deviation of the training values."""
+    values = np.asarray(values, np.float64)
+    mean, deviation = float(values.mean()), float(values.std())
+    if not deviation > 0:
+        raise ValueError(
+            "The training examples must have different values to learn from. "
+            f"Received: {len(values)} examples, all {mean:g}"
+        )
+    return mean, deviation

@@ -1,0 +1,449 @@
+"""What a user may say of a run: each setting once, with its default, range, choices and help.
+
+Python, the command line and the documentation read them here. Nothing but the standard library is
+imported at the top, so that `kerastl --help` need not wait for TensorFlow.
+"""
+
+import dataclasses
+
+STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")
+PLAIN = STRATEGIES[:4]  # whose schedule is ours to choose
+AUGMENTATIONS = ("none", "light", "medium", "strong")
+# Of a run's device file, with what `export.to_litert` calls each.
+EXPORTS = {"float": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
+FORMATS = ("litert", "saved_model", "onnx")
+IO_DTYPES = ("float32", "int8", "uint8", "int16")
+# What is tried when one way to quantize loses too much.
+LADDERS = {
+    "float16": ("float16",),
+    "dynamic": ("dynamic", "float16"),
+    "int8": ("int8", "int8_mixed", "dynamic", "float16"),
+    "int16x8": ("int16x8", "dynamic", "float16"),
+}
+LARGEST_SEED = 2**31 - 1
+
+
+def setting(default, help, *, choices=None, low=None, high=None, what="a number", count=None):
+    """A field of a settings class.
+
+    Args:
+        default: Its value where nothing is said.
+        help: String, what it means, for `--help`.
+        choices: Sequence of the strings it may be, or None.
+        low: Int or float, the least it may be, and `high` the most; None for no bounds.
+        what: String, what the number is, for the message.
+        count: Int, of how many values it consists on the command line, or None for one.
+    """
+    said = {"help": help, "choices": choices, "low": low, "high": high, "what": what}
+    return dataclasses.field(default=default, metadata={**said, "count": count})
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Plain data: equal when equal, checked before any work is done, saved with the run."""
+
+    def __post_init__(self):
+        from kerastl._base import checks
+
+        for field in dataclasses.fields(self):
+            value, said = getattr(self, field.name), field.metadata
+            if value is None and field.default is None:
+                continue
+            if said["choices"]:
+                checks.one_of(value, said["choices"], field.name)
+            elif said["low"] is not None and "int" in str(field.type):
+                checks.whole(value, said["low"], said["high"], field.name)
+            elif said["low"] is not None:
+                checks.in_range(value, said["low"], said["high"], field.name, said["what"])
+
+    @classmethod
+    def of(cls, settings, options):
+        """`settings` if they are given, else those that `options`, a dict of fields, say.
+
+        Raises:
+            ValueError: If both are given.
+            TypeError: If an option is no field; the message names the closest.
+        """
+        if settings is not None and options:
+            raise ValueError(f"Give either `settings` or options. Received both: {sorted(options)}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        if unknown := [name for name in options if name not in known]:
+            from kerastl._base.checks import closest
+
+            raise TypeError(
+                f"{cls.__name__} has no setting {unknown[0]!r}. "
+                f"Closest: {closest(unknown[0], known)}."
+            )
+        return cls(**options) if settings is None else settings
+
+    def to_dict(self):
+        """Its fields as a dict ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadSettings(Settings):
+    """How data are read and divided.
+
+    Attributes:
+        validation: Float in [0, 0.5], share of the training examples held back to draw validation
+            curves, or to judge `max_drop` on, where DATA has no `val/`. By default they train.
+        strict: Boolean, whether unreadable files stop the run.
+        cache_dir: Folder for decoded examples, needed when they do not fit in memory.
+    """
+
+    validation: float = setting(
+        0.0,
+        "Share of the training examples held back for curves and choices, if DATA has no val/.",
+        low=0.0,
+        high=0.5,
+        what="a share",
+    )
+    strict: bool = setting(False, "Stop at files that cannot be read.")
+    cache_dir: str | None = setting(None, "Folder for decoded examples, if memory is short.")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings(ReadSettings):
+    """How to train, by whichever strategy.
+
+    Attributes:
+        backbone: A name that `backbones.load` knows, a preset or a `.keras` file.
+        weights: `"imagenet"`, None for random ones, or the path of a weights file.
+        alpha: Float, width multiplier of the networks that have one, or None.
+        image_size: Int, side in pixels. None takes `backbones.transfer_size`, for most networks
+            9/7 of the size the weights were trained on; random weights and presets, their own.
+        epochs: Int > 0.
+        learning_rate: Float > 0, peak rate of the head; the layers below learn more slowly.
+        averaging: Float in [0, 1), the share of the training whose weights make the final ones:
+            their exponential moving average, with a time constant of that share of all steps,
+            while the rate stands still. 0 keeps the last weights and lets the rate fall to 0 by
+            half a cosine, as `lp_ft` and `fastai` have schedules of their own.
+        batch_size: Int > 0.
+        augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
+        augmented_copies: Int > 0, views of each augmented example to cache at the frozen layers'
+            outputs, or None to run frozen layers in every epoch where examples are augmented.
+        seed: Int, of the split, the head, dropout, shuffling and augmentation.
+        dropout: Float in [0, 1), before the head.
+        label_smoothing: Float in [0, 1), where classes are learnt.
+        weight_decay: Float, decoupled, not applied to biases and norms.
+        adapt_statistics: Boolean, whether the batch normalizations of a pretrained network get the
+            statistics of the training examples before training
+            (`adaptation.adapt_batch_norm`), which then stand still.
+    """
+
+    backbone: str = setting(
+        "mobilenet_v2", "Network of keras.applications, hub:PRESET, preset folder or .keras file."
+    )
+    weights: str | None = setting(
+        "imagenet", "'imagenet', 'none' for random ones, or a weights file."
+    )
+    alpha: float | None = setting(None, "Width multiplier of networks that have one.")
+    image_size: int | None = setting(
+        None,
+        "Side in pixels; if not said, 288 for weights trained at 224, else theirs.",
+        low=1,
+        high=10_000,
+    )
+    epochs: int = setting(20, "Passes over the training examples.", low=1, high=100_000)
+    learning_rate: float = setting(
+        1e-2, "Peak rate of the head; layers below learn more slowly.", low=1e-12, high=1e3
+    )
+    averaging: float = setting(
+        0.2,
+        "Share of the training over which weights are averaged; 0 for the last weights.",
+        low=0.0,
+        high=0.99,
+        what="a share",
+    )
+    batch_size: int = setting(32, "Examples a step.", low=1, high=100_000)
+    augment: str = setting("light", "Random changes of training examples.", choices=AUGMENTATIONS)
+    augmented_copies: int | None = setting(
+        None,
+        "Cache so many views of each example at the frozen layers; if not said, none.",
+        low=1,
+        high=10_000,
+    )
+    seed: int = setting(
+        0, "Of the split, the head, dropout, order and augmentation.", low=0, high=LARGEST_SEED
+    )
+    dropout: float = setting(0.2, "Dropout before the head.", low=0.0, high=0.99)
+    label_smoothing: float = setting(
+        0.1, "Label smoothing, where classes are learnt.", low=0.0, high=0.99
+    )
+    weight_decay: float = setting(
+        1e-4, "Decoupled weight decay, not of biases and norms.", low=0.0, high=10.0
+    )
+    adapt_statistics: bool = setting(
+        False, "Give batch normalizations the statistics of the training examples first."
+    )
+
+    @property
+    def options(self):
+        """Options of the backbone that were given."""
+        return {} if self.alpha is None else {"alpha": self.alpha}
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneSettings(TrainSettings):
+    """How to tune.
+
+    Attributes:
+        strategy: One of `strategies.NAMES`.
+        export: The `.tflite` to write: `"none"`, `"float"`, `"float16"`, `"dynamic"` or `"int8"`;
+            see `export.to_litert`. int8 is calibrated on training examples.
+    """
+
+    strategy: str = setting("gradual", "Which layers thaw, and when.", choices=STRATEGIES)
+    export: str = setting(
+        "float",
+        "Device file to write and check; a quantized one has float.tflite beside it.",
+        choices=("none", *EXPORTS),
+    )
+
+    @property
+    def averages(self):
+        """Whether the weights are averaged."""
+        return self.averaging > 0 and self.strategy in PLAIN
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareSettings(TrainSettings):
+    """How to compare strategies, all under one budget.
+
+    Attributes:
+        strategies: Names of strategies, or one string of them with commas between.
+        seeds: Int > 0, trainings by each.
+        epochs: Int > 0, the budget of each.
+        augment: As in `TuneSettings`; without, frozen layers run once.
+    """
+
+    strategies: str | tuple = setting(
+        "head,partial,full,gradual,lp_ft", "Names, separated by commas."
+    )
+    seeds: int = setting(2, "Trainings by each.", low=1, high=1000)
+    epochs: int = setting(10, "The budget of each.", low=1, high=100_000)
+    augment: str = setting(
+        "none",
+        "Random changes of training examples; without them, frozen layers run once.",
+        choices=AUGMENTATIONS,
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in self.names:
+            from kerastl._base import checks
+
+            checks.one_of(name, STRATEGIES, "strategies")
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise ValueError(
+                "`strategies` must name at least one strategy, none twice. "
+                f"Received: strategies={self.strategies!r}"
+            )
+
+    @property
+    def names(self):
+        """The names of the strategies as a list."""
+        said = self.strategies
+        listed = said.split(",") if isinstance(said, str) else said
+        return [name.strip() for name in listed if name.strip()]
+
+    def for_strategy(self, name):
+        """`TuneSettings` for one training by the strategy `name`."""
+        shared = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(TrainSettings)
+        }
+        return TuneSettings(**shared, strategy=name, export="none")
+
+
+@dataclasses.dataclass(frozen=True)
+class LRFindSettings(TuneSettings):
+    """How to find a learning rate.
+
+    Attributes:
+        steps: Int >= 10, steps of the ramp.
+        strategy: As in `TuneSettings`; what it trains in its last phase trains.
+        augment: As in `TuneSettings`.
+    """
+
+    steps: int = setting(100, "Steps of the ramp.", low=10, high=1_000_000)
+    strategy: str = setting(
+        "full",
+        "What trains: the head alone, or every layer, those below the head more slowly.",
+        choices=STRATEGIES,
+    )
+    augment: str = setting("none", "Random changes of training examples.", choices=AUGMENTATIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompressSettings(ReadSettings):
+    """How to compress.
+
+    Attributes:
+        prune: Sparsity in [0, 1), share of the weights of all kernels but the head's and depthwise
+            ones that become zero; or None. Kernels with less than a hundredth of these weights
+            stay dense, and the others make up for them.
+        block_size: Pair of ints > 0, as in `compression.MagnitudePruning`.
+        m_by_n: Pair such as `(2, 4)`, in place of `prune`, as in `MagnitudePruning`; or None.
+        prune_channels: Float in (0, 1), share of whole channels to take away; or None.
+        qat: Boolean, whether the model trains with its quantization before the int8 file is
+            written; else that is calibrated on training examples.
+        epochs: Int > 0, of each stage that trains.
+        learning_rate: Float > 0, peak rate of each of these trainings, the same in all layers; a
+            tenth of it where zeros were made up for by the other weights, a thirtieth with
+            quantization in the loop.
+        distill: Float in [0, 1], share of the answers of the model as it was in what each stage
+            learns; the rest are labels.
+        batch_size: Int > 0.
+        augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
+        seed: Int, of shuffling and augmentation. It also divides the examples of a model whose run
+            is unknown. None is the seed of the model's run.
+        max_drop: Float in [0, 1], how much of its score a calibrated file may lose. Where int8
+            loses more, files with layers in float are tried; see `export.to_litert_within`.
+        label_smoothing: Float in [0, 1), where classes are learnt.
+        weight_decay: Float, decoupled, not applied to biases and norms.
+    """
+
+    prune: float | None = setting(None, "Share of the weights that become zero, in [0, 1).")
+    block_size: tuple = setting((1, 1), "Zeros in blocks of so many inputs and outputs.", count=2)
+    m_by_n: tuple | None = setting(
+        None, "M zeros in each N inputs, such as 2 4, in place of --prune.", count=2
+    )
+    prune_channels: float | None = setting(None, "Share of whole channels to take away, in (0, 1).")
+    qat: bool = setting(False, "Train with quantization in the loop; else int8 is calibrated.")
+    epochs: int = setting(10, "Of each stage that trains.", low=1, high=100_000)
+    learning_rate: float = setting(
+        3e-3,
+        "Peak rate; a tenth of it with zeros, a thirtieth with quantization in the loop.",
+        low=1e-12,
+        high=1e3,
+    )
+    distill: float = setting(
+        0.5,
+        "Share of MODEL's own answers, in place of labels, in what each stage learns.",
+        low=0.0,
+        high=1.0,
+        what="a share",
+    )
+    batch_size: int = setting(32, "Examples a step.", low=1, high=100_000)
+    augment: str = setting("light", "Random changes of training examples.", choices=AUGMENTATIONS)
+    seed: int | None = setting(
+        None, "Of order and augmentation; if not said, that of the model's run.",
+        low=0, high=LARGEST_SEED,
+    )  # fmt: skip
+    max_drop: float = setting(
+        0.01,
+        "How much of its score a calibrated file may lose; else layers stay in float.",
+        low=0.0,
+        high=1.0,
+    )
+    label_smoothing: float = setting(
+        0.1, "Label smoothing, where classes are learnt.", low=0.0, high=0.99
+    )
+    weight_decay: float = setting(
+        1e-4, "Decoupled weight decay, not of biases and norms.", low=0.0, high=10.0
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        from kerastl.compression.sparsity import check_patterns, check_sparsity
+
+        if self.prune is not None:
+            check_sparsity(self.prune, "prune")
+        block_size, m_by_n = check_patterns(self.block_size, self.m_by_n)
+        if self.prune is not None and m_by_n is not None:
+            raise ValueError(
+                "Pass `prune` or `m_by_n`, which is a sparsity of m / n. "
+                f"Received: prune={self.prune}, m_by_n={self.m_by_n}"
+            )
+        if self.prune is None and block_size != (1, 1):
+            raise ValueError(
+                f"`block_size` needs `prune`, a sparsity. Received: block_size={self.block_size}"
+            )
+        channels = self.prune_channels
+        if channels is not None and not check_sparsity(channels, "prune_channels"):
+            raise ValueError(
+                "`prune_channels` must be a share in (0, 1). Received: prune_channels=0"
+            )
+
+    @property
+    def prunes(self):
+        """Whether weights become zero."""
+        return self.prune is not None or self.m_by_n is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSettings(Settings):
+    """How to export.
+
+    Attributes:
+        quantize: `"none"`, `"float16"`, `"dynamic"`, `"int8"` or `"int16x8"`.
+        max_drop: Float in [0, 1], how much lower the score of the file may be. Where a file
+            loses more, others are tried by `export.to_litert_within`. None takes the file as it is.
+        io_dtype: Dtype of the file's inputs and outputs, as in `export.to_litert`.
+        format: `"litert"`, `"saved_model"` or `"onnx"`.
+        seed: Int that divides the examples of a model of unknown seed.
+    """
+
+    quantize: str = setting(
+        "none",
+        "Smaller numbers in the file: weights alone, or activations too (int8, int16x8).",
+        choices=("none", *LADDERS),
+    )
+    max_drop: float | None = setting(
+        None,
+        "How much of its score may be lost (0.01: one point); else larger files are tried.",
+        low=0.0,
+        high=1.0,
+    )
+    io_dtype: str = setting("float32", "What the file takes and gives.", choices=IO_DTYPES)
+    format: str = setting("litert", "Kind of file.", choices=FORMATS)
+    seed: int = setting(
+        0, "Divides the examples of a model of unknown seed.", low=0, high=LARGEST_SEED
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        from kerastl.export.quantization import checked
+
+        checked(self.quantization, self.io_dtype)
+        if self.max_drop is not None and self.quantize == "none":
+            raise ValueError(
+                "`max_drop` is for a quantized file. Received: quantize='none'. "
+                "Pass quantize='int8' (--quantize int8), say."
+            )
+        if self.max_drop is not None and self.io_dtype != "float32":
+            raise ValueError(
+                "With `max_drop` the file takes and gives float32, since it need not become int8. "
+                f"Received: io_dtype={self.io_dtype!r}. Leave one of the two out."
+            )
+        if self.format != "litert" and (self.quantize, self.io_dtype) != ("none", "float32"):
+            raise ValueError(
+                "`quantize` and `io_dtype` are for the format 'litert'. Received: "
+                f"format={self.format!r}, quantize={self.quantize!r}, io_dtype={self.io_dtype!r}"
+            )
+
+    def check_data(self, data, has_ranges=False):
+        """Refuse settings that need examples where `data` is None.
+
+        Args:
+            data: Path, or None.
+            has_ranges: Boolean, whether the model brings the ranges that int8 needs.
+        """
+        if data is not None:
+            return
+        calibrated = self.quantize in ("int8", "int16x8")
+        if calibrated and not (self.quantize == "int8" and has_ranges):
+            raise ValueError(
+                f"`quantize={self.quantize!r}` needs `data` (--data), examples as in training, to "
+                "measure the ranges of activations on. Received: None. About 100 are enough."
+            )
+        if self.max_drop is not None:
+            raise ValueError(
+                "`max_drop` needs `data` (--data), examples to measure the score on. Received: None"
+            )
+
+    @property
+    def quantization(self):
+        """`quantize` as `export.to_litert` names it."""
+        return None if self.quantize == "none" else self.quantize

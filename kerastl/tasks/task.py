@@ -1,0 +1,117 @@
+"""Which source and which objective belong to data, and what a finished run keeps of both."""
+
+import dataclasses
+import json
+import pathlib
+
+from kerastl._base import checks
+from kerastl.tasks.classification import Classification
+from kerastl.tasks.image_folder import ImageFolder
+from kerastl.tasks.image_table import ImageTable
+from kerastl.tasks.multi_label import MultiLabel
+from kerastl.tasks.pictures import PreparePictures
+from kerastl.tasks.regression import Regression
+
+SOURCES = (ImageTable, ImageFolder)  # asked in this order
+OBJECTIVES = {one.name: one for one in (Classification, MultiLabel, Regression)}
+PREPARES = {one.kind: one for one in (PreparePictures,)}
+FILE = "task.json"
+LABELS = "labels.txt"
+
+
+def find_source(path):
+    """The `Source` of the data at `path`, found without opening an example.
+
+    Args:
+        path: A folder of class folders, a table, or a folder with a table in it.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is data of no known kind, or what is wrong with them.
+
+    Example:
+        >>> find_source("no/such/folder")
+        Traceback (most recent call last):
+        FileNotFoundError: There is no folder no/such/folder.
+    """
+    for kind in SOURCES:
+        if (source := kind.scan(path)) is not None:
+            return source
+    raise ValueError(
+        f"{path} must be a folder of class folders, or a .csv or .tsv table with the columns file "
+        "and label, labels or value. Received: a file of another kind"
+    )
+
+
+def objective_named(name):
+    """The `Objective` called `name`."""
+    return OBJECTIVES[checks.one_of(name, list(OBJECTIVES), "objective")]()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedFor:
+    """What a run that is done needs to read new examples and to say what answers mean.
+
+    Attributes:
+        objective: `Objective`.
+        prepare: `Prepare`, the very one of training; None where nobody wrote it down.
+        outputs: Tuple of the names of the outputs, or None where nobody wrote them down.
+        seed: Int that divided the examples, or None if that is unknown.
+    """
+
+    objective: object
+    prepare: object
+    outputs: tuple | None
+    seed: int | None = None
+
+    def to_json(self):
+        """What stands in `task.json`."""
+        said = {
+            "objective": self.objective.name,
+            "outputs": None if self.outputs is None else list(self.outputs),
+            "prepare": {"kind": self.prepare.kind, **self.prepare.to_config()},
+            "seed": self.seed,
+        }
+        return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text):
+        """What `to_json` told."""
+        said = json.loads(text)
+        prepare = PREPARES[said["prepare"].pop("kind")].from_config(said["prepare"])
+        outputs = None if said["outputs"] is None else tuple(said["outputs"])
+        return cls(objective_named(said["objective"]), prepare, outputs, said["seed"])
+
+    @classmethod
+    def beside(cls, path, inside=None):
+        """What the `task.json` beside the model at `path` says.
+
+        Without one the model is taken to give classes, and `check` finds how examples are prepared
+        for it. Names of outputs are those inside a `.tflite`, else of a `labels.txt` beside it.
+
+        Args:
+            path: `pathlib.Path` of the model's file.
+            inside: Names of the outputs inside the file, or None.
+        """
+        file = path.with_name(FILE)
+        if file.is_file():
+            known = cls.from_json(file.read_text(encoding="utf-8"))
+        else:
+            known = cls(Classification(), None, None)
+        return dataclasses.replace(known, outputs=inside or _labels_beside(path) or known.outputs)
+
+    def check(self, path, input_shape, output_shape):
+        """The same for a model of these shapes, with a `prepare` that fits it.
+
+        Raises:
+            ValueError: If the model does not take what is prepared, or does not answer so.
+        """
+        prepare = self.prepare or PreparePictures.of_model(path, input_shape)
+        prepare.check(path, input_shape)
+        self.objective.check_model(path, output_shape, self.outputs)
+        return dataclasses.replace(self, prepare=prepare)
+
+
+def _labels_beside(path):
+    file = pathlib.Path(path).with_name(LABELS)
+    return tuple(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else None

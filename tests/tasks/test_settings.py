@@ -1,0 +1,86 @@
+"""Settings are stated once: checked, equal when equal, read by the command line as they stand."""
+
+import dataclasses
+import subprocess
+import sys
+
+import click
+import pytest
+
+from kerastl.tasks import settings
+from kerastl_cli.main import cli
+
+CLASSES = {
+    "tune": settings.TuneSettings,
+    "compare": settings.CompareSettings,
+    "compress": settings.CompressSettings,
+    "export": settings.ExportSettings,
+}
+
+
+@pytest.mark.parametrize("verb", CLASSES)
+def test_every_setting_is_an_option_with_its_default_and_help(verb):
+    options = {option.name: option for option in cli.commands[verb].params}
+    for field in dataclasses.fields(CLASSES[verb]):
+        option = options[field.name]
+        assert option.help == field.metadata["help"]
+        unsaid = option.get_default(click.Context(cli.commands[verb]))
+        assert (False if option.is_flag else unsaid) == field.default
+        if field.metadata["choices"]:
+            assert isinstance(option.type, click.Choice)
+            assert list(option.type.choices) == list(field.metadata["choices"])
+
+
+@pytest.mark.parametrize("cls", CLASSES.values())
+def test_every_setting_is_described(cls):
+    said = " ".join(one.__doc__ for one in cls.__mro__ if one is not object)
+    for field in dataclasses.fields(cls):
+        assert f"{field.name}: " in said, field.name
+
+
+def test_plain_equal_data():
+    assert settings.TuneSettings(epochs=3) == settings.TuneSettings(epochs=3)
+    assert settings.TuneSettings(epochs=3) != settings.TuneSettings(epochs=4)
+    assert settings.TuneSettings(**settings.TuneSettings().to_dict()) == settings.TuneSettings()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"epochs": 0}, r"`epochs` must be an int in \[1, 100000\]. Received: epochs=0"),
+        ({"epochs": 2.5}, "epochs=2.5"),
+        ({"validation": 0.6}, r"`validation` must be a share in \[0.0, 0.5\]"),
+        ({"augment": "ligth"}, "Closest: 'light'"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_wrong_values_are_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        settings.TuneSettings(**given)
+
+
+def test_unknown_and_doubled_settings_are_refused():
+    with pytest.raises(TypeError, match=r"no setting 'epoch'. Closest: 'epochs'"):
+        settings.TuneSettings.of(None, {"epoch": 3})
+    with pytest.raises(ValueError, match="either `settings` or options"):
+        settings.TuneSettings.of(settings.TuneSettings(), {"epochs": 3})
+
+
+@pytest.mark.parametrize("names", ["head,head", "", "heads"])
+def test_strategies_to_compare(names):
+    with pytest.raises(ValueError, match=r"none twice|Closest: 'head'"):
+        settings.CompareSettings(strategies=names)
+    one = settings.CompareSettings(strategies=("head", "full"), epochs=4).for_strategy("full")
+    assert (one.strategy, one.epochs, one.export, one.augment) == ("full", 4, "none", "none")
+
+
+def test_they_are_read_without_tensorflow():
+    program = (
+        "from kerastl_cli.options import settings; import sys; settings.TuneSettings; "
+        "print('tensorflow' in sys.modules or 'kerastl' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
