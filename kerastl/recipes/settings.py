@@ -21,7 +21,7 @@ class TuneConfig:
         backbone: A name that `backbones.load` knows, a preset or a `.keras` file.
         weights: `"imagenet"`, None for random ones, or the path of a weights file.
         alpha: Float, width multiplier of the networks that have one, or None.
-        strategy: `"head"`, `"partial"`, `"full"` or `"gradual"`; see `strategies.make`.
+        strategy: `"head"`, `"partial"`, `"full"` or `"gradual"`; see `strategies.by_name`.
         epochs: Int > 0.
         learning_rate: Float > 0, peak rate of the head; the layers below learn more slowly.
         averaging: Float in [0, 1), the share of the training whose weights make the final ones:

@@ -121,10 +121,10 @@ def compile_for(model, config, num_examples):
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
     the rate stands still: their average settles in its place.
     """
-    plan = strategies.make(
+    plan = strategies.by_name(
         config.strategy,
         model.groups,
-        config.epochs,
+        epochs=config.epochs,
         learning_rate=config.learning_rate,
         schedule=None if config.averages else strategies.COSINE,
     )
