@@ -4,7 +4,7 @@ import dataclasses
 
 from kerastl._base import checks
 from kerastl.plans.resolved import group_names
-from kerastl.plans.strategies import feature_extraction, full, partial
+from kerastl.plans.strategies import full, head, partial
 
 SHIFTS = ("near", "far")
 FEW = 5  # examples a class below which nothing can be held back to measure on
@@ -20,11 +20,13 @@ def recommend(groups, *, num_examples, num_classes, shift="near", epochs=20, lea
     | --- | --- | --- |
     | fewer than 5 a class | the head, and a warning | the head, and a warning |
     | fewer than 1,000 | the head | the top blocks |
-    | fewer than 10,000 | the top blocks | everything, at a tenth of the rate |
-    | more | everything, at a tenth of the rate | the same |
+    | fewer than 10,000 | the top blocks | everything |
+    | more | everything | everything |
     | 100,000 or more | the same | the same, and that a start from scratch may do as well |
 
-    These are rules of thumb: `kerastl compare` measures.
+    "The head" is `strategies.head`, "the top blocks" `strategies.partial`, "everything"
+    `strategies.full`, as `tune` and `compare` have them: layers below the head learn at a
+    thirtieth of its rate and less. These are rules of thumb: `kerastl compare` measures.
 
     Args:
         groups: `LayerGroups`, or names of groups, ordered from input to head.
@@ -44,7 +46,7 @@ def recommend(groups, *, num_examples, num_classes, shift="near", epochs=20, lea
     Example:
         >>> plan = recommend(["stem", "body", "head"], num_examples=425, num_classes=5)
         >>> plan.name, plan.reason
-        ('feature_extraction', '425 examples of 5 classes near the pretraining data: too few to \
+        ('head', '425 examples of 5 classes near the pretraining data: too few to \
 change pretrained features for the better, so only the head trains.')
 
     References:
@@ -71,7 +73,7 @@ _SHIFT_SAID = {"near": "near", "far": "far from"}
 def _choose(num_examples, num_classes, shift):
     far = shift == "far"
     if num_examples < FEW * num_classes:
-        return feature_extraction, (
+        return head, (
             f"fewer than {FEW} a class cannot even be evaluated, so only the head trains, and "
             "collecting more comes before any other choice"
         )
@@ -81,14 +83,14 @@ def _choose(num_examples, num_classes, shift):
                 "too few to change early features, but the top blocks are specific to other data "
                 "and train with the head"
             )
-        return feature_extraction, (
+        return head, (
             "too few to change pretrained features for the better, so only the head trains"
         )
     if num_examples < LARGE and not far:
         return partial, "enough for the head and the top blocks, too few for the early ones"
-    why = "enough to adapt every layer, the pretrained ones at a tenth of the head's rate"
+    why = "enough to adapt every layer, the pretrained ones far slower than the head"
     if far and num_examples < LARGE:
-        why = "early features do not fit them either, so all layers adapt, at a tenth of the rate"
+        why = "early features do not fit them either, so all layers adapt, far slower than the head"
     if far and num_examples >= VAST:
         why += ", though training from scratch may do as well here and is worth comparing"
     return full, why

@@ -199,10 +199,9 @@ def transferred(drawn, labels, *, seed, callbacks=()):
     """
     keras.utils.set_random_seed(seed)
     model = _with_head(load_glyphnet())
-    plan = strategies.make(
-        "gradual",
+    plan = strategies.gradual(
         model.groups,
-        EPOCHS,
+        epochs=EPOCHS,
         learning_rate=TRANSFER_RATE,
         head_rate_over_backbone=3.0,
         spread=10.0,

@@ -45,10 +45,10 @@ def compile_for(model, data, settings):
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
     the rate stands still: their average settles in its place.
     """
-    plan = strategies.make(
+    plan = strategies.by_name(
         settings.strategy,
         model.groups,
-        settings.epochs,
+        epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         schedule=None if settings.averages else strategies.COSINE,
     )

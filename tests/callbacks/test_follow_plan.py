@@ -114,7 +114,7 @@ def test_its_schedules_equal_rates_set_by_hand_at_each_step():
 def test_a_plan_of_make_trains_as_strategies_did_before_plans():
     """GradualUnfreezing, multipliers at compile and CosineDecay: what `tune` did up to now."""
     names, epochs = GROUPS, 10
-    plan = strategies.make("gradual", names, epochs, learning_rate=0.02)
+    plan = strategies.gradual(names, epochs=epochs, learning_rate=0.02)
     thaws = plan.resolve(names).thaws
     assert list(thaws) == [0, 2, 5]
     before = compiled(

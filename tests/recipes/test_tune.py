@@ -68,7 +68,7 @@ def test_the_run_folder_is_whole(run):
     names = layer_groups(result.model).names
     thaws = plan.resolve(names).thaws
     assert config["schedule"] == {str(epoch): thawed for epoch, thawed in thaws.items()}
-    assert plan == strategies.make("gradual", names, 6, learning_rate=1e-2, schedule=None)
+    assert plan == strategies.gradual(names, epochs=6, learning_rate=1e-2, schedule=None)
     with Image.open(result.folder / "curves.png") as picture:
         assert picture.size[0] > 500
 
@@ -264,7 +264,7 @@ def test_evaluation_by_hand():
 def test_strategies_thaw_from_the_head_down_and_in_time(name, epochs):
     groups = layer_groups(keras.applications.MobileNet(
         input_shape=(32, 32, 3), alpha=0.25, weights=None, classes=2))  # fmt: skip
-    plan = strategies.make(name, groups, epochs)
+    plan = strategies.by_name(name, groups, epochs=epochs)
     thaws = plan.resolve(groups).thaws
     order = [group for _, thawed in sorted(thaws.items()) for group in thawed]
     assert order[0] == "head"

@@ -1,0 +1,23 @@
+"""Strategies of the field, each a function that returns one plan.
+
+`head`, `partial`, `full` and `gradual` are the measured defaults: what `tune`, `compare` and
+`recommend` mean by these names. `ulmfit`, `lp_ft` and `fastai` are papers' own.
+"""
+
+from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial
+from kerastl.plans.strategies.names import NAMES, PLAIN, by_name
+from kerastl.plans.strategies.papers import fastai, lp_ft, ulmfit
+
+__all__ = [
+    "COSINE",
+    "NAMES",
+    "PLAIN",
+    "by_name",
+    "fastai",
+    "full",
+    "gradual",
+    "head",
+    "lp_ft",
+    "partial",
+    "ulmfit",
+]

@@ -1,0 +1,55 @@
+"""The strategies by name, as the command line and `compare` are given them."""
+
+from kerastl._base import checks
+from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial
+from kerastl.plans.strategies.papers import fastai, lp_ft
+
+_MEASURED = {"head": head, "partial": partial, "full": full, "gradual": gradual}
+_OWN_RATES = {"lp_ft": lp_ft, "fastai": fastai}
+
+# Those with one schedule over the plan, which an optimizer that averages the weights may replace.
+PLAIN = tuple(_MEASURED)
+NAMES = (*PLAIN, *_OWN_RATES)
+
+
+def by_name(name, groups, *, epochs, learning_rate=None, schedule=COSINE):
+    """The plan that the strategy called `name` returns; its other arguments keep their defaults.
+
+    Args:
+        name: One of `strategies.NAMES`: `"head"`, `"partial"`, `"full"`, `"gradual"`, `"lp_ft"`
+            or `"fastai"`, each the function of that name.
+        groups: `LayerGroups`, or names of groups, ordered from input to head.
+        epochs: Int > 0; > 1 for `lp_ft` and `fastai`.
+        learning_rate: Float > 0, the peak rate of the head. None is what the model was compiled
+            with; `lp_ft` and `fastai` change the rate and need it.
+        schedule: Schedule of `kerastl.schedules`, or None for a rate that stands still: over the
+            plan, in `lp_ft` over each phase. `fastai` has two cycles of its own and takes no other.
+
+    Returns:
+        `TransferPlan`.
+
+    Raises:
+        ValueError: If `name` is unknown, or the strategy cannot do what is asked of it.
+
+    Example:
+        >>> groups = ["stem", "body", "head"]
+        >>> by_name("gradual", groups, epochs=8) == gradual(groups, epochs=8)
+        True
+    """
+    checks.one_of(name, NAMES, "strategy")
+    if name in PLAIN:
+        strategy = _MEASURED[name]
+        return strategy(groups, epochs=epochs, learning_rate=learning_rate, schedule=schedule)
+    if learning_rate is None:
+        raise ValueError(
+            f"The strategy {name!r} changes the rate between its phases and needs "
+            "`learning_rate`, the peak rate of the head. Received: learning_rate=None"
+        )
+    if name == "lp_ft":
+        return lp_ft(groups, epochs=epochs, learning_rate=learning_rate, schedule=schedule)
+    if schedule != COSINE:
+        raise ValueError(
+            "The strategy 'fastai' has schedules of its own, one a phase. Leave out `schedule`, "
+            f"or choose one of {checks.listed(PLAIN)}. Received: schedule={schedule}"
+        )
+    return fastai(groups, epochs=epochs, learning_rate=learning_rate)

@@ -1,0 +1,116 @@
+"""What the README, `tune`, `compare`, `recommend` and Python call the same is the same plan."""
+
+import ast
+import dataclasses
+import inspect
+import pathlib
+import re
+
+import pytest
+
+import kerastl
+from kerastl.plans import strategies
+from kerastl.recipes import compare_worker, fine_tune
+from kerastl_cli import options
+from tests.recipes.test_tune import write_pictures
+
+GROUPS = ["stem", "low", "mid", "high", "head"]
+# Without averages, so that the rate has the schedule of the plan.
+SETTINGS = {"backbone": "glyphnet", "epochs": 4, "learning_rate": 0.02, "averaging": 0}
+
+
+class Planned(Exception):
+    """Ends a run as soon as it has its plan."""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("plans") / "data", classes=2, each=6)
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Dict that holds `plan` and `groups` of the run that was stopped at its plan."""
+    found = {}
+    by_name = strategies.by_name
+
+    def stop(name, groups, **settings):
+        found.update(plan=by_name(name, groups, **settings), groups=list(groups.names))
+        raise Planned
+
+    monkeypatch.setattr(strategies, "by_name", stop)
+    return found
+
+
+def in_python(name, groups):
+    """The plan of the function called `name`."""
+    return getattr(strategies, name)(groups, epochs=4, learning_rate=0.02)
+
+
+@pytest.mark.parametrize("name", strategies.NAMES)
+def test_a_name_is_the_function_of_that_name(name):
+    plan = strategies.by_name(name, GROUPS, epochs=4, learning_rate=0.02)
+    assert plan == in_python(name, GROUPS)
+    assert plan.name == name
+    if name in strategies.PLAIN:
+        assert strategies.by_name(name, GROUPS, epochs=4) == getattr(strategies, name)(
+            GROUPS, epochs=4
+        )
+
+
+def test_every_public_function_names_its_plan():
+    functions = {
+        name: function
+        for name in strategies.__all__
+        if inspect.isfunction(function := getattr(strategies, name)) and name != "by_name"
+    }
+    assert set(functions) == {*strategies.NAMES, "ulmfit"}
+    for name, function in functions.items():
+        assert function(GROUPS, epochs=4, learning_rate=0.02).name == name
+
+
+@pytest.mark.parametrize("name", strategies.NAMES)
+def test_tune_and_compare(name, pictures, planned, tmp_path):
+    with pytest.raises(Planned):
+        fine_tune(pictures, tmp_path / "run", strategy=name, **SETTINGS)
+    tuned = dict(planned)
+    planned.clear()
+    job = {"data": str(pictures), "config": {**SETTINGS, "strategy": name}, "seeds": 1}
+    with pytest.raises(Planned):
+        compare_worker.run(job, print)
+    assert tuned == planned
+    assert tuned["plan"] == in_python(name, tuned["groups"])
+
+
+def test_averages_replace_the_schedule_and_nothing_else(pictures, planned, tmp_path):
+    with pytest.raises(Planned):
+        fine_tune(pictures, tmp_path / "run", **{**SETTINGS, "averaging": 0.2})
+    plain = in_python("gradual", planned["groups"])
+    assert planned["plan"] == dataclasses.replace(plain, schedule=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "num_examples"), [("head", 99), ("partial", 2_000), ("full", 20_000)]
+)
+def test_recommend(name, num_examples):
+    settings = {"epochs": 4, "learning_rate": 0.02}
+    plan = kerastl.recommend(GROUPS, num_examples=num_examples, num_classes=3, **settings)
+    assert dataclasses.replace(plan, reason="") == in_python(name, GROUPS)
+
+
+def test_readme():
+    """Its calls name functions of `strategies`, and give what `by_name` does with the same."""
+    text = pathlib.Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"strategies\.(\w+)", text))
+    assert names and names <= set(strategies.__all__)
+    calls = re.findall(r"strategies\.(\w+)\(model\.groups, (.*?)\)", text)
+    assert calls
+    for name, said in calls:
+        keywords = ast.parse(f"f({said})", mode="eval").body.keywords
+        settings = {word.arg: ast.literal_eval(word.value) for word in keywords}
+        plan = getattr(strategies, name)(GROUPS, **settings)
+        assert plan == strategies.by_name(name, GROUPS, **settings)
+
+
+def test_the_command_line():
+    assert options.STRATEGIES == strategies.NAMES
