@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kerastl._base.checks import closest, listed
+from kerastl._base.types import PathLike
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 EXTENSIONS = (*JPEG, ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
@@ -39,13 +40,13 @@ class ImageFolder:
     """
 
     path: Path
-    class_names: tuple
-    splits: dict
-    ignored: tuple = ()
-    notices: tuple = ()
+    class_names: tuple[str, ...]
+    splits: dict[str, tuple[tuple[Path, int], ...]]
+    ignored: tuple[Path, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
-def scan_images(path):
+def scan_images(path: PathLike) -> ImageFolder:
     """Find the classes and files of a folder of pictures, without opening any.
 
     Two layouts are known: `path/<class>/*` and `path/train/<class>/*` with `val/` (or
@@ -90,7 +91,7 @@ def scan_images(path):
     return ImageFolder(root, class_names, splits, tuple(ignored), tuple(notices))
 
 
-def walk_images(folder, ignored):
+def walk_images(folder: Path, ignored: list[Path]) -> list[Path]:
     """Sorted picture files below `folder`; others are appended to the list `ignored`."""
     pictures = []
     for parent, folders, files in os.walk(folder, onerror=_raise):
@@ -101,7 +102,7 @@ def walk_images(folder, ignored):
     return sorted(pictures, key=lambda path: path.as_posix())
 
 
-def is_litter(name):
+def is_litter(name: str) -> bool:
     """Whether a file or folder of this name is hidden or left behind by a system."""
     return name.startswith(".") or name.lower() in LITTER
 
