@@ -1,6 +1,8 @@
 """Statistics of batch normalizations, measured anew on the data at hand."""
 
 import contextlib
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ from kerastl import _keras
 from kerastl.graph import leaf_layers
 
 
-def adapt_batch_norm(model, data):
+def adapt_batch_norm(model: keras.Model, data: Iterable[Any]) -> int:
     """Give the batch normalizations of a pretrained network the statistics of other data.
 
     A network that was trained on other pictures normalizes by their means and variances. One pass

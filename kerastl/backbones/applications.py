@@ -1,13 +1,18 @@
 """Networks of `keras.applications` with their preprocessing inside."""
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
 from kerastl._base.checks import closest, in_range, listed
+from kerastl._base.types import ImageSize, PathLike
 from kerastl.backbones.local import image_shape
+from kerastl.backbones.pooling import Pooling
 from kerastl.backbones.preprocessing import preprocess
+from kerastl.backbones.specs import Spec
 from kerastl.backbones.weights import explained, load_weights
 
 # The published EfficientNet files keep the standard deviation where their Normalization layer
@@ -18,7 +23,14 @@ _EFFICIENTNET_STD = (0.229, 0.224, 0.225)
 _WIDTHS = ("alpha", "depth_multiplier")  # options that multiply a number of filters
 
 
-def build(spec, *, weights, image_size, pooling, options):
+def build(
+    spec: Spec,
+    *,
+    weights: PathLike | None,
+    image_size: ImageSize | None,
+    pooling: Pooling | None,
+    options: Mapping[str, Any],
+) -> keras.Model:
     """One flat model: preprocessing, the network without its classifier, pooling.
 
     Args:

@@ -2,19 +2,25 @@
 
 import os
 
+import keras
+
 from kerastl._base.checks import closest
+from kerastl._base.types import ImageSize, PathLike
 from kerastl.backbones.local import image_backbone, image_shape
+from kerastl.backbones.pooling import Pooling
 from kerastl.backbones.weights import explained, load_weights
 
 _IMAGE_SIZE = 224
 
 
-def accepts(name):
+def accepts(name: str) -> bool:
     """Whether `name` is spelled `cv:PRESET` or `cv:FOLDER`."""
     return name.startswith("cv:")
 
 
-def build(name, *, weights, image_size, pooling):
+def build(
+    name: str, *, weights: PathLike | None, image_size: ImageSize | None, pooling: Pooling | None
+) -> keras.Model:
     """The preset's backbone, pooled; pixels are scaled to [0, 1] once.
 
     KerasCV backbones divide by 255 themselves where `include_rescaling` is True, as in its named

@@ -2,20 +2,26 @@
 
 import os
 
+import keras
+
 from kerastl._base.checks import closest
+from kerastl._base.types import ImageSize, PathLike
 from kerastl.backbones.local import image_backbone, image_shape, is_image_backbone, text_backbone
+from kerastl.backbones.pooling import Pooling
 from kerastl.backbones.weights import explained, load_weights
 
 _HANDLES = ("kaggle://", "hf://", "modelscope://")
 _IMAGE_SIZE = 224  # what most published image presets were trained at
 
 
-def accepts(name):
+def accepts(name: str) -> bool:
     """Whether `name` is a preset: `hub:...`, a handle, or a folder with a `config.json`."""
     return name.startswith(("hub:", *_HANDLES)) or os.path.isdir(name)
 
 
-def build(name, *, weights, image_size, pooling):
+def build(
+    name: str, *, weights: PathLike | None, image_size: ImageSize | None, pooling: Pooling | None
+) -> keras.Model:
     """The preset's backbone with its image converter's scaling inside, pooled.
 
     The converter's resizing is not taken over: the model sees the size it is given.

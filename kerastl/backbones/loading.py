@@ -1,16 +1,25 @@
 """The door: a pretrained network from a name, a preset, a file or a model."""
 
 import os
+from typing import Any
 
 import keras
 
+from kerastl._base.types import ImageSize, PathLike
 from kerastl.backbones import applications, cv, hub, local
 from kerastl.backbones import weights as weight_files
-from kerastl.backbones.pooling import check_pooling
+from kerastl.backbones.pooling import Pooling, check_pooling
 from kerastl.backbones.specs import find, lookup
 
 
-def load(name, *, weights="imagenet", image_size=None, pooling="auto", **options):
+def load(
+    name: PathLike | keras.Model,
+    *,
+    weights: PathLike | None = "imagenet",
+    image_size: ImageSize | None = None,
+    pooling: Pooling | None = "auto",
+    **options: Any,
+) -> keras.Model:
     """A backbone that takes what was decoded and gives one feature vector an example.
 
     Image backbones take RGB pixels 0 to 255, uint8 or float32, of shape `(batch, height,

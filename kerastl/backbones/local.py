@@ -1,20 +1,24 @@
 """A model of the user's own as a backbone, taken as it is."""
 
 import os
+from collections.abc import Sequence
 
 import keras
 
-from kerastl.backbones.pooling import pooled
+from kerastl._base.types import ImageSize, PathLike
+from kerastl.backbones.pooling import Pooling, pooled
 from kerastl.backbones.preprocessing import rescale
 from kerastl.backbones.weights import load_weights
 
 
-def accepts(name):
+def accepts(name: str) -> bool:
     """Whether `name` is spelled like a saved model."""
     return name.endswith(".keras")
 
 
-def build(path, *, weights, image_size, pooling):
+def build(
+    path: str, *, weights: PathLike | None, image_size: ImageSize | None, pooling: Pooling | None
+) -> keras.Model:
     """The model in a `.keras` file, as `wrap` takes it."""
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -27,7 +31,13 @@ def build(path, *, weights, image_size, pooling):
     return wrap(model, weights=weights, image_size=image_size, pooling=pooling)
 
 
-def wrap(model, *, weights, image_size, pooling):
+def wrap(
+    model: keras.Model,
+    *,
+    weights: PathLike | None,
+    image_size: ImageSize | None,
+    pooling: Pooling | None,
+) -> keras.Model:
     """`model` with pooled features out; the input and its preparation stay the model's own.
 
     A model that gives a vector is returned itself, whatever the vector means: a classifier's
@@ -62,7 +72,7 @@ def _with_graph(model):
     return model
 
 
-def text_backbone(network, pooling="auto"):
+def text_backbone(network: keras.Model, pooling: Pooling | None = "auto") -> keras.Model:
     """`network` with its own dict of inputs and pooled features; padding is left out."""
     return keras.Model(network.input, _pooled_output(network, pooling), name=network.name)
 
@@ -73,12 +83,19 @@ def _pooled_output(network, pooling):
     return pooled(network.output, pooling, mask)
 
 
-def is_image_backbone(network):
+def is_image_backbone(network: keras.Model) -> bool:
     """Whether `network` takes one batch of pictures."""
     return not isinstance(network.input, (dict, list)) and len(network.input.shape) == 4
 
 
-def image_backbone(network, shape, *, scale=1.0, offset=0.0, pooling="auto"):
+def image_backbone(
+    network: keras.Model,
+    shape: tuple[int, int, int],
+    *,
+    scale: float | Sequence[float] = 1.0,
+    offset: float | Sequence[float] = 0.0,
+    pooling: Pooling | None = "auto",
+) -> keras.Model:
     """`network` behind an input of pixels of `shape`, scaled for it, pooled.
 
     Raises:
@@ -101,7 +118,7 @@ def image_backbone(network, shape, *, scale=1.0, offset=0.0, pooling="auto"):
     return keras.Model(image, pooled(outputs, pooling), name=network.name)
 
 
-def image_shape(image_size):
+def image_shape(image_size: ImageSize) -> tuple[int, int, int]:
     """`(height, width, 3)` from an int or a pair; ValueError for anything else."""
     pair = (image_size, image_size) if isinstance(image_size, int) else image_size
     fits = isinstance(pair, (tuple, list)) and len(pair) == 2

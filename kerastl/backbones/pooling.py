@@ -1,18 +1,26 @@
 """From what a backbone gives out to one feature vector an example."""
 
+from collections.abc import Mapping
+from typing import Literal, TypeAlias, get_args
+
 import keras
 
 from kerastl._base.checks import one_of
 
-POOLINGS = ("auto", "avg", "max", "token", None)
+Pooling: TypeAlias = Literal["auto", "avg", "max", "token"]
+POOLINGS = (*get_args(Pooling), None)
 
 
-def check_pooling(pooling):
+def check_pooling(pooling: Pooling | None) -> Pooling | None:
     """Return `pooling` if it is one of `POOLINGS`, else raise ValueError."""
     return one_of(pooling, POOLINGS, "pooling")
 
 
-def pooled(outputs, pooling="auto", mask=None):
+def pooled(
+    outputs: keras.KerasTensor | Mapping[str, keras.KerasTensor],
+    pooling: Pooling | None = "auto",
+    mask: keras.KerasTensor | None = None,
+) -> keras.KerasTensor:
     """Pool feature maps `(B, H, W, C)` or tokens `(B, T, C)` to features `(B, C)`.
 
     `"auto"` is what the network's authors do: the mean over a feature map; the trained

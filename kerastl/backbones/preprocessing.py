@@ -1,5 +1,8 @@
 """The input preparation of `keras.applications`, as layers inside the model."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import keras
 
 from kerastl._base.checks import one_of
@@ -20,7 +23,9 @@ MODES = {
 }
 
 
-def preprocess(pixels, mode):
+def preprocess(
+    pixels: keras.KerasTensor, mode: Literal["tf", "caffe", "torch", "none"]
+) -> keras.KerasTensor:
     """Prepare RGB pixels as a network trained in `mode` expects them.
 
     Stock Keras operations only, so a saved or exported model needs nothing of kerastl. They
@@ -49,7 +54,11 @@ def preprocess(pixels, mode):
     return rescale(keras.ops.flip(pixels, axis=-1) if flip else pixels, scale, offset)
 
 
-def rescale(pixels, scale=1.0, offset=0.0):
+def rescale(
+    pixels: keras.KerasTensor,
+    scale: float | Sequence[float] = 1.0,
+    offset: float | Sequence[float] = 0.0,
+) -> keras.KerasTensor:
     """`pixels * scale + offset` by one stock layer, in float32, named `preprocessing`."""
     # Tuples come back from JSON as lists; lists from the start keep configs equal.
     scale = list(scale) if isinstance(scale, (tuple, list)) else scale

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from typing import Literal
 
 from kerastl._base.checks import closest
 
@@ -31,10 +32,10 @@ class Spec:
 
     name: str
     constructor: str
-    preprocessing: str
+    preprocessing: Literal["tf", "caffe", "torch", "none"]
     image_size: int
     min_size: int = 32
-    options: tuple = ()
+    options: tuple[str, ...] = ()
     head_arrays: int = 2
     transfer_size: int | None = None
 
@@ -83,7 +84,7 @@ SPECS = (
 )
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The networks of `keras.applications` that `load` knows, in the order of `SPECS`.
 
     Example:
@@ -93,7 +94,7 @@ def names():
     return tuple(spec.name for spec in SPECS)
 
 
-def find(name):
+def find(name: str) -> Spec:
     """The `Spec` of `name`; case, `-`, `_` and spaces do not matter.
 
     Args:
@@ -119,7 +120,7 @@ def find(name):
     )
 
 
-def lookup(name):
+def lookup(name: str) -> Spec | None:
     """As `find`, but None where no network has that name."""
     for spec in SPECS:
         if _squeezed(name) in (_squeezed(spec.name), _squeezed(spec.constructor)):
@@ -127,7 +128,7 @@ def lookup(name):
     return None
 
 
-def transfer_size(name):
+def transfer_size(name: str) -> int | None:
     """The height and width at which `tune` gives pictures to a pretrained network, in pixels.
 
     Pretraining shows a network random crops, enlarged, and so objects larger than they are in

@@ -6,14 +6,19 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterator
 
 import h5py
+import keras
 import numpy as np
 
 from kerastl._base.checks import listed
+from kerastl._base.types import PathLike
 
 
-def load_weights(model, path, *, head_arrays=0, hint=""):
+def load_weights(
+    model: keras.Model, path: PathLike, *, head_arrays: int = 0, hint: str = ""
+) -> None:
     """Load every weight of `model` from a file, or change nothing and say what differs.
 
     The file's listing is compared with the model's before a value moves, and the
@@ -143,7 +148,7 @@ def _digest(value, dtype):
 _SEEDS = "seed_generator"
 
 
-def check_path(path):
+def check_path(path: PathLike) -> str:
     """Return `path` as a string if there is such a file, else raise FileNotFoundError."""
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -155,7 +160,7 @@ def check_path(path):
 
 
 @contextlib.contextmanager
-def opened(path):
+def opened(path: str) -> Iterator[h5py.File]:
     """The HDF5 file inside `path` (`.h5`, `.weights.h5` or the weights of a `.keras`).
 
     Raises:
@@ -179,7 +184,7 @@ def opened(path):
         yield file
 
 
-def legacy_root(file):
+def legacy_root(file: h5py.File) -> h5py.Group | None:
     """The group that holds the layers of the Keras 2 format, or None for the Keras 3 format."""
     for group in (file, file.get("model_weights")):
         if group is not None and _attribute(group, "layer_names"):
@@ -187,7 +192,7 @@ def legacy_root(file):
     return None
 
 
-def arrays(file):
+def arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
     """Dict from path to dataset, in a Keras 3 file, without the random states."""
     found = {}
 
@@ -199,7 +204,7 @@ def arrays(file):
     return found
 
 
-def legacy_layers(root):
+def legacy_layers(root: h5py.Group) -> list[tuple[str, list[np.ndarray]]]:
     """List of `(layer name, [arrays])` in the order saved, for layers that have weights."""
     layers = []
     for name in _attribute(root, "layer_names"):
@@ -220,7 +225,7 @@ def _attribute(group, name):
 
 
 @contextlib.contextmanager
-def explained(what):
+def explained(what: str) -> Iterator[None]:
     """Turn a failed download inside the block into a ConnectionError with a remedy.
 
     Keras's downloader raises a bare Exception whose text starts with "URL fetch failure" (Keras

@@ -1,12 +1,15 @@
 """Examples that a network is measured on, a few at a time."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 BATCH = 8  # examples at once: every activation of the network is held
 
 
-def batches_of(data, model):
+def batches_of(data: Any, model: keras.Model) -> Iterator[list[tf.Tensor]]:
     """Lists of input tensors, at most `BATCH` examples each.
 
     Args:
@@ -24,7 +27,7 @@ def batches_of(data, model):
         )
 
 
-def checked_inputs(model, arrays):
+def checked_inputs(model: keras.Model, arrays: list[Any]) -> list[Any]:
     """`arrays`, one an input of `model`; raise if they are no batches of its inputs."""
     if len(arrays) != len(model.inputs):
         raise ValueError(

@@ -10,7 +10,13 @@ import functools
 import importlib
 import os
 import threading
+import types
 import warnings
+from typing import Any
+
+import tensorflow as tf
+
+from kerastl._base.types import TensorLike
 
 _VARIABLE = "TF_USE_LEGACY_KERAS"
 _INTERNALS = "tensorflow_model_optimization.python.core."
@@ -18,7 +24,7 @@ _MODULES = ("tensorflow", "tensorflow.compat.v1", "tensorflow.compat.v2")
 _lock = threading.RLock()
 
 
-def tf_keras():
+def tf_keras() -> types.ModuleType:
     """The tf_keras package (Keras 2), loaded on first use, beside Keras 3.
 
     Returns:
@@ -35,7 +41,7 @@ def tf_keras():
     return _load("tf_keras")
 
 
-def tfmot(internal=None):
+def tfmot(internal: str | None = None) -> types.ModuleType:
     """TFMOT, or one of its modules that its public API does not show.
 
     Args:
@@ -117,12 +123,19 @@ def _unused_loaders():
     return unused
 
 
-def schedules():
+def schedules() -> types.ModuleType:
     """The module with TFMOT's `ConstantSparsity` and `PolynomialDecay`."""
     return tfmot().sparsity.keras
 
 
-def new_mask(weights, schedule, step, *, block_size=(1, 1), m_by_n=None):
+def new_mask(
+    weights: tf.Tensor,
+    schedule: Any,
+    step: TensorLike,
+    *,
+    block_size: tuple[int, int] = (1, 1),
+    m_by_n: tuple[int, int] | None = None,
+) -> tuple[TensorLike, tf.Tensor]:
     """TFMOT's mask for `weights`, by magnitude.
 
     Private names: `Pruning` and its `_maybe_update_block_mask`. Its public face, the pruning

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from kerastl import _keras
+from kerastl._base.types import TensorLike, Where
 from kerastl.graph import layer_groups, leaf_layers, select_layers
 
 L = keras.layers
@@ -41,12 +43,14 @@ class Kernel:
     variable: keras.Variable
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of scalars."""
         return math.prod(self.variable.shape)
 
 
-def find_kernels(model, where=None, *, depthwise=False):
+def find_kernels(
+    model: keras.Model, where: Where | None = None, *, depthwise: bool = False
+) -> tuple[list[Kernel], dict[str, str]]:
     """The kernels of `model` that pruning is for, and why other matrices are left dense.
 
     Args:
@@ -72,7 +76,7 @@ def find_kernels(model, where=None, *, depthwise=False):
     return list(kernels.values()), skipped
 
 
-def all_kernels(model):
+def all_kernels(model: keras.Model) -> list[Kernel]:
     """Every `Kernel` of `model`, the head and depthwise ones included."""
     return find_kernels(model, leaf_layers(model), depthwise=True)[0]
 
@@ -120,20 +124,20 @@ class View:
         shape: Tuple, the shape after that.
     """
 
-    order: tuple
-    shape: tuple
+    order: tuple[int, ...]
+    shape: tuple[int, ...]
 
-    def of(self, kernel):
+    def of(self, kernel: TensorLike) -> tf.Tensor:
         return tf.reshape(tf.transpose(kernel, self.order), self.shape)
 
-    def back(self, mask, shape):
+    def back(self, mask: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
         """`mask` of the view as one of the kernel, whose shape is `shape`."""
         ordered = tf.reshape(mask, [shape[i] for i in self.order])
         inverse = sorted(range(len(self.order)), key=self.order.__getitem__)
         return tf.transpose(ordered, inverse)
 
 
-def matrix_view(kernel):
+def matrix_view(kernel: Kernel) -> View | None:
     """`Kernel` as a matrix of inputs × outputs, or None if it is none.
 
     Example:
@@ -152,7 +156,7 @@ def matrix_view(kernel):
     return None
 
 
-def channels_view(kernel):
+def channels_view(kernel: Kernel) -> View:
     """`Kernel` with the inputs that one output multiplies in the last dimension but one.
 
     That is the dimension along which `m_by_n` counts. None for what multiplies nothing.

@@ -1,10 +1,15 @@
 """Least squares with zeros at given places."""
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from kerastl.compression.kernels import SEPARABLE
+from kerastl._base.types import OnProgress, TensorLike
+from kerastl.compression.kernels import SEPARABLE, Kernel
+from kerastl.compression.masks import Mask
 from kerastl.compression.pruning_report import PrunedLayer
 from kerastl.compression.reads import TINY, mixed_by, norms_after, sink_of, steadied
 from kerastl.compression.two_runs import Originals
@@ -29,7 +34,7 @@ class Fit:
         array([4., 2., 0.])
     """
 
-    def __init__(self, width, outputs, *, constant):
+    def __init__(self, width: int, outputs: int, *, constant: bool) -> None:
         self._constant = constant
         size = width + constant
         self._moments = np.zeros((size, size))
@@ -38,7 +43,7 @@ class Fit:
         self._sums = np.zeros(outputs)
         self._rows = 0
 
-    def add(self, rows, targets):
+    def add(self, rows: TensorLike, targets: TensorLike) -> None:
         """Add places: what is read there, `(n, width)`, and what is to be given, `(n, outputs)`."""
         rows = np.asarray(rows, "float64")
         if self._constant:
@@ -50,7 +55,7 @@ class Fit:
         self._sums += targets.sum(0)
         self._rows += len(rows)
 
-    def solve(self, keep):
+    def solve(self, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The best kernel with zeros wherever `keep` is False, and what to add to each output.
 
         Args:
@@ -70,7 +75,7 @@ class Fit:
         shift = found[width] if self._constant else np.zeros(keep.shape[1])
         return found[:width], shift
 
-    def error(self, kernel, shift=0.0):
+    def error(self, kernel: np.ndarray, shift: float | np.ndarray = 0.0) -> float:
         """Energy of the error of `kernel`, as a share of how much the outputs vary."""
         if self._constant:
             kernel = np.concatenate([kernel, np.broadcast_to(shift, (1, kernel.shape[1]))])
@@ -97,7 +102,9 @@ class Refit:
         originals: `Originals` of all that changes: kernels, and what takes up constants.
     """
 
-    def __init__(self, model, masks, progress):
+    def __init__(
+        self, model: keras.Model, masks: Sequence[Mask], progress: OnProgress | None
+    ) -> None:
         after = norms_after(model)
         self._masks, self._progress = masks, progress
         self._sinks = {
@@ -109,7 +116,7 @@ class Refit:
         self.originals = Originals([*(mask.kernel.variable for mask in masks), *taking])
         self._found, self._rng = {}, np.random.default_rng(0)
 
-    def __call__(self, layer, before, now):
+    def __call__(self, layer: keras.Layer, before: Any, now: Any) -> None:
         for mask in self._masks:
             if mask.kernel.layer is layer and id(mask) in self._sinks:
                 self._found[id(mask)] = self._fitted(mask, before, now)
@@ -144,7 +151,7 @@ class Refit:
             return np.arange(count)
         return np.sort(self._rng.choice(count, most, replace=False))
 
-    def rows(self):
+    def rows(self) -> Iterator[PrunedLayer]:
         """A `PrunedLayer` for each mask."""
         for mask in self._masks:
             kernel = mask.kernel
@@ -158,7 +165,7 @@ L = keras.layers
 WIDEST = 5000  # inputs up to which a kernel is fitted anew: the time grows with their third power
 
 
-def why_not_fitted(kernel):
+def why_not_fitted(kernel: Kernel) -> str | None:
     """Why the weights that stay in a `Kernel` are left as they are, or None if they are not.
 
     Example:
@@ -183,7 +190,7 @@ def why_not_fitted(kernel):
     return f"has {width:,} inputs, more than {WIDEST:,}" if width > WIDEST else None
 
 
-def rows_of(layer, value):
+def rows_of(layer: keras.Layer, value: TensorLike) -> tf.Tensor:
     """Tensor of `(places, inputs)`: what the kernel of `layer` multiplies where it reads `value`.
 
     A convolution's inputs are the taps times the channels, in the order of its kernel.

@@ -1,11 +1,14 @@
 """Prune the weights of a Keras 3 model by magnitude while it trains."""
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl._base.types import Where
 from kerastl.compression import sparsity as schedules
 from kerastl.compression.masks import make_masks, retrace
 from kerastl.compression.sparsity import check_pattern_schedule, check_patterns
@@ -69,8 +72,15 @@ class MagnitudePruning(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, schedule, where=None, *, block_size=(1, 1), m_by_n=None, depthwise=False, verbose=0
-    ):
+        self,
+        schedule: Any,
+        where: Where | None = None,
+        *,
+        block_size: int | tuple[int, int] = (1, 1),
+        m_by_n: tuple[int, int] | None = None,
+        depthwise: bool = False,
+        verbose: int = 0,
+    ) -> None:
         super().__init__()
         self.block_size, self.m_by_n = check_patterns(block_size, m_by_n)
         self.schedule = check_pattern_schedule(schedule, self.m_by_n)
@@ -82,7 +92,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._masks = []
         self._resolved = self._state = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         with self.model.distribute_strategy.scope():
             self._masks, self.skipped = make_masks(
                 self.model,
@@ -99,11 +109,11 @@ class MagnitudePruning(keras.callbacks.Callback):
         if self._state is not None:
             self.set_state(self._state)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._first_epoch is None:
             self._first_epoch = epoch
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Begin, or look whether other layers train than before, which has the step traced anew.
 
         Not earlier, since other callbacks freeze layers, and restore runs, until the first batch.
@@ -114,21 +124,21 @@ class MagnitudePruning(keras.callbacks.Callback):
             self._seen_function = self.model.train_function
             self._begin_thawed()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         step = self._step()
         updates = schedules.updates_between(self._resolved, self._noted, step)
         self._noted = step
         if updates:
             self._note(updates[-1])
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._mask_averages()
         if logs is not None:
             found = self._sparsity_by_path()
             logs["sparsity"] = self._overall(found)
             logs.update((f"sparsity/{path}", value) for path, value in found.items())
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         for mask in self._masks:
             mask.apply()  # moving averages may have taken the place of weights
             mask.hold()
@@ -137,7 +147,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         if self.verbose:
             print(f"Pruned: sparsity {self._overall(self._sparsity_by_path()):.3f}")
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """Masks and history, as values and arrays that a checkpoint takes; empty before `fit`."""
         if not self._masks or self._resolved is None:
             return {}
@@ -148,7 +158,7 @@ class MagnitudePruning(keras.callbacks.Callback):
             "sparsities": [[step, found] for step, found in self.sparsities],
         }
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `get_state` returned, in this process or an earlier one.
 
         Raises:

@@ -1,14 +1,18 @@
 """Zeros that stay: a mask of a weight, applied inside the optimizer's step."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl._base.types import TensorLike, Where
 from kerastl.compression import island
-from kerastl.compression.kernels import find_kernels
-from kerastl.compression.sparsity import pattern_for
+from kerastl.compression.kernels import Kernel, find_kernels
+from kerastl.compression.sparsity import Pattern, pattern_for
 
 
 class Mask(keras.constraints.Constraint):
@@ -24,7 +28,7 @@ class Mask(keras.constraints.Constraint):
         pattern: `Pattern`.
     """
 
-    def __init__(self, kernel, pattern):
+    def __init__(self, kernel: Kernel, pattern: Pattern) -> None:
         self.kernel = kernel
         self.pattern = pattern
         self.before = kernel.variable.constraint
@@ -32,62 +36,62 @@ class Mask(keras.constraints.Constraint):
         self.threshold = tf.Variable(-1.0, trainable=False)  # below 0: no mask was made
         self._schedule = self._counter = None
 
-    def follow(self, schedule, counter):
+    def follow(self, schedule: Any, counter: keras.Variable | None) -> None:
         """From now on make new masks when `schedule` says so, by the steps in `counter`."""
         self._schedule, self._counter = schedule, counter
 
-    def hold(self):
+    def hold(self) -> None:
         """Make no new masks from now on."""
         self._schedule = self._counter = None
 
-    def start(self):
+    def start(self) -> None:
         """Begin a training: `begun` is to tell of it alone. The zeros stay."""
         self.threshold.assign(-1.0)
 
     @property
-    def begun(self):
+    def begun(self) -> bool:
         """Whether a mask was made in this training."""
         return float(self.threshold.numpy()) >= 0
 
     @property
-    def pruned(self):
+    def pruned(self) -> int:
         """Number of weights that are held at zero."""
         return self.kernel.size - int(tf.math.count_nonzero(self.keep))
 
-    def __call__(self, weight):
+    def __call__(self, weight: TensorLike) -> TensorLike:
         value = tf.convert_to_tensor(weight if self.before is None else self.before(weight))
         if self._schedule is not None:
             step = self._counter.value + 1  # the optimizer counts this step after it
             tf.cond(self._schedule(step)[0], lambda: self._renew(value, step), lambda: False)
         return self._masked(value)
 
-    def renew(self, step):
+    def renew(self, step: int) -> None:
         """Make a mask now, between two steps, and apply it."""
         self._renew(tf.convert_to_tensor(self.kernel.variable), step)
         self.apply()
 
-    def apply(self):
+    def apply(self) -> None:
         """Put zeros into the weight."""
         self.apply_to(self.kernel.variable)
 
-    def apply_to(self, variable):
+    def apply_to(self, variable: keras.Variable) -> None:
         """Put zeros into a variable of the same shape, such as a moving average."""
         variable.assign(self._masked(tf.convert_to_tensor(variable)))
 
-    def holds(self):
+    def holds(self) -> bool:
         """Whether every weight that is pruned is zero."""
         kept = tf.cast(self.keep, tf.bool)
         weight = tf.convert_to_tensor(self.kernel.variable)
         return not bool(tf.reduce_any((weight != 0) & ~kept))
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """The mask, one bit a weight, and its threshold."""
         return {
             "keep": np.packbits(self.keep.numpy()),
             "threshold": float(self.threshold.numpy()),
         }
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Take up the mask that `get_state` told."""
         shape = tuple(self.keep.shape)
         bits = np.unpackbits(state["keep"], count=self.kernel.size)
@@ -112,7 +116,14 @@ class Mask(keras.constraints.Constraint):
         return True
 
 
-def make_masks(model, where, *, block_size, m_by_n, depthwise):
+def make_masks(
+    model: keras.Model,
+    where: Where | None,
+    *,
+    block_size: tuple[int, int],
+    m_by_n: tuple[int, int] | None,
+    depthwise: bool,
+) -> tuple[list[Mask], dict[str, str]]:
     """Masks of the kernels that can be pruned so, and why others cannot.
 
     A kernel that an earlier pruning has left a mask on keeps that.
@@ -153,16 +164,16 @@ def _mask_for(kernel, pattern):
     return mask
 
 
-def mask_of(variable):
+def mask_of(variable: keras.Variable) -> Mask | None:
     """The `Mask` that holds `variable`, or None."""
     return variable.constraint if isinstance(variable.constraint, Mask) else None
 
 
-def masks_of(model):
+def masks_of(model: keras.Model) -> list[Mask]:
     """The masks that hold weights of `model`, in the order of its weights."""
     return [mask for mask in map(mask_of, model.weights) if mask is not None]
 
 
-def retrace(model):
+def retrace(model: keras.Model) -> None:
     """Have the next step traced anew: what a step does with masks is part of the trace."""
     _keras.remake_train_function(model)

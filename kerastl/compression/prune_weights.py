@@ -1,9 +1,13 @@
 """Prune a trained network at once, and have the weights that stay make up for those that go."""
 
 import math
+from typing import Any
+
+import keras
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl._base.types import OnProgress, Where
 from kerastl.compression import sparsity as schedules
 from kerastl.compression.batches import batches_of
 from kerastl.compression.least_squares import Refit
@@ -17,16 +21,16 @@ MEMORY = 2**29  # bytes of the largest activation, of all examples together
 
 
 def prune_weights(
-    model,
-    sparsity,
-    data,
-    where=None,
+    model: keras.Model,
+    sparsity: float | None,
+    data: Any,
+    where: Where | None = None,
     *,
-    block_size=(1, 1),
-    m_by_n=None,
-    num_examples=256,
-    progress=None,
-):
+    block_size: int | tuple[int, int] = (1, 1),
+    m_by_n: tuple[int, int] | None = None,
+    num_examples: int = 256,
+    progress: OnProgress | None = None,
+) -> PruningReport:
     """Set the smallest weights of a trained model to zero, and fit those that stay to what it gave.
 
     The masks are TFMOT's, by magnitude. From input to head, each dense layer and convolution then

@@ -23,12 +23,12 @@ class LayerSparsity:
     """
 
     path: str
-    shape: tuple
+    shape: tuple[int, ...]
     zeros: int
     size: int
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """Share of zeros, in [0, 1]."""
         return self.zeros / self.size
 
@@ -42,15 +42,15 @@ class SparsityTable:
         num_weights: Int, all weights of the model, those that are in no kernel included.
     """
 
-    rows: tuple
+    rows: tuple[LayerSparsity, ...]
     num_weights: int
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """Share of zeros in all kernels together, in [0, 1]."""
         return sum(row.zeros for row in self.rows) / max(1, sum(row.size for row in self.rows))
 
-    def __getitem__(self, path):
+    def __getitem__(self, path: str) -> LayerSparsity:
         """The `LayerSparsity` of the layer at `path`."""
         for row in self.rows:
             if row.path == path:
@@ -61,7 +61,7 @@ class SparsityTable:
             f"Closest: {checks.closest(path, paths)}."
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         cells = [("layer", "kernel", "zeros", "sparsity")]
         cells += [
             (row.path, " × ".join(map(str, row.shape)), f"{row.zeros:,}", f"{row.sparsity:.3f}")
@@ -74,7 +74,7 @@ class SparsityTable:
         return in_columns(cells)
 
 
-def sparsity(model):
+def sparsity(model: keras.Model) -> SparsityTable:
     """How many weights of each kernel of `model` are exactly zero.
 
     Args:
@@ -97,7 +97,7 @@ def sparsity(model):
     return SparsityTable(tuple(rows), sum(int(np.prod(w.shape)) for w in model.weights))
 
 
-def strip(model):
+def strip(model: keras.Model) -> keras.Model:
     """Let go of the masks of a pruned model: what is left is its weights, with their zeros.
 
     `MagnitudePruning` adds nothing to the graph of a model, so a saved file needs no strip. It

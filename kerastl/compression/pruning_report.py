@@ -37,16 +37,16 @@ class PruningReport:
         num_examples: Int, how many examples the weights were fitted to.
     """
 
-    layers: tuple
-    skipped: dict
+    layers: tuple[PrunedLayer, ...]
+    skipped: dict[str, str]
     num_examples: int
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """Share of zeros in the pruned kernels together, in [0, 1]."""
         return sum(row.zeros for row in self.layers) / sum(row.size for row in self.layers)
 
-    def __str__(self):
+    def __str__(self) -> str:
         cells = [("layer", "zeros", "error of zeros alone", "error", "")]
         for row in self.layers:
             errors = (row.error_masked, row.error)

@@ -1,15 +1,18 @@
 """What the weights of a layer multiply, and how well some of it tells the rest."""
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 
 from kerastl import _keras
+from kerastl._base.types import TensorLike
 from kerastl.compression.kernels import SEPARABLE, TRANSPOSED
 
 TINY, SHRINKAGE = 1e-6, 0.01  # of an input's second moment, see `steadied`
 
 
-def mixed_by(layer, value):
+def mixed_by(layer: keras.Layer, value: TensorLike) -> TensorLike:
     """What the kernel of `layer` that mixes channels reads where the layer itself reads `value`."""
     if not isinstance(layer, SEPARABLE):
         return value
@@ -23,7 +26,7 @@ def mixed_by(layer, value):
     )
 
 
-def steadied(moments, inputs, rows):
+def steadied(moments: np.ndarray, inputs: int, rows: int) -> np.ndarray:
     """`moments` with a little more on the diagonal, so that they can be inverted.
 
     It keeps equal inputs from a division by zero, and many inputs from being fitted to few places:
@@ -41,7 +44,9 @@ def steadied(moments, inputs, rows):
     return moments + np.diag(more + TINY**2 * max(float(own.mean()), TINY))
 
 
-def sink_of(layer, after):
+def sink_of(
+    layer: keras.Layer, after: Mapping[int, keras.Layer]
+) -> tuple[keras.Variable, float] | None:
     """The variable that takes up a constant added to the outputs of `layer`, and its sign.
 
     A transposed convolution has none: not every output has all taps.
@@ -55,7 +60,7 @@ def sink_of(layer, after):
     return None if norm is None else (norm.moving_mean, -1.0)
 
 
-def norms_after(model):
+def norms_after(model: keras.Model) -> dict[int, keras.Layer]:
     """Dict from the id of a layer to the batch normalization that alone reads what it returns."""
     nodes = _keras.graph_nodes(model)
     readers, calls = {}, {}

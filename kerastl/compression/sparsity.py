@@ -3,10 +3,12 @@
 import dataclasses
 import math
 import numbers
+from collections.abc import Mapping
+from typing import Any
 
 from kerastl._base import checks
 from kerastl.compression import island
-from kerastl.compression.kernels import View, channels_view, matrix_view
+from kerastl.compression.kernels import Kernel, View, channels_view, matrix_view
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,12 +21,14 @@ class Pattern:
         view: `View` of the kernel that blocks or `m_by_n` are counted in, or None.
     """
 
-    block_size: tuple = (1, 1)
-    m_by_n: tuple | None = None
+    block_size: tuple[int, int] = (1, 1)
+    m_by_n: tuple[int, int] | None = None
     view: View | None = None
 
 
-def pattern_for(kernel, block_size, m_by_n):
+def pattern_for(
+    kernel: Kernel, block_size: tuple[int, int], m_by_n: tuple[int, int] | None
+) -> tuple[Pattern | None, str | None]:
     """`Pattern` of a `Kernel`, or None, and the reason why there is none.
 
     Example:
@@ -50,7 +54,9 @@ def pattern_for(kernel, block_size, m_by_n):
     return Pattern(block_size, None, view), None
 
 
-def check_patterns(block_size, m_by_n):
+def check_patterns(
+    block_size: int | tuple[int, int], m_by_n: tuple[int, int] | None
+) -> tuple[tuple[int, int], tuple[int, int] | None]:
     """`block_size` and `m_by_n` as tuples of ints, or an error."""
     block_size = _pair(block_size, "block_size")
     if m_by_n is None:
@@ -66,7 +72,7 @@ def check_patterns(block_size, m_by_n):
     return block_size, (m, n)
 
 
-def check_pattern_schedule(schedule, m_by_n):
+def check_pattern_schedule(schedule: Any, m_by_n: tuple[int, int] | None) -> Any:
     """The target sparsity or TFMOT schedule that `schedule` means, or an error.
 
     With `m_by_n` the sparsity is `m / n`, and TFMOT makes such masks once.
@@ -103,7 +109,7 @@ RECOVERY = 1 / 3  # share of a training left to recover in, where only a target 
 UPDATES = 20  # masks on the way there
 
 
-def check_sparsity(value, name):
+def check_sparsity(value: float, name: str) -> float:
     """Return `value` if it is a number in [0, 1), else raise.
 
     Example:
@@ -125,7 +131,9 @@ Received: target=1.0
     return float(value)
 
 
-def constant_sparsity(target, *, begin_step=0, end_step=None, frequency=100):
+def constant_sparsity(
+    target: float, *, begin_step: int = 0, end_step: int | None = None, frequency: int = 100
+) -> Any:
     """The same sparsity from the first mask to the last: TFMOT's `ConstantSparsity`.
 
     Args:
@@ -152,7 +160,15 @@ def constant_sparsity(target, *, begin_step=0, end_step=None, frequency=100):
     )
 
 
-def polynomial_decay(target, *, begin_step=0, end_step, initial=0.0, power=3, frequency=100):
+def polynomial_decay(
+    target: float,
+    *,
+    begin_step: int = 0,
+    end_step: int,
+    initial: float = 0.0,
+    power: float = 3,
+    frequency: int = 100,
+) -> Any:
     """Sparsity that grows fast at first and levels off: TFMOT's `PolynomialDecay`.
 
     `s(t) = target + (initial - target) * (1 - (t - begin) / (end - begin)) ** power`
@@ -196,7 +212,7 @@ def polynomial_decay(target, *, begin_step=0, end_step, initial=0.0, power=3, fr
     )
 
 
-def over_training(target, begin, steps, initial=0.0):
+def over_training(target: float, begin: int, steps: int, initial: float = 0.0) -> Any:
     """The schedule that a bare `target` stands for, in a training of `steps` from step `begin` on.
 
     Polynomial from `initial` in two thirds of the training; the rest of it is for recovery.
@@ -218,12 +234,12 @@ def over_training(target, begin, steps, initial=0.0):
     )
 
 
-def restored(config):
+def restored(config: Mapping[str, Any]) -> Any:
     """The schedule that `over_training` gave, from its `get_config()["config"]`."""
     return island.schedules().PolynomialDecay(**config)
 
 
-def updates_between(schedule, after, until):
+def updates_between(schedule: Any, after: int, until: int) -> list[int]:
     """The steps in (`after`, `until`] at which `schedule` makes new masks.
 
     Example:
@@ -236,7 +252,7 @@ def updates_between(schedule, after, until):
     return list(range(first, last + 1, frequency))
 
 
-def check_schedule(schedule, name):
+def check_schedule(schedule: Any, name: str) -> Any:
     """Return `schedule` if it is a TFMOT schedule in whose steps this room can count."""
     needed = ("begin_step", "end_step", "frequency")
     if not callable(schedule) or not all(hasattr(schedule, name) for name in needed):
@@ -248,7 +264,7 @@ def check_schedule(schedule, name):
     return schedule
 
 
-def check_in_training(schedule, step, last_step):
+def check_in_training(schedule: Any, step: int, last_step: int | None) -> None:
     """Raise if `schedule` ends before a training begins at `step`, or begins after its end.
 
     Args:

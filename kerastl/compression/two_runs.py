@@ -1,9 +1,12 @@
 """A graph run layer by layer on some examples, with the weights that it had and those that stay."""
 
 import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from kerastl import _keras
 from kerastl.graph.run import infer
@@ -16,25 +19,25 @@ class Originals:
         variables: The `keras.Variable`s, not changed yet.
     """
 
-    def __init__(self, variables):
+    def __init__(self, variables: Sequence[keras.Variable]) -> None:
         self._variables = list(variables)
         self._values = {id(variable): _copy(variable) for variable in self._variables}
 
-    def __getitem__(self, variable):
+    def __getitem__(self, variable: keras.Variable) -> Any:
         return self._values[id(variable)]
 
-    def within(self, operation):
+    def within(self, operation: keras.Operation) -> list[keras.Variable]:
         """Those variables that `operation` has."""
         weights = getattr(operation, "weights", ())
         return [weight for weight in weights if id(weight) in self._values]
 
-    def restore(self):
+    def restore(self) -> None:
         """Put all of them back for good."""
         for variable in self._variables:
             variable.assign(self[variable])
 
     @contextlib.contextmanager
-    def put_back(self, operation):
+    def put_back(self, operation: keras.Operation) -> Iterator[None]:
         """Have `operation` compute with what its weights were while this lasts."""
         variables = self.within(operation)
         now = [_copy(variable) for variable in variables]
@@ -51,7 +54,12 @@ def _copy(variable):
     return np.array(keras.ops.convert_to_numpy(variable))
 
 
-def run_both(model, batches, originals, visit):
+def run_both(
+    model: keras.Model,
+    batches: Iterable[list[tf.Tensor]],
+    originals: Originals,
+    visit: Callable[..., None],
+) -> None:
     """Run `model` in inference mode, one operation after the other, with both sets of weights.
 
     Before an operation with such weights runs for the first time, `visit(operation, before, now)`

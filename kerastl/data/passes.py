@@ -4,9 +4,13 @@ import abc
 import functools
 import hashlib
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from kerastl._base.types import TensorLike
 
 # Plain Python, to be traced as it stands: AutoGraph takes longer to read it than the data takes.
 _as_is = tf.autograph.experimental.do_not_convert
@@ -32,18 +36,18 @@ class Passes(abc.ABC):
 
     random = None
 
-    def __init__(self, num_examples, batch_size, seed=None):
+    def __init__(self, num_examples: int, batch_size: int, seed: int | None = None) -> None:
         self.num_examples = num_examples
         self.batch_size = batch_size
         self.seed = seed
 
     @functools.cached_property
-    def input_spec(self):
+    def input_spec(self) -> Any:
         """Structure of `tf.TensorSpec` of a batch of inputs."""
         return self.in_order().element_spec
 
     @property
-    def batch_spec(self):
+    def batch_spec(self) -> tuple[Any, ...]:
         """`(x, *targets)` of a batch, not augmented, as structures of `tf.TensorSpec`."""
         rows = tf.TensorSpec([None], tf.int64)
         traced = tf.function(self.targets, autograph=False).get_concrete_function(rows)
@@ -51,45 +55,45 @@ class Passes(abc.ABC):
         return (self.input_spec, *specs)
 
     @property
-    def num_batches(self):
+    def num_batches(self) -> int:
         """Batches a pass."""
         return math.ceil(self.num_examples / self.batch_size)
 
     @abc.abstractmethod
-    def inputs(self, rows):
+    def inputs(self, rows: tf.Tensor) -> Any:
         """The inputs of `rows`, an int64 vector; called inside tf.data."""
 
     @abc.abstractmethod
-    def targets(self, rows):
+    def targets(self, rows: tf.Tensor) -> tuple[Any, ...]:
         """`(y,)`, `(y, sample_weight)` or `()` of `rows`; called inside tf.data."""
 
     @abc.abstractmethod
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Hash of inputs, targets and what is done to them, as hexadecimal digits."""
 
-    def augment(self, element, key):
+    def augment(self, element: tuple[Any, ...], key: tf.Tensor) -> tuple[Any, ...]:
         """`element`, `(x, *targets)`, changed at random by `key`; as it is unless overridden."""
         return element
 
-    def epoch(self, number):
+    def epoch(self, number: int) -> tf.data.Dataset:
         """Dataset of the batches `(x, *targets)` of pass `number`."""
         return self.counted(self.elements(number).prefetch(2))
 
-    def elements(self, number):
+    def elements(self, number: TensorLike) -> tf.data.Dataset:
         """`epoch`, where `number` may be a tensor."""
         batches = self._keyed_rows(number, self.order(number))
         read = batches.map(self._read)
         # One map at a time: the layers' seeds are set for a batch and then used by it.
         return read.map(lambda key, element: self.augment(element, key))
 
-    def order(self, number):
+    def order(self, number: TensorLike) -> tf.Tensor:
         """The rows of pass `number` in their order, an int64 tensor; `number` may be a tensor."""
         if self.seed is None:
             return self._unshuffled
         key = self._key(number)
         return tf.random.experimental.stateless_shuffle(self._unshuffled, key, alg="philox")
 
-    def in_order(self):
+    def in_order(self) -> tf.data.Dataset:
         """Dataset of the batches of inputs in the order of the rows, not augmented."""
         return self._in_order
 
@@ -98,12 +102,12 @@ class Passes(abc.ABC):
         read = _as_is(lambda key, rows: self.inputs(rows))
         return self.counted(self._keyed_rows(0, self._unshuffled).map(read).prefetch(2))
 
-    def view(self, number):
+    def view(self, number: TensorLike) -> tf.data.Dataset:
         """Like `in_order`, augmented by the key of view `number`."""
         read = self._keyed_rows(number, self._unshuffled).map(self._read)
         return self.counted(read.map(lambda key, element: self.augment(element, key)[0]))
 
-    def counted(self, dataset):
+    def counted(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """`dataset` with its number of batches known, and untuned."""
         counted = dataset.apply(tf.data.experimental.assert_cardinality(self.num_batches))
         return untuned(counted)
@@ -127,7 +131,7 @@ class Passes(abc.ABC):
         return key, (self.inputs(rows), *self.targets(rows))
 
 
-def untuned(dataset):
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset` without the tuner of tf.data, for which there is nothing to tune in a pass.
 
     An iterator that is done with waits for the tuner's thread to wake up, which sleeps longer and
@@ -157,7 +161,15 @@ class ArrayPasses(Passes):
         (True, [0.0, 1.0, 2.0, 3.0, 4.0])
     """
 
-    def __init__(self, x, y=None, sample_weight=None, *, batch_size=32, seed=None):
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        batch_size: int = 32,
+        seed: int | None = None,
+    ) -> None:
         given = (x,) if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
         self._x, *self._targets = (tf.nest.map_structure(_standard, part) for part in given)
         lengths = {len(array) for array in tf.nest.flatten([self._x, self._targets])}
@@ -168,17 +180,17 @@ class ArrayPasses(Passes):
             )
         super().__init__(lengths.pop(), batch_size, seed)
 
-    def inputs(self, rows):
+    def inputs(self, rows: tf.Tensor) -> Any:
         return _gather(self._x, rows)
 
-    def targets(self, rows):
+    def targets(self, rows: tf.Tensor) -> tuple[Any, ...]:
         return tuple(_gather(part, rows) for part in self._targets)
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         return hash_of_arrays(tf.nest.flatten([self._x, self._targets]))
 
 
-def hash_of_arrays(arrays):
+def hash_of_arrays(arrays: Iterable[np.ndarray]) -> str:
     """Hash of shapes, types and contents, read in pieces, as hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:

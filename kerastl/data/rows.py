@@ -1,5 +1,8 @@
 """Some rows of an array on disk, read only when they are asked for."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 
@@ -19,18 +22,18 @@ class Rows:
         (3, 25, [4, 9])
     """
 
-    def __init__(self, array, index):
+    def __init__(self, array: np.ndarray, index: Sequence[int] | np.ndarray) -> None:
         self.array = array
         self.index = np.asarray(index, np.int64)
         self.shape = (len(self.index), *array.shape[1:])
         self.dtype = array.dtype
         self.ndim = array.ndim
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, where):
+    def __getitem__(self, where: Any) -> np.ndarray:
         return np.asarray(self.array[self.index[where]])
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)

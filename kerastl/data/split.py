@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,7 +10,9 @@ VAL_SHARE = 0.15
 TEST_SHARE = 0.15
 
 
-def split_counts(n, val_share=VAL_SHARE, test_share=TEST_SHARE):
+def split_counts(
+    n: int, val_share: float = VAL_SHARE, test_share: float = TEST_SHARE
+) -> tuple[int, int, int]:
     """How many of `n` pictures of one class go to train, validation and test.
 
     Shares are rounded half up, first of both held-out parts together, so that what is left for
@@ -35,7 +38,14 @@ def split_counts(n, val_share=VAL_SHARE, test_share=TEST_SHARE):
     return n - val - test, val, test
 
 
-def stratified_split(labels, class_names, *, seed=0, val_share=VAL_SHARE, test_share=TEST_SHARE):
+def stratified_split(
+    labels: Sequence[int] | np.ndarray,
+    class_names: Sequence[str],
+    *,
+    seed: int = 0,
+    val_share: float = VAL_SHARE,
+    test_share: float = TEST_SHARE,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Divide pictures into train, validation and test, class by class.
 
     `sklearn.model_selection.train_test_split` refuses a part smaller than the number of classes
@@ -73,7 +83,7 @@ def stratified_split(labels, class_names, *, seed=0, val_share=VAL_SHARE, test_s
     return tuple(_sorted(part) for part in parts)
 
 
-def check_seed(seed):
+def check_seed(seed: int) -> int:
     """Return `seed` if it is an int in [0, 2**31), else raise ValueError."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
         raise ValueError(f"`seed` must be an int in [0, 2**31). Received: seed={seed!r}")
@@ -93,7 +103,9 @@ def _half_up(value):
 UNBALANCED = 1.5
 
 
-def class_weights(labels, num_classes=None):
+def class_weights(
+    labels: Sequence[int] | np.ndarray, num_classes: int | None = None
+) -> dict[int, float]:
     """Weights that make every class count alike in the loss.
 
     `weight[c] = n / (k * count[c])` for `n` labels of `k` classes, so the weights of all samples
@@ -121,7 +133,7 @@ def class_weights(labels, num_classes=None):
     return {c: float(counts.sum() / (len(counts) * count)) for c, count in enumerate(counts)}
 
 
-def imbalance(labels, num_classes=None):
+def imbalance(labels: Sequence[int] | np.ndarray, num_classes: int | None = None) -> float:
     """Size of the largest class over that of the smallest; weight from `UNBALANCED` on.
 
     Args:

@@ -1,17 +1,20 @@
 """Examples to measure the ranges of activations on, drawn from whatever data the caller has."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
 
-from kerastl.export.naming import every_layer, input_names, inputs_by_name
+from kerastl.export.naming import AnyModel, every_layer, input_names, inputs_by_name
 
 SAMPLES = 100
 READ = 20 * SAMPLES  # examples read of a dataset, from which the samples are drawn
 
 
-def draw(graph, data, *, count=SAMPLES, seed=0):
+def draw(
+    graph: AnyModel, data: Any, *, count: int = SAMPLES, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Calibration samples for `graph`.
 
     Args:
@@ -163,7 +166,7 @@ def _problem(low, high, expected):
 PIXELS = (0, 255)
 
 
-def expected_ranges(graph):
+def expected_ranges(graph: AnyModel) -> dict[str, tuple[int, int]]:
     """Dict from the names of picture inputs to the range of values they take.
 
     A network that rescales by itself, as all of `keras.applications` that do and everything that

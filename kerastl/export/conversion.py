@@ -8,16 +8,22 @@ import contextlib
 import os
 import re
 import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
 
 from kerastl._base.checks import listed
 from kerastl._base.files import full_disk
 from kerastl._base.quiet import quiet
 from kerastl.compression.quantize import as_converted
 from kerastl.export import flatbuffer
-from kerastl.export.naming import is_tf_keras, output_names
+from kerastl.export.naming import AnyModel, is_tf_keras, output_names
+from kerastl.export.quantization import IoDtype, Quantization
 
 
-def saved_model(graph, signature, folder):
+def saved_model(graph: AnyModel, signature: Any, folder: str) -> str:
     """Write `graph` in inference mode as a SavedModel; returns its path.
 
     Args:
@@ -34,7 +40,14 @@ def saved_model(graph, signature, folder):
     return path
 
 
-def converted(saved, graph, *, quantization=None, io_dtype="float32", samples=None):
+def converted(
+    saved: str,
+    graph: AnyModel,
+    *,
+    quantization: Quantization | None = None,
+    io_dtype: IoDtype = "float32",
+    samples: dict[str, np.ndarray] | None = None,
+) -> bytes:
     """The bytes of a LiteRT file made from the SavedModel at `saved`, with the model's own names.
 
     Args:
@@ -62,7 +75,9 @@ def converted(saved, graph, *, quantization=None, io_dtype="float32", samples=No
     return with_names(content, graph)
 
 
-def configured(saved, quantization, samples):
+def configured(
+    saved: str, quantization: Quantization | None, samples: dict[str, np.ndarray] | None
+) -> tf.lite.TFLiteConverter:
     """A converter of the SavedModel at `saved`, set up but not run."""
     import tensorflow as tf
 
@@ -80,20 +95,20 @@ def configured(saved, quantization, samples):
     return converter
 
 
-def one_by_one(samples):
+def one_by_one(samples: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
     """Dicts of one example each, as the calibrator wants them."""
     count = len(next(iter(samples.values())))
     for row in range(count):
         yield {name: array[row : row + 1] for name, array in samples.items()}
 
 
-def with_names(content, graph):
+def with_names(content: bytes, graph: AnyModel) -> bytes:
     """`content` with the outputs called as in the model; the exporter says output_0, output_1."""
     outputs = {f"output_{k}": name for k, name in enumerate(output_names(graph))}
     return flatbuffer.renamed(content, inputs={}, outputs=outputs)
 
 
-def has_fake_quant(saved):
+def has_fake_quant(saved: str) -> bool:
     """Whether the SavedModel at `saved` brings its own ranges, as quantization-aware training
     leaves them."""
     from tensorflow.core.protobuf import saved_model_pb2
@@ -132,7 +147,7 @@ def _operation_sets(quantization, sets):
 
 
 @contextlib.contextmanager
-def muted():
+def muted() -> Iterator[None]:
     """Nothing of what the converter says to those who would write a converter."""
     with warnings.catch_warnings(), quiet():
         # It calibrates with an interpreter of its own, and warns its users of that.

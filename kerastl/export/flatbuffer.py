@@ -7,6 +7,11 @@ offers a reader.
 
 import collections
 import dataclasses
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
 
 from kerastl.export.tidy import tidy
 
@@ -32,22 +37,22 @@ class Operation:
     count: int
 
     @property
-    def in_float(self):
+    def in_float(self) -> bool:
         """Whether it computes in floating point, the steps to and from that left out."""
         return self.dtype.startswith("float") and self.op not in _BETWEEN_DTYPES
 
     @property
-    def in_integers(self):
+    def in_integers(self) -> bool:
         """Whether it computes on quantized activations."""
         return self.dtype in ("int8", "uint8", "int16") and self.op not in _BETWEEN_DTYPES
 
 
-def is_litert(content):
+def is_litert(content: bytes) -> bool:
     """Whether these bytes start as a LiteRT file does."""
     return bytes(content[4:8]) == IDENTIFIER
 
 
-def operation_table(content):
+def operation_table(content: bytes) -> tuple[Operation, ...]:
     """Tuple of `Operation`, the most frequent first."""
     counts = collections.Counter()
     for op, graph, operator in _operators(content):
@@ -56,13 +61,13 @@ def operation_table(content):
     return tuple(Operation(*key, count) for key, count in counts.most_common())
 
 
-def operations(content):
+def operations(content: bytes) -> dict[str, int]:
     """Dict from operation to how often it occurs, the most frequent first."""
     counts = collections.Counter(op for op, _, _ in _operators(content))
     return dict(counts.most_common())
 
 
-def constants(content):
+def constants(content: bytes) -> list[np.ndarray]:
     """The arrays of numbers that a file carries, each as a flat NumPy array, each buffer once.
 
     Quantized weights have a zero point of 0, so that a zero is a zero in every dtype.
@@ -78,7 +83,7 @@ def constants(content):
     return list(found.values())
 
 
-def edges(content):
+def edges(content: bytes) -> list[tuple[str, list[str], list[str]]]:
     """The operations of the main graph as `(op, names of inputs, names of outputs)`.
 
     Inputs are tensors that another operation or the caller makes: constants are left out.
@@ -90,7 +95,7 @@ def edges(content):
     ]
 
 
-def cut_after(content, count):
+def cut_after(content: bytes, count: int) -> bytes:
     """The file with the first `count` operations of its main graph; it gives what the last does."""
     model = _parse(_schema(), content)
     graph = model.subgraphs[0]
@@ -99,7 +104,7 @@ def cut_after(content, count):
     return packed(model, len(content))
 
 
-def renamed(content, *, inputs, outputs):
+def renamed(content: bytes, *, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
     """The same file, tidied, with other names for the inputs and outputs of its one signature.
 
     Args:
@@ -121,7 +126,7 @@ def renamed(content, *, inputs, outputs):
     return packed(model, len(content))
 
 
-def with_buffer(content, name, data):
+def with_buffer(content: bytes, name: str, data: bytes) -> bytes:
     """The same file with `data` as the metadata called `name`, in place of one of that name.
 
     Args:
@@ -142,7 +147,7 @@ def with_buffer(content, name, data):
     return packed(model, len(content) + len(data))
 
 
-def read_buffer(content, name):
+def read_buffer(content: bytes, name: str) -> bytes | None:
     """The metadata called `name` as bytes, or None."""
     root = _schema().Model.GetRootAsModel(content, 0)
     for k in range(root.MetadataLength()):
@@ -152,7 +157,7 @@ def read_buffer(content, name):
     return None
 
 
-def output_tensors(content):
+def output_tensors(content: bytes) -> list[str]:
     """Names of the tensors behind the signature's outputs output_0, output_1, ..., in order."""
     model = _parse(_schema(), content)
     outputs = sorted(model.signatureDefs[0].outputs, key=lambda entry: entry.name)
@@ -162,17 +167,17 @@ def output_tensors(content):
 class _Graph:
     """A subgraph, with what its tensors are in words."""
 
-    def __init__(self, schema, model, index):
+    def __init__(self, schema: types.ModuleType, model: Any, index: int) -> None:
         self.index = index
         self._tensors = model.subgraphs[index].tensors
         self._buffers = model.buffers
         types = vars(schema.TensorType).items()
         self._dtypes = {v: k.lower() for k, v in types if isinstance(v, int)}
 
-    def dtype(self, tensor):
+    def dtype(self, tensor: int) -> str:
         return self._dtypes[self._tensors[tensor].type]
 
-    def weights(self, operator):
+    def weights(self, operator: Any) -> str | None:
         """Dtype of the largest constant that `operator` takes, if it is no single number."""
         constants = [self._tensors[k] for k in operator.inputs if k >= 0 and self._constant(k)]
         arrays = [t for t in constants if t.shape is not None and len(t.shape) > 1]
@@ -181,14 +186,14 @@ class _Graph:
         largest = max(arrays, key=lambda tensor: tensor.shape.prod())
         return self._dtypes[largest.type]
 
-    def constants(self):
+    def constants(self) -> Iterator[tuple[int, str, bytes]]:
         """Each constant as `(number of its buffer, dtype, bytes)`."""
         for tensor in self._tensors:
             data = self._buffers[tensor.buffer].data
             if data is not None and len(data):
                 yield tensor.buffer, self._dtypes[tensor.type], data
 
-    def activations(self, indices):
+    def activations(self, indices: Iterable[int]) -> list[str]:
         chosen = [k for k in indices if k >= 0 and not self._constant(k)]
         return [self._tensors[k].name.decode() for k in chosen]
 
@@ -226,7 +231,7 @@ IDENTIFIER = b"TFL3"  # bytes 4 to 8 of every file
 _ALIGNMENT = 16  # of weights, by the format's schema; the Python package of 2026 leaves it out
 
 
-def packed(model, size):
+def packed(model: Any, size: int) -> bytes:
     """The file of a `ModelT`.
 
     Args:
@@ -265,13 +270,13 @@ def _content(table):
 class _Once:
     """A table that is written to a file when it is first asked for; later only pointed to."""
 
-    def __init__(self, table):
+    def __init__(self, table: Any) -> None:
         self._table, self._builder, self._place = table, None, None
 
     def __getattr__(self, name):
         return getattr(self._table, name)
 
-    def Pack(self, builder):
+    def Pack(self, builder: Any) -> int:
         if builder is not self._builder:
             self._builder, self._place = builder, self._table.Pack(builder)
         return self._place

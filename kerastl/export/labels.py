@@ -1,11 +1,14 @@
 """Class names beside a model file: `labels.txt`, one a line, in the order of the outputs."""
 
 import os
+from collections.abc import Sequence
+
+from kerastl._base.types import PathLike
 
 FILE_NAME = "labels.txt"
 
 
-def checked(labels, num_outputs):
+def checked(labels: Sequence[str], num_outputs: int) -> tuple[str, ...]:
     """`labels` as a tuple of one-line strings, as many as the model has outputs.
 
     Raises:
@@ -23,12 +26,12 @@ def checked(labels, num_outputs):
     return labels
 
 
-def text(labels):
+def text(labels: Sequence[str]) -> str:
     """The contents of the file."""
     return "".join(f"{label}\n" for label in labels)
 
 
-def written(labels, folder):
+def written(labels: Sequence[str], folder: PathLike) -> str:
     """Write `labels` to `folder`; returns the file's path."""
     path = os.path.join(folder, FILE_NAME)
     with open(path, "w", encoding="utf-8") as file:
@@ -36,7 +39,7 @@ def written(labels, folder):
     return path
 
 
-def beside(path):
+def beside(path: PathLike) -> tuple[str, ...] | None:
     """The labels in the folder of the file `path`, or None where there are none."""
     path = os.path.join(os.path.dirname(os.path.abspath(path)), FILE_NAME)
     if not os.path.isfile(path):

@@ -3,39 +3,44 @@
 import dataclasses
 import gzip
 import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
+import keras
 import numpy as np
 
 from kerastl._base import files
 from kerastl._base.checks import in_range, listed, one_of
 from kerastl._base.text_table import markdown
+from kerastl._base.types import Arrays, PathLike
 from kerastl.export import calibration, litert_file
 from kerastl.export import labels as label_file
 from kerastl.export.conversion import converted, saved_model
 from kerastl.export.litert_model import LiteRTModel
-from kerastl.export.naming import graph_of, in_structure, inputs_by_name
+from kerastl.export.naming import AnyModel, graph_of, in_structure, inputs_by_name
 from kerastl.export.parity import accuracy
 from kerastl.export.quantization import MODES, require_float
-from kerastl.export.selective import SelectiveQuantizer
+from kerastl.export.selective import LayerError, SelectiveQuantizer
 from kerastl.export.verify import check_outputs, needs_flex
 
-RUNGS = ("int8", "int8_mixed", "dynamic", "float16", "int16x8")
+RungName: TypeAlias = Literal["int8", "int8_mixed", "dynamic", "float16", "int16x8"]
+RUNGS = get_args(RungName)
 _ROUNDING = 1e-9
 _LARGEST = 0.75  # of the float32 file: int8 with more layers in float than that is none
 
 
 def to_litert_within(  # noqa: PLR0913 (those of `to_litert`, and what is measured)
-    model,
-    path,
-    data,
-    labels,
+    model: keras.Model,
+    path: PathLike,
+    data: Arrays,
+    labels: Sequence[int] | np.ndarray,
     *,
-    max_drop=0.01,
-    representative_data=None,
-    ladder=("int8", "int8_mixed", "dynamic", "float16"),
-    class_names=None,
-    score=None,
-):
+    max_drop: float = 0.01,
+    representative_data: Any = None,
+    ladder: Sequence[RungName] = ("int8", "int8_mixed", "dynamic", "float16"),
+    class_names: Sequence[str] | None = None,
+    score: Callable[[np.ndarray, Any], float] | None = None,
+) -> "Ladder":
     """Write the first file of `ladder` that loses at most `max_drop` of the accuracy.
 
     Each rung is converted and measured on held-out examples: `"int8"`; `"int8_mixed"`, int8 with
@@ -122,7 +127,15 @@ def _climb(task, ladder):
 class _Task:
     """One model, the data it is measured on, and the file made last."""
 
-    def __init__(self, model, graph, data, labels, max_drop, score):
+    def __init__(
+        self,
+        model: AnyModel,
+        graph: AnyModel,
+        data: Arrays,
+        labels: Sequence[int] | np.ndarray,
+        max_drop: float,
+        score: Callable[[np.ndarray, Any], float],
+    ) -> None:
         self._model, self._graph, self._max_drop = model, graph, max_drop
         self._data = inputs_by_name(graph, data)
         self._labels, self._score = labels, score
@@ -131,7 +144,7 @@ class _Task:
         self.work = self.saved = self.samples = self.content = self.made = None
         self.layers, self._float_size = (), None
 
-    def baseline(self):
+    def baseline(self) -> "Rung":
         """The float32 file, to compare sizes and times with."""
         content = converted(self.saved, self._graph)
         needs_flex(content, allow_flex=False)
@@ -140,7 +153,7 @@ class _Task:
         check_outputs(self._model, self._graph, self.made, samples=self.samples)
         return rung
 
-    def plain(self, name):
+    def plain(self, name: str) -> "Rung":
         """One way to quantize the whole model."""
         try:
             content = converted(
@@ -153,7 +166,7 @@ class _Task:
             return Rung(name, note=str(error))
         return self._measured(name, content)
 
-    def mixed(self):
+    def mixed(self) -> Iterator["Rung"]:
         """int8 with more and more of the worst layers in float: twice as many each time.
 
         Until the file is hardly smaller than in float32: the rungs after this one are.
@@ -220,7 +233,7 @@ class Rung:
     size_bytes: int = 0
     gzip_bytes: int = 0
     median_ms: float = 0.0
-    kept: tuple = ()
+    kept: tuple[str, ...] = ()
     accepted: bool = False
     note: str = ""
 
@@ -240,18 +253,18 @@ class Ladder:
     path: str
     model_accuracy: float
     baseline: Rung
-    rungs: tuple
-    layers: tuple = ()
+    rungs: tuple[Rung, ...]
+    layers: tuple[LayerError, ...] = ()
 
     @property
-    def chosen(self):
+    def chosen(self) -> Rung | None:
         """The `Rung` that was taken, or None."""
         return next((rung for rung in self.rungs if rung.accepted), None)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.table()
 
-    def table(self):
+    def table(self) -> str:
         """Markdown: what was decided, a table of the rungs, and the worst layers."""
         header = ("file", "accuracy", "drop", "bytes", "gzip", "ms", "speed")
         rows = [self._row(rung) for rung in (self.baseline, *self.rungs)]
@@ -262,7 +275,7 @@ class Ladder:
             parts.append(markdown(("layer that int8 hurts most", "dB"), errors))
         return "\n\n".join(parts)
 
-    def verdict(self):
+    def verdict(self) -> str:
         """One sentence: which rung was taken, and what it costs."""
         chosen = self.chosen
         if chosen is None:

@@ -1,32 +1,35 @@
 """Writing a `.tflite` file that is known to work, or none."""
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from kerastl._base import files
 from kerastl._base.checks import listed
+from kerastl._base.types import PathLike
 from kerastl.export import calibration, metadata
 from kerastl.export import labels as label_file
 from kerastl.export.calibration import expected_ranges
 from kerastl.export.conversion import converted, has_fake_quant, saved_model
 from kerastl.export.litert_model import LiteRTModel
-from kerastl.export.naming import graph_of
-from kerastl.export.quantization import checked, require_int8
+from kerastl.export.naming import AnyModel, graph_of
+from kerastl.export.quantization import IoDtype, Quantization, checked, require_int8
 from kerastl.export.verify import check_outputs, needs_flex, warn_of_float
 
 
 def to_litert(
-    model,
-    path,
+    model: AnyModel,
+    path: PathLike,
     *,
-    quantization=None,
-    io_dtype="float32",
-    representative_data=None,
-    batch_size=1,
-    labels=None,
-    allow_flex=False,
-):
+    quantization: Quantization | None = None,
+    io_dtype: IoDtype = "float32",
+    representative_data: Any = None,
+    batch_size: int | None = 1,
+    labels: Sequence[str] | None = None,
+    allow_flex: bool = False,
+) -> str:
     """Write a model as a LiteRT (`.tflite`) file, check it, and only then put it in place.
 
     What is written is the model's graph in inference mode; what a subclass does in `train_step`
@@ -120,7 +123,7 @@ def to_litert(
     return path
 
 
-def signature_of(graph, batch_size):
+def signature_of(graph: AnyModel, batch_size: int | None) -> Any:
     """One tensor specification an input, in the structure the model takes.
 
     Raises:
@@ -145,13 +148,13 @@ def signature_of(graph, batch_size):
     )
 
 
-def written(content, path):
+def written(content: bytes, path: PathLike) -> None:
     """Write the bytes `content` to the file `path`."""
     with open(path, "wb") as file:
         file.write(content)
 
 
-def put_in_place(made, path, labels):
+def put_in_place(made: str, path: PathLike, labels: Sequence[str] | None) -> None:
     """Move a finished file, and its labels if it has any, to `path` and beside it."""
     if labels is not None:
         names = label_file.written(labels, os.path.dirname(made))
@@ -160,7 +163,7 @@ def put_in_place(made, path, labels):
     files.replaced(made, path)
 
 
-def described(made, content, graph, labels):
+def described(made: str, content: bytes, graph: AnyModel, labels: Sequence[str] | None) -> bytes:
     """`content`, which lies in the file `made`, with its metadata and labels."""
     lite = LiteRTModel(made)
     return metadata.embedded(
@@ -173,7 +176,7 @@ def described(made, content, graph, labels):
     )
 
 
-def need_ranges(saved, name):
+def need_ranges(saved: str, name: str) -> None:
     """Refuse to quantize activations without data, unless the model brings their ranges.
 
     Raises:
@@ -197,7 +200,7 @@ def _refuse_integer_inputs(graph):
         )
 
 
-def num_outputs(graph):
+def num_outputs(graph: AnyModel) -> int:
     """How many scores the one output of `graph` has.
 
     Raises:

@@ -4,11 +4,14 @@ import dataclasses
 import os
 import statistics
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from kerastl._base.checks import whole
 from kerastl._base.quiet import quiet
+from kerastl._base.types import Arrays, PathLike
 from kerastl.export import flatbuffer, labels, metadata
 
 _BATCH = 32  # examples at once through a file that takes any number
@@ -43,7 +46,7 @@ class LiteRTModel:
         FileNotFoundError: `path` must be a .tflite file that exists. Received: 'moved.tflite'
     """
 
-    def __init__(self, path, threads=None):
+    def __init__(self, path: PathLike, threads: int | None = None) -> None:
         self.path = os.fspath(path)
         if threads is not None:
             whole(threads, 1, 1024, "threads")
@@ -56,11 +59,11 @@ class LiteRTModel:
         self.batch_size = self.inputs[0].shape[0]
         self._allocated = self.batch_size
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         shapes = ", ".join(f"{t.name}: {t.shape} {t.dtype}" for t in self.inputs + self.outputs)
         return f"LiteRTModel({self.path!r}, {shapes})"
 
-    def predict(self, x):
+    def predict(self, x: Arrays) -> np.ndarray | dict[str, np.ndarray]:
         """The file's answer to examples.
 
         Args:
@@ -75,7 +78,7 @@ class LiteRTModel:
         answers = self.run(x)
         return next(iter(answers.values())) if len(answers) == 1 else answers
 
-    def run(self, x):
+    def run(self, x: Arrays) -> dict[str, np.ndarray]:
         """As `predict`, but always a dict from output name to array."""
         arrays = self._fitted(x)
         count = len(arrays[0])
@@ -89,7 +92,7 @@ class LiteRTModel:
             for k, tensor in enumerate(self.outputs)
         }
 
-    def milliseconds(self, x, *, runs=20):
+    def milliseconds(self, x: Arrays, *, runs: int = 20) -> float:
         """How long the runtime takes for one batch.
 
         Args:
@@ -194,14 +197,14 @@ class Tensor:
     """
 
     name: str
-    shape: tuple
+    shape: tuple[int | None, ...]
     dtype: str
     index: int
     scale: float = 0.0
     zero_point: int = 0
 
 
-def described(details, names):
+def described(details: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[Tensor, ...]:
     """Tensors in the file's order; `serving_default_image:0` goes by its signature name."""
     tensors = []
     for detail in details:
@@ -224,7 +227,7 @@ def described(details, names):
     return tuple(tensors)
 
 
-def plain_name(name):
+def plain_name(name: str) -> str:
     """What the model calls the input that the converter calls `name`.
 
     Example:
@@ -234,7 +237,7 @@ def plain_name(name):
     return name.removeprefix("serving_default_").split(":")[0]
 
 
-def fitted(tensor, array):
+def fitted(tensor: Tensor, array: np.ndarray) -> np.ndarray:
     """`array` of real values as what `tensor` holds.
 
     Raises:
@@ -256,7 +259,7 @@ def fitted(tensor, array):
     return array.astype(tensor.dtype, copy=False)
 
 
-def quantized(tensor, array):
+def quantized(tensor: Tensor, array: np.ndarray) -> np.ndarray:
     """Real values as the numbers of `tensor`: rounded, and held at the ends of its range.
 
     Example:
@@ -269,7 +272,7 @@ def quantized(tensor, array):
     return np.clip(steps, ends.min, ends.max).astype(tensor.dtype)
 
 
-def real(tensor, array):
+def real(tensor: Tensor, array: np.ndarray) -> np.ndarray:
     """The numbers of `tensor` as real values, float32; those of one not quantized as they are.
 
     Example:

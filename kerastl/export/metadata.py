@@ -13,10 +13,13 @@ References:
 import dataclasses
 import io
 import zipfile
+from collections.abc import Collection, Sequence
+from typing import Any, Self
 
 import numpy as np
 
 from kerastl.export import flatbuffer, labels
+from kerastl.export.litert_model import Tensor
 
 BUFFER = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
@@ -27,7 +30,15 @@ _NORMALIZATION = 1  # member of the union ProcessUnitOptions
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of the files in the archive, so that equal files are equal
 
 
-def embedded(content, inputs, outputs, *, name, pixels=(), files=()):
+def embedded(
+    content: bytes,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    *,
+    name: str,
+    pixels: Collection[str] = (),
+    files: Sequence["AssociatedFile"] = (),
+) -> bytes:
     """`content` with its metadata, and its associated files in an archive behind it.
 
     Args:
@@ -52,42 +63,42 @@ class AssociatedFile:
     """A text file inside a LiteRT file: `name`, `lines`, and what it is for."""
 
     name: str
-    lines: tuple
+    lines: tuple[str, ...]
     kind: int
     description: str
 
 
-def label_file(names):
+def label_file(names: Sequence[str]) -> AssociatedFile:
     """The class names, as a file that belongs to the first output."""
     return AssociatedFile(
         labels.FILE_NAME, tuple(names), _AXIS_LABELS, "Names of the classes, one a line."
     )
 
 
-def vocabulary_file(words):
+def vocabulary_file(words: Sequence[str]) -> AssociatedFile:
     """The words of a tokenizer, as a file that belongs to the first input."""
     return AssociatedFile(
         "vocab.txt", tuple(words), _VOCABULARY, "Words of the tokenizer, one a line."
     )
 
 
-def read_labels(content):
+def read_labels(content: bytes) -> tuple[str, ...] | None:
     """The class names that a file carries, or None: those of its first output with such."""
     return _read(content, tensors=3, kind=_AXIS_LABELS)
 
 
-def read_vocabulary(content):
+def read_vocabulary(content: bytes) -> tuple[str, ...] | None:
     """The words of the tokenizer that a file carries, or None."""
     return _read(content, tensors=2, kind=_VOCABULARY)
 
 
-def read_name(content):
+def read_name(content: bytes) -> str | None:
     """The model's name that a file carries, or None."""
     data = flatbuffer.read_buffer(content, BUFFER)
     return None if data is None else Reader.root(data).text(0)
 
 
-def read_pixels(content):
+def read_pixels(content: bytes) -> tuple[str, ...]:
     """Names of the inputs that a file says are pictures."""
     data = flatbuffer.read_buffer(content, BUFFER)
     if data is None:
@@ -174,12 +185,12 @@ class Writer:
     Values are `Byte`, `Whole`, strings, arrays, tables, and lists of tables.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         import flatbuffers
 
         self._builder = flatbuffers.Builder(1024)
 
-    def finished(self, table, identifier):
+    def finished(self, table: dict[int, Any], identifier: bytes) -> bytes:
         """The bytes of a flatbuffer whose root is `table`."""
         self._builder.Finish(self._table(table), identifier)
         return bytes(self._builder.Output())
@@ -215,16 +226,16 @@ class Writer:
 class Reader:
     """Reads a table by field number."""
 
-    def __init__(self, data, position):
+    def __init__(self, data: bytes, position: int) -> None:
         from flatbuffers.table import Table
 
         self._table = Table(data, position)
 
     @classmethod
-    def root(cls, data):
+    def root(cls, data: bytes) -> Self:
         return cls(data, int.from_bytes(data[:4], "little"))
 
-    def tables(self, slot):
+    def tables(self, slot: int) -> list["Reader"]:
         offset = self._offset(slot)
         if not offset:
             return []
@@ -232,14 +243,14 @@ class Reader:
         places = [start + 4 * k for k in range(self._table.VectorLen(offset))]
         return [Reader(self._table.Bytes, self._table.Indirect(place)) for place in places]
 
-    def table(self, slot):
+    def table(self, slot: int) -> "Reader | None":
         place = self._table.Pos + self._offset(slot)
         return Reader(self._table.Bytes, self._table.Indirect(place))
 
-    def text(self, slot):
+    def text(self, slot: int) -> str | None:
         return self._table.String(self._offset(slot) + self._table.Pos).decode("utf-8")
 
-    def byte(self, slot):
+    def byte(self, slot: int) -> int:
         offset = self._offset(slot)
         return self._table.Bytes[self._table.Pos + offset] if offset else 0
 

@@ -2,14 +2,18 @@
 
 import dataclasses
 import gzip
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from kerastl._base.text_table import markdown
+from kerastl._base.types import Arrays, PathLike
 from kerastl.export import flatbuffer
+from kerastl.export.flatbuffer import Operation
 from kerastl.export.litert_model import LiteRTModel
-from kerastl.export.naming import graph_of, in_structure, inputs_by_name, output_names
+from kerastl.export.naming import AnyModel, graph_of, in_structure, inputs_by_name, output_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +43,17 @@ class Parity:
     num_examples: int
     size_bytes: int
     median_ms: float
-    operations: dict
+    operations: dict[str, int]
     model_accuracy: float | None = None
     file_accuracy: float | None = None
     gzip_bytes: int = 0
-    ops: tuple = ()
+    ops: tuple[Operation, ...] = ()
     int8_share: float = 0.0
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.table()
 
-    def table(self):
+    def table(self) -> str:
         """A Markdown table of the figures, and one of the operations."""
         figures = [
             ("examples compared", f"{self.num_examples}"),
@@ -72,7 +76,15 @@ class Parity:
         )
 
 
-def parity(model, file, data, labels=None, *, score=None, agree=None):
+def parity(
+    model: AnyModel,
+    file: PathLike | LiteRTModel,
+    data: Arrays,
+    labels: Sequence[int] | np.ndarray | None = None,
+    *,
+    score: Callable[[np.ndarray, Any], float] | None = None,
+    agree: Callable[[np.ndarray, np.ndarray], float | None] | None = None,
+) -> Parity:
     """Compare a Keras model with a `.tflite` file on the same inputs.
 
     Args:
@@ -118,7 +130,7 @@ def parity(model, file, data, labels=None, *, score=None, agree=None):
     )
 
 
-def integer_share(table):
+def integer_share(table: Sequence[Operation]) -> float:
     """The share of the operations on real numbers in `table` that compute in integers."""
     integer = sum(row.count for row in table if row.in_integers)
     floating = sum(row.count for row in table if row.in_float)
@@ -168,7 +180,7 @@ def _share(value):
     return "-" if value is None else f"{value:.4f}"
 
 
-def classes(scores):
+def classes(scores: np.ndarray) -> np.ndarray:
     """The class of each row of scores: the largest, or of one score whether it is over 0.5.
 
     Returns:
@@ -183,14 +195,14 @@ def classes(scores):
     return scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0.5).astype(int)
 
 
-def agreement(ours, theirs):
+def agreement(ours: np.ndarray, theirs: np.ndarray) -> float | None:
     """How often both have the same largest score, in [0, 1]; None for what is no class scores."""
     if ours.ndim != 2 or ours.shape[1] < 2:
         return None
     return float(np.mean(ours.argmax(1) == theirs.argmax(1)))
 
 
-def accuracy(scores, labels):
+def accuracy(scores: np.ndarray, labels: Sequence[int] | np.ndarray) -> float:
     """How often the class of `scores` is that of `labels` (numbers or one-hot rows), in [0, 1].
 
     Raises:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kerastl._base import files
 from kerastl._base.quiet import quiet
+from kerastl._base.types import PathLike
 from kerastl.export.naming import graph_of, in_structure, input_names
 from kerastl.export.verify import example
 
@@ -16,7 +17,7 @@ _TOLERANCE = 1e-3  # of the outputs; see `verify`
 _ROWS = 2
 
 
-def to_saved_model(model, path):
+def to_saved_model(model: keras.Model, path: PathLike) -> str:
     """Write a model's graph in inference mode as a TensorFlow SavedModel.
 
     It is loaded again, run, and compared with the model; only then it takes the place of what was
@@ -54,7 +55,7 @@ def to_saved_model(model, path):
     return path
 
 
-def to_onnx(model, path):
+def to_onnx(model: keras.Model, path: PathLike) -> str:
     """Write a model's graph in inference mode as an ONNX file.
 
     Needs the packages tf2onnx and onnx; if onnxruntime is there too, the file is run and compared

@@ -1,9 +1,15 @@
 """The ways to quantize a file, and what each of them asks for."""
 
 import dataclasses
+from typing import Literal, TypeAlias
 
 from kerastl._base.checks import listed, one_of
 from kerastl.compression.quantize import ranges_of
+from kerastl.export.naming import AnyModel
+
+# Keys of `MODES` beside None, and the dtypes that one or another allows at the ends of a file.
+Quantization: TypeAlias = Literal["float16", "dynamic", "int8", "int16x8"]
+IoDtype: TypeAlias = Literal["float32", "int8", "uint8", "int16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +25,7 @@ class Mode:
             the weights are lost. See `verify.check_outputs`.
     """
 
-    io_dtypes: tuple
+    io_dtypes: tuple[str, ...]
     calibrated: bool
     arithmetic: str
     floor_db: float
@@ -34,7 +40,7 @@ MODES = {
 }
 
 
-def checked(quantization, io_dtype):
+def checked(quantization: Quantization | None, io_dtype: IoDtype) -> "Mode":
     """The `Mode` called `quantization`.
 
     Raises:
@@ -55,7 +61,7 @@ Received: io_dtype='int8'. A file with int8 inputs needs quantization='int8'.
     return mode
 
 
-def require_int8(graph, quantization):
+def require_int8(graph: AnyModel, quantization: Quantization | None) -> None:
     """Refuse to write a model from `quantize_aware` in other numbers than it learned to use.
 
     Raises:
@@ -69,7 +75,7 @@ def require_int8(graph, quantization):
         )
 
 
-def require_float(graph):
+def require_float(graph: AnyModel) -> None:
     """Refuse to look for the best numbers for a model from `quantize_aware`, which has them.
 
     Raises:

@@ -10,6 +10,8 @@ import collections
 import dataclasses
 import itertools
 import tempfile
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from kerastl._base.text_table import markdown
 from kerastl.export import calibration, flatbuffer, litert_file
 from kerastl.export.conversion import configured, muted, one_by_one, saved_model, with_names
 from kerastl.export.litert_model import plain_name
-from kerastl.export.naming import every_layer, graph_of, output_names
+from kerastl.export.naming import AnyModel, every_layer, graph_of, output_names
 from kerastl.export.quantization import require_float
 
 _EXAMPLES = 16  # run through the instrumented model
@@ -49,7 +51,7 @@ class SelectiveQuantizer:
         samples: Dict from input name to calibration examples.
     """
 
-    def __init__(self, saved, graph, samples):
+    def __init__(self, saved: str, graph: AnyModel, samples: dict[str, np.ndarray]) -> None:
         import tensorflow as tf
 
         self._graph = graph
@@ -62,7 +64,7 @@ class SelectiveQuantizer:
             )
             self._edges = flatbuffer.edges(self._debugger.calibrated_model)
 
-    def layer_errors(self):
+    def layer_errors(self) -> tuple[LayerError, ...]:
         """Tuple of `LayerError` of every quantized operation, the worst first.
 
         Each operation is compared with its float twin on the same, already quantized, inputs,
@@ -85,7 +87,7 @@ class SelectiveQuantizer:
                 )
         return tuple(sorted(found.values(), key=lambda entry: entry.sqnr_db))
 
-    def with_float(self, tensors):
+    def with_float(self, tensors: Iterable[str]) -> bytes:
         """The bytes of an int8 file in which `tensors` stay float.
 
         A tensor is float if both the operation that makes it and those that take it are.
@@ -150,10 +152,10 @@ def _original(verified, names):
 class _Layers:
     """Finds the names of a model's layers in the names of a file's tensors."""
 
-    def __init__(self, graph):
+    def __init__(self, graph: AnyModel) -> None:
         self._names = {layer.name for layer in every_layer(graph)} - {graph.name}
 
-    def of(self, tensor):
+    def of(self, tensor: str) -> str:
         """`'conv + bn + relu'` of `'net_1/relu_1/Relu;net_1/bn_1/add;net_1/conv_1/conv'`."""
         found = {}
         for path in tensor.split(";"):
@@ -182,25 +184,25 @@ class LayerReport:
         layers: Tuple of `LayerError`, the worst first.
     """
 
-    layers: tuple
+    layers: tuple[LayerError, ...]
 
     @property
-    def need_care(self):
+    def need_care(self) -> tuple[LayerError, ...]:
         """The `LayerError`s under 10 dB: keep these in float, or train with rounding."""
         return tuple(entry for entry in self.layers if entry.sqnr_db < CARE)
 
-    def table(self, count=None):
+    def table(self, count: int | None = None) -> str:
         """Markdown: one sentence, then the `count` worst layers, or all."""
         found = len(self.need_care)
         verdict = f"{found} of {len(self.layers)} layers need care (under {CARE:g} dB)."
         rows = [(e.layer, f"{e.sqnr_db:.1f}") for e in self.layers[:count]]
         return f"{verdict}\n\n{markdown(('layer, the worst first', 'dB'), rows)}"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.table()
 
 
-def layer_errors(model, representative_data):
+def layer_errors(model: AnyModel, representative_data: Any) -> "LayerReport":
     """Measure what int8 does to each layer of a model.
 
     Each int8 operation is compared with its float32 twin on the same rounded inputs, so that an

@@ -5,10 +5,12 @@ import io
 import pathlib
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from kerastl._base.text_table import markdown
+from kerastl._base.types import PathLike
 from kerastl.export import flatbuffer
 
 CHUNK = 1 << 20
@@ -43,13 +45,13 @@ class SizeTable:
         rows: Tuple of `FileSize`.
     """
 
-    rows: tuple
+    rows: tuple[FileSize, ...]
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> FileSize:
         """The `FileSize` called `name`."""
         return {row.name: row for row in self.rows}[name]
 
-    def __str__(self):
+    def __str__(self) -> str:
         first = self.rows[0].dense
         cells = [
             (
@@ -62,7 +64,7 @@ class SizeTable:
         return markdown(("file", "bytes", "gzip", "sparse", "zeros"), cells)
 
 
-def file_sizes(files):
+def file_sizes(files: Mapping[str, PathLike] | Sequence[PathLike]) -> SizeTable:
     """Measure files as they are, gzipped, and with their zeros left out.
 
     Zeros do not make a file smaller by themselves: a pruned network is as large as it was until

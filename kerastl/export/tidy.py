@@ -1,10 +1,12 @@
 """What a `.tflite` says besides numbers, made short."""
 
+from typing import Any
+
 _OF_CONVERTER = b"CONVERSION_METADATA"  # its version and options; read by nothing that runs a file
 _OF_BIASES = (2, 4)  # int32 and int64 in the schema's TensorType: numbers at a scale are biases
 
 
-def tidy(model):
+def tidy(model: Any) -> None:
     """Shorten what a `ModelT` says besides numbers: a twenty-fifth of a small quantized network.
 
     The converter names a tensor after every operation that went into it, each with the model's

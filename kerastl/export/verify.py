@@ -1,6 +1,7 @@
 """What a converted file must pass before it is put in place."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,9 +9,9 @@ import numpy as np
 from kerastl._base.checks import listed
 from kerastl.export import flatbuffer
 from kerastl.export.litert_model import LiteRTModel
-from kerastl.export.naming import in_structure, input_names, output_names
+from kerastl.export.naming import AnyModel, in_structure, input_names, output_names
 from kerastl.export.parity import agreement
-from kerastl.export.quantization import MODES
+from kerastl.export.quantization import MODES, Quantization
 
 # A float file repeats the model's float32 arithmetic with operations fused: errors are near 1e-6
 # of the outputs. One that lost its weights is off by the outputs themselves.
@@ -19,7 +20,7 @@ EXAMPLES = 16  # run through a quantized file and its model
 _AGREEMENT = 0.5  # of the classes; chance is far below, and so is a file that lost its signal
 
 
-def needs_flex(content, allow_flex):
+def needs_flex(content: bytes, allow_flex: bool) -> bool:
     """Whether the file of these bytes has operations that the plain runtime lacks.
 
     Raises:
@@ -36,7 +37,7 @@ def needs_flex(content, allow_flex):
     return bool(custom)
 
 
-def warn_of_float(content, quantization):
+def warn_of_float(content: bytes, quantization: Quantization | None) -> None:
     """Say which operations of a file that was to be integer throughout stayed float."""
     left = [row for row in flatbuffer.operation_table(content) if row.in_float]
     if MODES[quantization].calibrated and left:
@@ -49,7 +50,14 @@ def warn_of_float(content, quantization):
         )
 
 
-def check_outputs(model, graph, made, *, quantization=None, samples=None):
+def check_outputs(
+    model: AnyModel,
+    graph: AnyModel,
+    made: str,
+    *,
+    quantization: Quantization | None = None,
+    samples: dict[str, np.ndarray] | None = None,
+) -> None:
     """Run the file `made` beside the model: a converter that lost the weights is silent.
 
     Args:
@@ -75,7 +83,7 @@ def check_outputs(model, graph, made, *, quantization=None, samples=None):
             raise RuntimeError(f"The file does not repeat the model: {fault}")
 
 
-def decibels(signal, received):
+def decibels(signal: np.ndarray, received: np.ndarray) -> float:
     """Signal over error, both as sums of squares, in decibels; NaN if either has NaN.
 
     Example:
@@ -128,7 +136,7 @@ def _examples(graph, lite, samples, quantization):
     return dict(zip(input_names(graph), made_up, strict=True))
 
 
-def example(tensor, count):
+def example(tensor: Any, count: int) -> np.ndarray:
     """Made-up input: pixels for pictures, ones for integers, noise for the rest."""
     shape = (count, *tensor.shape[1:])
     dtype = np.dtype(getattr(tensor.dtype, "name", tensor.dtype))

@@ -1,13 +1,15 @@
 """The words of a tokenizer inside a file, for the app that has to split text as in training."""
 
 import os
+from collections.abc import Sequence
 
 from kerastl._base import files as disk
+from kerastl._base.types import PathLike
 from kerastl.export import metadata
 from kerastl.export.litert_model import LiteRTModel
 
 
-def add_vocabulary(path, words):
+def add_vocabulary(path: PathLike, words: Sequence[str]) -> str:
     """Put a tokenizer's vocabulary into a LiteRT file, as TFLite metadata of its first input.
 
     The labels that the file carries stay. It is written anew and put in place whole.

@@ -2,8 +2,11 @@
 
 import dataclasses
 
+import keras
+
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl._base.types import BatchNormPolicy, Where
 from kerastl.graph import flat_layers, layer_groups, select_layers
 from kerastl.graph.flags import (
     all_leaves,
@@ -17,7 +20,7 @@ from kerastl.graph.flags import (
 )
 
 
-def freeze(model, where):
+def freeze(model: keras.Model, where: Where) -> "Change":
     """Stop layers of `model` from training, at any depth and for good.
 
     It walks the leaves, so that it acts whatever the flags of the containers were. In a
@@ -47,7 +50,9 @@ def freeze(model, where):
     return _change("freeze", model, select_layers(model, where), False)
 
 
-def unfreeze(model, where, *, batch_norm=None):
+def unfreeze(
+    model: keras.Model, where: Where, *, batch_norm: BatchNormPolicy | None = None
+) -> "Change":
     """Let layers of `model` train, whatever the flags of their parents.
 
     The statistics of a pretrained `BatchNormalization` jump when it thaws with few images. So a
@@ -95,7 +100,7 @@ def unfreeze(model, where, *, batch_norm=None):
     return change
 
 
-def freeze_to(model, n):
+def freeze_to(model: keras.Model, n: int) -> "Change":
     """Freeze the first `n` layer groups and train all after them.
 
     Args:
@@ -155,7 +160,7 @@ class Change:
     after: int
     total: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"{self.action} {self.num_layers} layers: trainable weights "
             f"{self.before:,} -> {self.after:,} of {self.total:,}"
@@ -165,7 +170,9 @@ class Change:
 BATCH_NORM_POLICIES = ("inference", "frozen", "train")
 
 
-def freeze_batch_norm(model, where=None, *, affine=True, statistics=True):
+def freeze_batch_norm(
+    model: keras.Model, where: Where | None = None, *, affine: bool = True, statistics: bool = True
+) -> "Change":
     """Hold batch normalizations still: their scale and offset, their statistics, or both.
 
     Args:
@@ -210,7 +217,9 @@ def freeze_batch_norm(model, where=None, *, affine=True, statistics=True):
     return Change("freeze_batch_norm", len(norms), before, after, count_weights(model))
 
 
-def batch_norm_policy(model, batch_norm):
+def batch_norm_policy(
+    model: keras.Model, batch_norm: BatchNormPolicy | None
+) -> BatchNormPolicy | None:
     honours = getattr(model, "honours_fixed_statistics", False)
     if batch_norm is None:
         return "inference" if honours else "frozen"

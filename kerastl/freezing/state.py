@@ -1,5 +1,9 @@
 """The freezing of a model as plain data, so that a saved model comes back as it was."""
 
+from collections.abc import Mapping
+
+import keras
+
 from kerastl import _keras
 from kerastl.graph.flags import (
     all_leaves,
@@ -10,7 +14,7 @@ from kerastl.graph.flags import (
 )
 
 
-def freezing_state(model):
+def freezing_state(model: keras.Model) -> dict[str, list]:
     """Which leaves of `model` are frozen and which batch normalizations are fixed, by position.
 
     A `.keras` file keeps the flags of layers in the graph, not of those inside a composite layer,
@@ -36,7 +40,7 @@ def freezing_state(model):
     }
 
 
-def restore_freezing(model, state):
+def restore_freezing(model: keras.Model, state: Mapping[str, list]) -> None:
     """Bring `model` into the `state` that `freezing_state` told of a model of the same graph."""
     leaves = all_leaves(model)
     set_frozen(model, [leaves[i] for i in state["frozen"]], True)

@@ -26,16 +26,16 @@ class GroupRow:
 class TrainableSummary:
     """Rows of `trainable_summary`, which print as a table."""
 
-    rows: tuple
+    rows: tuple[GroupRow, ...]
 
-    def __str__(self):
+    def __str__(self) -> str:
         header = ("group", "indices", "layers", "weights", "trainable", "batch norm", "rate")
         lines = [header, *(tuple(map(_text, dataclasses.astuple(row))) for row in self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
         return "\n".join(_aligned(line, widths) for line in lines)
 
 
-def trainable_summary(model):
+def trainable_summary(model: keras.Model) -> "TrainableSummary":
     """Table of the layer groups of `model`: layers, weights, what trains, and at which rate.
 
     Args:

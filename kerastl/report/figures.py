@@ -1,11 +1,22 @@
 """Pictures of a run: training curves, comparisons, the LR finder's curve, stages."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from kerastl._base.types import PathLike
 
-def draw_curves(history, path, *, metric="accuracy", thaws=None, title=""):
+
+def draw_curves(
+    history: Mapping[str, Sequence[float]],
+    path: PathLike,
+    *,
+    metric: str = "accuracy",
+    thaws: Mapping[int, Sequence[str]] | None = None,
+    title: str = "",
+) -> None:
     """Draw the loss and a metric of training and validation over the epochs into a PNG.
 
     Args:
@@ -54,7 +65,14 @@ def _draw(axis, history, metric, thaws):
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d")
 
 
-def draw_comparison(rows, path, *, score_name="accuracy", is_share=True, title=""):
+def draw_comparison(
+    rows: Sequence[Any],
+    path: PathLike,
+    *,
+    score_name: str = "accuracy",
+    is_share: bool = True,
+    title: str = "",
+) -> None:
     """Draw the score against training time into a PNG, one point a seed and a bar a mean.
 
     Args:
@@ -102,7 +120,7 @@ _MARKS = {
 }
 
 
-def draw_lr_curve(result, path, *, title=""):
+def draw_lr_curve(result: Any, path: PathLike, *, title: str = "") -> None:
     """Draw the losses over the learning rate into a PNG.
 
     Args:
@@ -153,7 +171,14 @@ def _mark(axis, result):
         axis.plot([rate], [loss], ls="", marker=marker, ms=8, color=color, label=label)
 
 
-def draw_stages(rows, path, *, score_name="accuracy", is_share=True, title=""):
+def draw_stages(
+    rows: Sequence[Mapping[str, Any]],
+    path: PathLike,
+    *,
+    score_name: str = "accuracy",
+    is_share: bool = True,
+    title: str = "",
+) -> None:
     """Draw the score against the bytes of the file into a PNG, a point a stage, in order.
 
     A filled point is the file as a device loads it, a hollow one the same by gzip, as a download

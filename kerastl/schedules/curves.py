@@ -2,10 +2,12 @@
 
 import abc
 import dataclasses
+import types
 
 import numpy as np
 
 from kerastl._base import checks
+from kerastl._base.types import TensorLike
 from kerastl.schedules.schedule import Schedule, half_cosine, line, two_parts
 
 
@@ -42,16 +44,16 @@ class OneCycle(Schedule):
     warmup: float = 0.25
     start_div: float = 25.0
     end_div: float = 1e5
-    momentum: tuple | None = (0.95, 0.85)
+    momentum: tuple[float, float] | None = (0.95, 0.85)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.in_range(self.warmup, 0.0, 1.0, "warmup", "a share of the steps")
         checks.in_range(self.start_div, 1.0, 1e30, "start_div")
         checks.in_range(self.end_div, 1.0, 1e30, "end_div")
         if self.momentum is not None:
             object.__setattr__(self, "momentum", _checked_pair(self.momentum))
 
-    def factor(self, progress, xp=np):
+    def factor(self, progress: TensorLike, xp: types.ModuleType = np) -> TensorLike:
         return two_parts(
             progress,
             self.warmup,
@@ -60,7 +62,7 @@ class OneCycle(Schedule):
             xp=xp,
         )
 
-    def momentum_at(self, progress, xp=np):
+    def momentum_at(self, progress: TensorLike, xp: types.ModuleType = np) -> TensorLike | None:
         if self.momentum is None:
             return None
         ends, middle = self.momentum
@@ -110,11 +112,11 @@ class SlantedTriangular(Schedule):
     cut_frac: float = 0.1
     ratio: float = 32.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.in_range(self.cut_frac, 0.0, 1.0, "cut_frac", "a share of the steps")
         checks.in_range(self.ratio, 1.0, 1e30, "ratio")
 
-    def factor(self, progress, xp=np):
+    def factor(self, progress: TensorLike, xp: types.ModuleType = np) -> TensorLike:
         p = two_parts(
             progress,
             self.cut_frac,
@@ -133,10 +135,10 @@ class _Warmup(Schedule):
     start: float = 0.0
     end: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(self)
 
-    def factor(self, progress, xp=np):
+    def factor(self, progress: TensorLike, xp: types.ModuleType = np) -> TensorLike:
         return two_parts(
             progress,
             self.warmup,
@@ -218,7 +220,7 @@ class Constant(Schedule):
         1.0
     """
 
-    def factor(self, progress, xp=np):
+    def factor(self, progress: TensorLike, xp: types.ModuleType = np) -> TensorLike:
         return xp.ones_like(progress)
 
 
@@ -245,9 +247,9 @@ class Exponential(Schedule):
     start: float
     end: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.in_range(self.start, 1e-30, 1e30, "start", "a factor")
         checks.in_range(self.end, 1e-30, 1e30, "end", "a factor")
 
-    def factor(self, progress, xp=np):
+    def factor(self, progress: TensorLike, xp: types.ModuleType = np) -> TensorLike:
         return self.start * xp.power(self.end / self.start, progress)

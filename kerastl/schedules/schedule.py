@@ -2,12 +2,16 @@
 
 import abc
 import dataclasses
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerastl._base import checks
+from kerastl._base.types import TensorLike
 
 _KINDS = {}  # name -> class, filled as schedules are defined
 _LEAST = 1e-12  # stands for the length of a part that has none, so that nothing divides by zero
@@ -22,12 +26,12 @@ class Schedule(abc.ABC):
     Schedules are plain data: equal when equal, and JSON by `to_config`.
     """
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _KINDS[cls.__name__] = cls
 
     @abc.abstractmethod
-    def factor(self, progress, xp=np):
+    def factor(self, progress: TensorLike, xp: types.ModuleType = np) -> TensorLike:
         """Factor of the peak rate.
 
         Args:
@@ -38,11 +42,11 @@ class Schedule(abc.ABC):
             What `xp` makes of `progress`, of the same shape.
         """
 
-    def momentum_at(self, progress, xp=np):
+    def momentum_at(self, progress: TensorLike, xp: types.ModuleType = np) -> TensorLike | None:
         """Momentum (`beta_1` of Adam and its kin), or None if the schedule leaves it alone."""
-        return None  # noqa: RET501 (the value that most schedules have)
+        return None
 
-    def over(self, peak, num_steps):
+    def over(self, peak: float, num_steps: int) -> "ScheduledRate":
         """The schedule as a Keras schedule, for any `compile`.
 
         A schedule sets the rate and nothing else: momentum stays what the optimizer has.
@@ -57,14 +61,14 @@ class Schedule(abc.ABC):
         """
         return ScheduledRate(self, peak, num_steps)
 
-    def to_config(self):
+    def to_config(self) -> dict[str, Any]:
         """Dict of JSON values, with the schedule's `"name"`; `schedules.from_config` reads it."""
         fields = dataclasses.asdict(self).items()
         plain = {key: list(v) if isinstance(v, tuple) else v for key, v in fields}
         return {"name": type(self).__name__, **plain}
 
 
-def from_config(config):
+def from_config(config: Mapping[str, Any]) -> Schedule:
     """The schedule that `to_config` described.
 
     Args:
@@ -95,16 +99,16 @@ class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
         peak: As in `Schedule.over`, and so is `num_steps`.
     """
 
-    def __init__(self, schedule, peak, num_steps):
+    def __init__(self, schedule: Schedule | Mapping[str, Any], peak: float, num_steps: int) -> None:
         self.schedule = schedule if isinstance(schedule, Schedule) else from_config(schedule)
         self.peak = float(checks.in_range(peak, 0.0, float("inf"), "peak", "a rate"))
         self.num_steps = checks.whole(num_steps, 1, 2**31 - 1, "num_steps")
 
-    def __call__(self, step):
+    def __call__(self, step: TensorLike) -> TensorLike:
         progress = progress_at(step, start=0, num_steps=self.num_steps)
         return self.peak * self.schedule.factor(progress, ops)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "schedule": self.schedule.to_config(),
             "peak": self.peak,
@@ -112,25 +116,34 @@ class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def progress_at(step, *, start, num_steps):
+def progress_at(step: TensorLike, *, start: TensorLike, num_steps: TensorLike) -> TensorLike:
     """Progress at `step` of a training that began at `start`, as a tensor in [0, 1]."""
     # Never in half precision, where steps beyond 2048 run together.
     dtype = keras.backend.result_type(keras.config.floatx(), "float32")
     return ops.clip((ops.cast(step, dtype) - start) / num_steps, 0.0, 1.0)
 
 
-def two_parts(progress, split, *, first, second, xp):
+def two_parts(
+    progress: TensorLike,
+    split: float,
+    *,
+    first: Callable[[TensorLike], TensorLike],
+    second: Callable[[TensorLike], TensorLike],
+    xp: types.ModuleType,
+) -> TensorLike:
     """`first` up to `split` and `second` from there, functions of a position from 0 to 1 each."""
     before = xp.clip(progress / max(split, _LEAST), 0.0, 1.0)
     after = xp.clip((progress - split) / max(1.0 - split, _LEAST), 0.0, 1.0)
     return xp.where(progress < split, first(before), second(after))
 
 
-def line(position, begin, end):
+def line(position: TensorLike, begin: float, end: float) -> TensorLike:
     """A straight line from `begin` at position 0 to `end` at 1."""
     return end + (begin - end) * (1.0 - position)
 
 
-def half_cosine(position, begin, end, *, xp):
+def half_cosine(
+    position: TensorLike, begin: float, end: float, *, xp: types.ModuleType
+) -> TensorLike:
     """Half a cosine wave from `begin` at position 0 to `end` at 1."""
     return end + (begin - end) * (1.0 + xp.cos(np.pi * position)) / 2.0

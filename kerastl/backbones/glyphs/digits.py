@@ -8,7 +8,9 @@ from kerastl.backbones.glyphs.rendering import IMAGE_SIZE, bilinear_matrix, resa
 FEWEST_OF_A_CLASS = 174  # the digit 8; one at least must be left to test on
 
 
-def digits(seed=0, *, labels_per_class=10):
+def digits(
+    seed: int = 0, *, labels_per_class: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Scanned digits of 43 writers, split into a small labelled set and a large held-out one.
 
     The 1,797 pictures of `sklearn.datasets.load_digits` (8×8 pixels, ink 0 to 16) enlarged

@@ -26,7 +26,7 @@ GLYPH_SIZE = 48  # the longer side of a glyph inside its master, in pixels
 MASTER_SIZE = 64  # the side of a master, so that 8 black pixels surround the glyph
 
 
-def class_names():
+def class_names() -> tuple[str, ...]:
     """The characters of each class, in order of label: '0Oo', '1Il', '2', ...
 
     Example:
@@ -40,7 +40,7 @@ def class_names():
 
 
 @functools.lru_cache(maxsize=1)
-def masters():
+def masters() -> np.ndarray:
     """Every character drawn in every font and stroke, white ink on black, cropped and centred.
 
     Returns:

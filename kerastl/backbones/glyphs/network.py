@@ -12,7 +12,12 @@ STEM_FILTERS = 24
 STAGE_FILTERS = (32, 64, 96)
 
 
-def glyphnet(input_shape=(IMAGE_SIZE, IMAGE_SIZE, 3), *, classes=None, name="glyphnet"):
+def glyphnet(
+    input_shape: tuple[int, int, int] = (IMAGE_SIZE, IMAGE_SIZE, 3),
+    *,
+    classes: int | None = None,
+    name: str = "glyphnet",
+) -> keras.Model:
     """Build the glyph network with fresh weights.
 
     A stem at full resolution, then three stages of one residual block each that halve the
@@ -73,7 +78,7 @@ WEIGHTS = Path(__file__).with_name("glyphnet.weights.h5")
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def load_glyphnet(*, include_top=False):
+def load_glyphnet(*, include_top: bool = False) -> keras.Model:
     """Load the glyph network, pretrained on rendered letters and digits.
 
     It ships with kerastl, so nothing is downloaded. `saved_models/glyphnet/MODEL_CARD.md`

@@ -15,7 +15,9 @@ BLURS = (0.6, 0.9, 1.3)  # standard deviations in pixels before the edge is shar
 WARP_KNOTS = 4  # control points a side of the smooth random deformation
 
 
-def render_glyphs(num_images, seed=0):
+def render_glyphs(
+    num_images: int, seed: int | tuple[int, ...] = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw `num_images` random glyphs, the same ones for the same seed.
 
     Every class is equally likely, then every character of it and every font. A glyph is
@@ -130,7 +132,7 @@ def _expose(images, rng):
     return np.rint(np.clip(paper + images * (ink - paper) + noise, 0, 1) * 255).astype("uint8")
 
 
-def area_matrix(source, target):
+def area_matrix(source: int, target: int) -> np.ndarray:
     """Weights that average `source` pixels into `target` equal, adjoining cells.
 
     Example:
@@ -145,7 +147,7 @@ def area_matrix(source, target):
     return (np.clip(high - low, 0, None) * target / source).astype("float32")
 
 
-def bilinear_matrix(source, target):
+def bilinear_matrix(source: int, target: int) -> np.ndarray:
     """Weights that interpolate `source` pixels at `target` points, pixel centres aligned.
 
     Points outside the outermost centres take the border pixel's value.
@@ -162,13 +164,13 @@ def bilinear_matrix(source, target):
     return np.clip(1 - distance, 0, None).astype("float32")
 
 
-def blur_matrix(size, sigma):
+def blur_matrix(size: int, sigma: float) -> np.ndarray:
     """Weights of a Gaussian blur of `sigma` pixels; each row sums to 1 at the borders too."""
     offsets = np.arange(size)[:, None] - np.arange(size)
     weights = np.exp(-0.5 * np.square(offsets / max(sigma, 1e-3)))
     return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
 
 
-def resample(images, matrices):
+def resample(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     """Apply a matrix, or one matrix an image, to rows and columns of `(n, height, width)`."""
     return matrices @ images @ np.swapaxes(matrices, -1, -2)

@@ -3,9 +3,12 @@
 import dataclasses
 import math
 import numbers
+from typing import Any
 
 import keras
 import numpy as np
+
+from kerastl.compression.channels.groups import Atoms
 
 L = keras.layers
 
@@ -48,11 +51,11 @@ class Call:
     """
 
     operation: keras.Operation
-    inputs: list
-    shapes: list
-    outputs: list
-    constants: list
-    atoms: object
+    inputs: list[np.ndarray]
+    shapes: list[tuple[int | None, ...]]
+    outputs: list[Any]
+    constants: list[Any]
+    atoms: Atoms
 
 
 @dataclasses.dataclass
@@ -67,24 +70,24 @@ class Flow:
     """
 
     output: np.ndarray
-    axes: dict = dataclasses.field(default_factory=dict)
-    sizes: dict = dataclasses.field(default_factory=dict)
+    axes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
     makes: str | None = None
 
     @property
-    def mixing_axes(self):
+    def mixing_axes(self) -> tuple[int, int]:
         """The axes of the inputs and of the outputs in the weight that makes channels."""
         axes = self.axes[self.makes]
         out = next(axis for axis, layout in axes.items() if layout is self.output)
         return next(axis for axis in axes if axis != out), out
 
     @property
-    def reads(self):
+    def reads(self) -> np.ndarray:
         """Layout of the inputs that the weight that makes channels mixes."""
         return self.axes[self.makes][self.mixing_axes[0]]
 
 
-def flow_of(call):
+def flow_of(call: Call) -> Flow | str:
     """`Flow` of a `Call`, or a string that says why its channels must stay as they are."""
     operation = call.operation
     if getattr(operation, "data_format", None) == "channels_first":

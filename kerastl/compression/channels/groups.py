@@ -1,8 +1,15 @@
 """The choices of a network in groups, and how many of each group go."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
+import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    from kerastl.compression.channels.scoring import Norms, Saliency
+    from kerastl.compression.channels.trace import Channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,11 +21,11 @@ class Group:
         choices: List of choices of `Atoms`, each of which is one channel of every maker.
     """
 
-    makers: tuple
-    choices: list
+    makers: tuple[keras.Layer, ...]
+    choices: list[int]
 
 
-def groups_of(channels):
+def groups_of(channels: "Channels") -> list[Group]:
     """The `Group`s of channels that may go, in the order of the network."""
     atoms, found = channels.atoms, {}
     for choice, members in atoms.choices().items():
@@ -27,7 +34,14 @@ def groups_of(channels):
     return [Group(makers, choices) for makers, choices in found.values()]
 
 
-def choose(groups, scorer, share, *, scope, round_to):
+def choose(
+    groups: Sequence[Group],
+    scorer: "Norms | Saliency",
+    share: float,
+    *,
+    scope: Literal["group", "global"],
+    round_to: int,
+) -> set[int]:
     """The choices that go.
 
     Args:
@@ -52,7 +66,7 @@ def choose(groups, scorer, share, *, scope, round_to):
     return gone
 
 
-def rounded(wanted, count, round_to):
+def rounded(wanted: float, count: int, round_to: int) -> int:
     """How many of `count` channels are left where `wanted` were.
 
     Example:
@@ -90,13 +104,13 @@ class Atoms:
         [(1, 'an output')]
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._parent = np.zeros(0, int)
         self._pins = {}  # root or once a root → reason
         self.makers = []  # atom → who made it
         self.positions = []  # atom → its number among those of its maker
 
-    def make(self, count, maker):
+    def make(self, count: int, maker: keras.Layer | str | None) -> np.ndarray:
         """Layout of `count` new atoms made by `maker`."""
         first = len(self.makers)
         layout = np.arange(first, first + count)
@@ -105,7 +119,7 @@ class Atoms:
         self.positions += range(count)
         return layout
 
-    def join(self, a, b):
+    def join(self, a: np.ndarray, b: np.ndarray) -> None:
         """The atoms of two layouts of equal length are the same choices from now on."""
         for x, y in zip(self.roots(a), self.roots(b), strict=True):
             x, y = self._root(x), self._root(y)
@@ -114,21 +128,21 @@ class Atoms:
                 if y in self._pins:
                     self._pins.setdefault(x, self._pins[y])
 
-    def pin(self, layout, reason):
+    def pin(self, layout: np.ndarray, reason: str) -> None:
         """The atoms of `layout` must stay, for `reason`."""
         for root in self.roots(layout):
             self._pins.setdefault(int(root), reason)
 
-    def pinned(self, layout):
+    def pinned(self, layout: np.ndarray) -> dict[int, str]:
         """Dict from position in `layout` to the reason why its atom must stay."""
         roots = self.roots(layout).tolist()
         return {i: self._pins[root] for i, root in enumerate(roots) if root in self._pins}
 
-    def roots(self, layout):
+    def roots(self, layout: np.ndarray | range) -> np.ndarray:
         """The choice that each atom of `layout` belongs to, named by one of its atoms."""
         return np.array([self._root(atom) for atom in layout], int)
 
-    def choices(self):
+    def choices(self) -> dict[int, list[int]]:
         """Dict from each choice to the list of its atoms, those that must stay left out."""
         found = {}
         for atom, root in enumerate(self.roots(range(len(self.makers))).tolist()):

@@ -1,9 +1,13 @@
 """Take whole channels out of a network, so that its tensors really become smaller."""
 
 import dataclasses
+from typing import Any, Literal
+
+import keras
 
 from kerastl._base import checks
 from kerastl._base.text_table import in_columns
+from kerastl._base.types import Where
 from kerastl.compression.channels.groups import choose, groups_of
 from kerastl.compression.channels.rebuild import Cut, compensate, rebuild
 from kerastl.compression.channels.scoring import Norms, Saliency, read_moments
@@ -16,8 +20,15 @@ CRITERIA = ("error", "l1", "l2", "gamma")
 
 
 def prune_channels(
-    model, channels, *, data=None, where=None, criterion=None, scope=None, round_to=8
-):
+    model: keras.Model,
+    channels: float,
+    *,
+    data: Any = None,
+    where: Where | None = None,
+    criterion: Literal["error", "l1", "l2", "gamma"] | None = None,
+    scope: Literal["group", "global"] | None = None,
+    round_to: int = 8,
+) -> tuple[keras.Model, "ChannelReport"]:
     """A smaller network: `model` without the channels that count least.
 
     Zeros in a tensor do not make a file smaller; fewer channels do. Channels that depend on each
@@ -185,20 +196,20 @@ class ChannelReport:
         weights_after: Int.
     """
 
-    layers: tuple
+    layers: tuple[LayerChannels, ...]
     weights_before: int
     weights_after: int
 
     @property
-    def share_left(self):
+    def share_left(self) -> float:
         """Weights after over weights before."""
         return self.weights_after / self.weights_before
 
-    def __getitem__(self, path):
+    def __getitem__(self, path: str) -> LayerChannels:
         """The `LayerChannels` of the layer at `path`."""
         return next(row for row in self.layers if row.path == path)
 
-    def __str__(self):
+    def __str__(self) -> str:
         cells = [("layer", "channels", "left", "")]
         cells += [(row.path, str(row.before), str(row.after), row.reason) for row in self.layers]
         weights = f"{self.weights_before:,}", f"{self.weights_after:,}"

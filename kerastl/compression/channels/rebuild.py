@@ -1,5 +1,8 @@
 """A new network of the same graph, with fewer channels."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
@@ -7,6 +10,10 @@ from kerastl import _keras
 from kerastl.compression.reads import norms_after, sink_of
 from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.training import FineTuner
+
+if TYPE_CHECKING:
+    from kerastl.compression.channels.scoring import Reader
+    from kerastl.compression.channels.trace import Channels
 
 
 class Cut:
@@ -17,20 +24,20 @@ class Cut:
         gone: Set of choices of `channels.atoms`.
     """
 
-    def __init__(self, channels, gone):
+    def __init__(self, channels: "Channels", gone: set[int]) -> None:
         self._channels, self._gone = channels, gone
 
-    def stay(self, layout):
+    def stay(self, layout: np.ndarray) -> np.ndarray:
         """The positions of `layout` that stay."""
         roots = self._channels.atoms.roots(layout).tolist()
         return np.array([i for i, root in enumerate(roots) if root not in self._gone], int)
 
-    def sizes(self, layer):
+    def sizes(self, layer: keras.Operation) -> dict[str, int]:
         """Dict from the name of a setting of `layer` to the size that it says now."""
         flow = self._channels.flows.get(id(layer))
         return {name: len(self.stay(lay)) for name, lay in flow.sizes.items()} if flow else {}
 
-    def sliced(self, layer, weight, value):
+    def sliced(self, layer: keras.Layer, weight: keras.Variable, value: np.ndarray) -> np.ndarray:
         """`value` of a `weight` of `layer` without what is gone."""
         flow = self._channels.flows.get(id(layer))
         for name, axes in flow.axes.items() if flow else ():
@@ -40,7 +47,9 @@ class Cut:
         return value
 
 
-def rebuild(model, flat, cut, changed):
+def rebuild(
+    model: keras.Model, flat: keras.Model, cut: "Cut", changed: Mapping[int, np.ndarray]
+) -> keras.Model:
     """A new model like `flat` with what `cut` leaves.
 
     Args:
@@ -87,7 +96,9 @@ def _clone(layer, sizes):
     return type(layer).from_config(config)
 
 
-def compensate(model, channels, readers, cut):
+def compensate(
+    model: keras.Model, channels: "Channels", readers: Mapping[int, "Reader"], cut: "Cut"
+) -> dict[int, np.ndarray]:
     """Weights with which each layer does best, in least squares, without the inputs that go.
 
     With `x_r ≈ A x_k + b` for the inputs that go and those that stay, `W_k` becomes `W_k + W_r A`,

@@ -1,13 +1,19 @@
 """Which channels can be told from the others: the error that is left when one goes."""
 
 import dataclasses
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import numpy as np
 
 from kerastl import _keras
 from kerastl.compression.batches import batches_of
+from kerastl.compression.channels.groups import Atoms
 from kerastl.compression.reads import mixed_by, steadied
+
+if TYPE_CHECKING:
+    from kerastl.compression.channels.trace import Channels
 
 ROUNDS = 16  # in which the channels of a group go; scores are new in each
 GONE = 1e30
@@ -29,19 +35,19 @@ class Saliency:
         section 3, https://arxiv.org/abs/2208.11580
     """
 
-    def __init__(self, channels, readers):
+    def __init__(self, channels: "Channels", readers: Mapping[int, "Reader"]) -> None:
         self._parts = [_Part(channels.atoms, reader) for reader in readers.values()]
 
-    def knows(self, choices):
+    def knows(self, choices: Collection[int]) -> bool:
         """Whether there is something to score each of `choices` by: what nobody reads has 0."""
         return True
 
-    def scores(self, choices):
+    def scores(self, choices: Collection[int]) -> np.ndarray:
         """Array of the scores of `choices` as things are."""
         place = {choice: i for i, choice in enumerate(choices)}
         return sum((part.scores(place) for part in self._parts), np.zeros(len(choices)))
 
-    def pick(self, choices, count):
+    def pick(self, choices: Collection[int], count: int) -> list[int]:
         """The `count` of `choices` that go, some in each round; later scores know they went."""
         alive, gone = list(choices), []
         rounds = min(ROUNDS, count)
@@ -59,7 +65,7 @@ class Saliency:
 class _Part:
     """One reader's share of the scores."""
 
-    def __init__(self, atoms, reader):
+    def __init__(self, atoms: Atoms, reader: "Reader") -> None:
         self._choices = atoms.roots(reader.layout)
         weights, moments = reader.weights, reader.moments
         if reader.joint:
@@ -71,13 +77,13 @@ class _Part:
             self._left = 1 / np.maximum(moments, 1e-30)
         self._weights = weights / max(float(weights @ energy), 1e-30)
 
-    def scores(self, place):
+    def scores(self, place: Mapping[int, int]) -> np.ndarray:
         """Scores of the choices that are keys of `place`, at the positions it says."""
         known = [i for i, choice in enumerate(self._choices.tolist()) if choice in place]
         at = [place[self._choices[i]] for i in known]
         return np.bincount(at, self._weights[known] / self._left[known], minlength=len(place))
 
-    def remove(self, choices):
+    def remove(self, choices: Collection[int]) -> None:
         where = [i for i, choice in enumerate(self._choices.tolist()) if choice in choices]
         if not where or self._inverse is None:
             return
@@ -101,7 +107,7 @@ class Norms:
             scales in batch normalizations.
     """
 
-    def __init__(self, channels, criterion):
+    def __init__(self, channels: "Channels", criterion: Literal["l1", "l2", "gamma"]) -> None:
         self._total = {}
         measured = _gammas(channels) if criterion == "gamma" else _filters(channels, criterion)
         for values, layout in measured:
@@ -109,16 +115,16 @@ class Norms:
             for choice, value in zip(channels.atoms.roots(layout).tolist(), values, strict=True):
                 self._total[choice] = self._total.get(choice, 0.0) + float(value)
 
-    def knows(self, choices):
+    def knows(self, choices: Collection[int]) -> bool:
         """Whether there is something to score each of `choices` by."""
         return all(choice in self._total for choice in choices)
 
-    def scores(self, choices):
+    def scores(self, choices: Collection[int]) -> np.ndarray:
         """Array of the scores of `choices`, divided by their mean."""
         scores = np.array([self._total[choice] for choice in choices])
         return scores / max(float(scores.mean()), 1e-30)
 
-    def pick(self, choices, count):
+    def pick(self, choices: Collection[int], count: int) -> list[int]:
         """The `count` of `choices` that score least."""
         order = np.argsort(self.scores(choices), kind="stable")[:count]
         return [choices[i] for i in order]
@@ -166,22 +172,22 @@ class Reader:
     rows: int
 
     @property
-    def joint(self):
+    def joint(self) -> bool:
         """Whether `moments` is a matrix."""
         return self.moments.ndim == 2
 
     @property
-    def steadied(self):
+    def steadied(self) -> np.ndarray:
         """`moments`, so that they can be inverted."""
         return steadied(self.moments, len(self.layout), self.rows)
 
     @property
-    def weights(self):
+    def weights(self) -> np.ndarray:
         """How much each input counts: the squares of its weights in the kernel."""
         return np.square(self.kernel).sum((0, 2))
 
 
-def read_moments(model, channels, data):
+def read_moments(model: keras.Model, channels: "Channels", data: Any) -> dict[int, "Reader"]:
     """A `Reader` for each layer of which inputs may go.
 
     Args:
@@ -222,10 +228,10 @@ class Sum:
         rows: Int, places in it.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.total, self.rows = 0.0, 0
 
-    def add(self, values):
+    def add(self, values: np.ndarray) -> None:
         """Add examples × ... × channels, some of the places where there are many."""
         rows = values.reshape(-1, values.shape[-1])
         if len(rows) > ROWS:

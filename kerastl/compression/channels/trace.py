@@ -20,16 +20,16 @@ class Channels:
     """
 
     atoms: Atoms
-    flows: dict = dataclasses.field(default_factory=dict)
-    layers: dict = dataclasses.field(default_factory=dict)
+    flows: dict[int, Flow] = dataclasses.field(default_factory=dict)
+    layers: dict[int, keras.Layer] = dataclasses.field(default_factory=dict)
 
     @property
-    def makers(self):
+    def makers(self) -> list[keras.Layer]:
         """List of the layers that make channels, in the order of the network."""
         return [self.layers[key] for key, flow in self.flows.items() if flow.makes]
 
 
-def trace(model):
+def trace(model: keras.Model) -> "Channels":
     """Follow the channels of a flat functional model from its inputs to its outputs.
 
     Args:

@@ -1,6 +1,8 @@
 """A folded model with its kernels and activations rounded to 8 bits."""
 
 import itertools
+from collections.abc import Collection
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +16,9 @@ from kerastl.compression.quantize.ranges import FakeQuantize, KeepFloat, ranges_
 from kerastl.graph.rewrite import Graph, copy_of, copy_weights
 
 
-def fake_quantize(folded, kept=frozenset()):
+def fake_quantize(
+    folded: keras.Model, kept: Collection[int] = frozenset()
+) -> tuple[keras.Model, Policy]:
     """Round kernels and activations of a folded model, where int8 kernels will.
 
     Args:
@@ -41,18 +45,18 @@ class _Making:
         copies: Dict from the id of an operation to it and what took its place.
     """
 
-    def __init__(self, graph, policy):
+    def __init__(self, graph: Graph, policy: Policy) -> None:
         self.graph, self.policy, self.copies = graph, policy, {}
         self.training = {id(leaf) for leaf in parts.training_leaves(graph.model)}
         self._ranges = {}  # id of a new tensor → the FakeQuantize whose range it has
         self._names = {operation.name for operation in graph.model.operations}
 
-    def entrance(self, old, new):
+    def entrance(self, old: keras.KerasTensor, new: keras.KerasTensor) -> keras.KerasTensor:
         if not self.policy.wants_range(old):
             return new
         return self._rounded(new, self._new_range(old.name, True))
 
-    def place(self, node, args, kwargs):
+    def place(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         step = self.policy.steps[id(node)]
         given = [x for x in keras.tree.flatten([args, kwargs]) if id(x) in self._ranges]
         new = self._copy(step)
@@ -111,7 +115,7 @@ BATCH = 32
 BATCHES = 16  # 512 examples; a range averages over few batches only at its start
 
 
-def calibrate(model, data):
+def calibrate(model: keras.Model, data: Any) -> None:
     """Show a quantized model some data, in inference mode, and keep the ranges of its activations.
 
     Args:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,10 +27,10 @@ class Folded:
     """
 
     model: keras.Model
-    origins: dict
+    origins: dict[str, Any]
 
 
-def fold(model):
+def fold(model: keras.Model) -> Folded:
     """Rewrite a model so that each step of it is one that int8 kernels have.
 
     A batch normalization goes into the convolution, depthwise convolution or dense layer before it,
@@ -75,12 +76,12 @@ class _Folding:
         made: List of `(layer, origin, trains)`.
     """
 
-    def __init__(self, model, graph):
+    def __init__(self, model: keras.Model, graph: Graph) -> None:
         self.graph, self.made = graph, []
         self.training = {id(x) for x in parts.training_leaves(model)}
         self._makers, self._absorbed, self._copied = {}, set(), set()
 
-    def place(self, node, args, kwargs):
+    def place(self, node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The outputs of one call. A layer that is called twice is made once."""
         operation = node.operation
         given = args[0] if args else kwargs.get("inputs")

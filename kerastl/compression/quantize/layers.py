@@ -1,13 +1,16 @@
 """Keras's layers with kernels, and the rounding of their kernels to 8 bits."""
 
 import keras
+import tensorflow as tf
 from keras import ops
+
+from kerastl._base.types import TensorLike
 
 SMALLEST = 1e-8  # a filter of zeros has a scale all the same
 LARGEST = 2.0**30  # a bias is kept in 32 bits, in steps of the input times steps of the kernel
 
 
-def rounded(kernel, axis=None, least=0.0):
+def rounded(kernel: TensorLike, axis: int | None = None, least: TensorLike = 0.0) -> tf.Tensor:
     """`kernel` on 255 steps, symmetric about zero: `max|w| / 127` wide, one width a channel.
 
     Args:
@@ -33,7 +36,9 @@ def rounded(kernel, axis=None, least=0.0):
     )
 
 
-def rounded_pair(kernel, bias, step, axis=None):
+def rounded_pair(
+    kernel: TensorLike, bias: TensorLike, step: TensorLike, axis: int | None = None
+) -> tuple[tf.Tensor, TensorLike]:
     """`kernel`, and `bias` on multiples of `step` times the width of a step of the kernel.
 
     An int8 kernel adds up products of steps in whole numbers, and its bias is one of them. Where a
@@ -85,7 +90,7 @@ class QuantizedConv2D(keras.layers.Conv2D):
         Krishnamoorthi, 2018, section 3.2, https://arxiv.org/abs/1806.08342
     """
 
-    def call(self, inputs, step=None):
+    def call(self, inputs: TensorLike, step: TensorLike = None) -> TensorLike:
         kernel, bias = rounded_pair(self.kernel, self.bias, step, axis=-1)
         return _finished(self, self.convolution_op(inputs, kernel), bias)
 
@@ -98,7 +103,7 @@ class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         Krishnamoorthi, 2018, section 3.2, https://arxiv.org/abs/1806.08342
     """
 
-    def call(self, inputs, step=None):
+    def call(self, inputs: TensorLike, step: TensorLike = None) -> TensorLike:
         shape = self.kernel.shape
         channels = ops.reshape(self.kernel, (*shape[:2], 1, shape[2] * shape[3]))
         kernel, bias = rounded_pair(channels, self.bias, step, axis=-1)
@@ -123,7 +128,7 @@ class QuantizedConv2DTranspose(keras.layers.Conv2DTranspose):
         Krishnamoorthi, 2018, section 2.2, https://arxiv.org/abs/1806.08342
     """
 
-    def call(self, inputs, step=None):
+    def call(self, inputs: TensorLike, step: TensorLike = None) -> TensorLike:
         kernel, bias = rounded_pair(self.kernel, self.bias, step)
         outputs = ops.conv_transpose(
             inputs,
@@ -147,7 +152,7 @@ class QuantizedDense(keras.layers.Dense):
         Krishnamoorthi, 2018, section 2.2, https://arxiv.org/abs/1806.08342
     """
 
-    def call(self, inputs, step=None):
+    def call(self, inputs: TensorLike, step: TensorLike = None) -> TensorLike:
         kernel, bias = rounded_pair(self.kernel, self.bias, step)
         return _finished(self, ops.matmul(inputs, kernel), bias)
 

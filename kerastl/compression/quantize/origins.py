@@ -30,7 +30,7 @@ class Kernel:
     attribute: str = "kernel"
     owns_bias: bool = True
 
-    def give(self, new):
+    def give(self, new: keras.Layer) -> None:
         """Set the weights of the folded layer `new`."""
         kernel, bias = self._kernel(), self._bias()
         if self.norm is not None:
@@ -40,7 +40,7 @@ class Kernel:
         if new.use_bias:
             new.bias.assign(np.broadcast_to(bias, new.bias.shape).astype("float32"))
 
-    def take(self, new):
+    def take(self, new: keras.Layer) -> None:
         """Bring the weights of the folded layer `new` back into the original layers."""
         kernel = _array(new.kernel).reshape(self._kernel().shape)
         bias = _array(new.bias) if new.use_bias else None
@@ -86,13 +86,13 @@ class Scale:
 
     layer: keras.Layer
 
-    def give(self, new):
+    def give(self, new: keras.Layer) -> None:
         scale, offset = affine(self.layer)
         new.kernel.assign(scale.reshape(new.kernel.shape).astype("float32"))
         if new.use_bias:
             new.bias.assign(offset.astype("float32"))
 
-    def take(self, new):
+    def take(self, new: keras.Layer) -> None:
         scale = _array(new.kernel).reshape(-1)
         if not new.use_bias:
             self.layer.gamma.assign(scale.astype("float32"))
@@ -114,11 +114,11 @@ class Constant:
     scale: np.ndarray
     offset: np.ndarray
 
-    def give(self, new):
+    def give(self, new: keras.Layer) -> None:
         new.kernel.assign(self.scale.reshape(new.kernel.shape).astype("float32"))
         new.bias.assign(self.offset.astype("float32"))
 
-    def take(self, new):
+    def take(self, new: keras.Layer) -> None:
         pass
 
 
@@ -132,18 +132,18 @@ class Same:
 
     layer: keras.Layer
 
-    def give(self, new):
+    def give(self, new: keras.Layer) -> None:
         for old, fresh in zip(self.layer.weights, new.weights, strict=True):
             fresh.assign(old)
         if type(new) is keras.layers.Normalization:
             new.finalize_state()  # it computes with constants it derives from its weights
 
-    def take(self, new):
+    def take(self, new: keras.Layer) -> None:
         for old, fresh in zip(self.layer.weights, new.weights, strict=True):
             old.assign(fresh)
 
 
-def affine(layer):
+def affine(layer: keras.Layer) -> tuple[np.ndarray, np.ndarray]:
     """`(scale, offset)` of a layer that is an affine map of each channel in inference mode.
 
     Args:

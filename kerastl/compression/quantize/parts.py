@@ -1,5 +1,8 @@
 """Layers taken apart into steps that int8 kernels have, and the flags of copied layers."""
 
+from collections.abc import Callable, Collection
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,7 +10,9 @@ from kerastl import _keras
 from kerastl.graph.flags import all_leaves, training_ids
 
 
-def activation(what, name, trains=True):
+def activation(
+    what: str | Callable[..., Any], name: str, trains: bool = True
+) -> Callable[[Any], Any]:
     """A function from a tensor to an activation of it.
 
     Args:
@@ -25,7 +30,7 @@ def activation(what, name, trains=True):
     return keras.layers.Activation(what, name=name, trainable=trains)
 
 
-def chain(layer, kind, count):
+def chain(layer: keras.Layer, kind: str, count: int) -> Callable[[list[Any]], Any]:
     """A function from a list of tensors to their sum, product or mean, two at a time.
 
     Args:
@@ -46,7 +51,7 @@ def chain(layer, kind, count):
     return run
 
 
-def scaled_and_shifted(name, scale, offset):
+def scaled_and_shifted(name: str, scale: float, offset: float) -> Callable[[Any], Any]:
     """A function from a tensor to `scale * x + offset`, one step each, none for what does nothing.
 
     A product and a sum take int8 kernels a tenth of the time of a depthwise convolution.
@@ -63,13 +68,13 @@ def scaled_and_shifted(name, scale, offset):
     return run
 
 
-def training_leaves(model):
+def training_leaves(model: keras.Model) -> list[keras.Layer]:
     """The leaf layers of `model` that train, no parent in between hiding them."""
     visible = training_ids(model)
     return [leaf for leaf in all_leaves(model) if id(leaf) in visible]
 
 
-def copy_flags(layer, new, training):
+def copy_flags(layer: keras.Layer, new: keras.Layer, training: Collection[int]) -> None:
     """Give a copy of `layer`, and all layers in it, the flags of the original.
 
     Args:

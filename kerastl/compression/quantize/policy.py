@@ -2,12 +2,15 @@
 
 import collections
 import dataclasses
+from collections.abc import Callable, Collection
+from typing import Any
 
 import keras
 
 from kerastl import _keras
 from kerastl.compression.quantize.layers import QUANTIZED
 from kerastl.compression.quantize.ranges import FakeQuantize, KeepFloat
+from kerastl.graph.rewrite import Graph
 
 # int8 kernels with a scale of their own for the result. Measured by converting each.
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose")
@@ -24,7 +27,7 @@ _OPERATIONS = {
 }  # fmt: skip
 
 
-def kind_of(operation):
+def kind_of(operation: keras.Operation) -> str | None:
     """The name of what `operation` does: a class of Keras, or an activation; None for others.
 
     A subclass of a Keras layer is not that layer. `keras.ops.add` is an `"Add"`, as the layer is.
@@ -46,14 +49,14 @@ def kind_of(operation):
     return name
 
 
-def activation_name(function):
+def activation_name(function: Callable[..., Any] | None) -> str | None:
     """The name of a Keras activation function with an equal in int8; None for others."""
     if function is None:
         return "linear"
     return next((n for n in _ACTIVATIONS if function is keras.activations.get(n)), None)
 
 
-def is_plain(layer):
+def is_plain(layer: keras.Layer) -> bool:
     """Whether a layer with a kernel computes with that kernel alone, channels last."""
     return (
         getattr(layer, "data_format", "channels_last") == "channels_last"
@@ -112,18 +115,18 @@ class Step:
         range: What its result is rounded to: `"own"`, `"same"` as its input's, `"fixed"`, or None.
     """
 
-    node: object
+    node: Any
     kind: str
     why_float: str | None = None
     range: str | None = None
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Name of the operation."""
         return self.node.operation.name
 
     @property
-    def is_idle(self):
+    def is_idle(self) -> bool:
         """Whether the call gives back what it is given, in inference."""
         return self.kind in _IDLE or _is_augmentation(self.node)
 
@@ -139,7 +142,7 @@ class Policy:
         steps: Dict from the id of a call to its `Step`, in the order of the network.
     """
 
-    def __init__(self, graph, kept=frozenset()):
+    def __init__(self, graph: Graph, kept: Collection[int] = frozenset()) -> None:
         self._graph, self._kept = graph, kept | _marked(graph)
         self.steps = {id(n): Step(n, _kind(n.operation)) for n in graph.nodes}
         self._makers = {id(t): n for n in graph.nodes for t in n.outputs}
@@ -153,11 +156,11 @@ class Policy:
         for step in self.steps.values():
             self._decide_range(step, ranged)
 
-    def is_kept(self, step):
+    def is_kept(self, step: Step) -> bool:
         """Whether a step is to stay float because the caller says so."""
         return id(step.node.operation) in self._kept
 
-    def wants_range(self, tensor):
+    def wants_range(self, tensor: keras.KerasTensor) -> bool:
         """Whether an input of the model is to be rounded."""
         augmented = [_is_augmentation(n) for n in self._graph.readers[id(tensor)] if n is not None]
         return _is_float(tensor) and id(tensor) in self._wanted and not any(augmented)

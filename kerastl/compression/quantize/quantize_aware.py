@@ -1,8 +1,11 @@
 """From a trained Keras 3 model to one that trains with the errors of int8."""
 
+from typing import Any
+
 import keras
 
 from kerastl._base import checks
+from kerastl._base.types import Where
 from kerastl.compression.quantize.fake_quantize import calibrate, fake_quantize
 from kerastl.compression.quantize.fold import fold
 from kerastl.compression.quantize.ranges import ranges_of
@@ -15,7 +18,7 @@ from kerastl.compression.quantize.report import (
 from kerastl.graph import flat_layers, select_layers
 
 
-def quantize_aware(model, data=None, *, keep_float=()):
+def quantize_aware(model: keras.Model, data: Any = None, *, keep_float: Where = ()) -> keras.Model:
     """A model that computes with the rounding of int8, to be trained until it has learned to.
 
     Train it as any Keras 3 model for a few epochs, at about a tenth of the rate before, then
@@ -115,7 +118,7 @@ def _kept(model, folded, names, keep_float):
     return kept
 
 
-def restore(quantized, model):
+def restore(quantized: keras.Model, model: keras.Model) -> keras.Model:
     """Bring the weights of a quantized model back into the Keras 3 model it was made from.
 
     The inverse of the folding in `quantize_aware`: kernels are divided by the scale of the batch

@@ -1,12 +1,15 @@
 """The range of an activation: seen in data, kept, and rounded to 256 steps."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from kerastl import _keras
+from kerastl._base.types import TensorLike
 
 NARROWEST = 1e-6  # a tensor that is always zero has a range all the same
 STEPS = 255
@@ -51,7 +54,13 @@ class FakeQuantize(keras.layers.Layer):
     observing = False  # whether ranges follow the data in inference mode, too: calibration
     exporting = False  # whether the converter is to read the graph: it wants the rounding alone
 
-    def __init__(self, low=None, high=None, decay=0.99, **kwargs):
+    def __init__(
+        self,
+        low: float | None = None,
+        high: float | None = None,
+        decay: float = 0.99,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if (low is None) != (high is None) or (low is not None and not low <= 0 < high):
             raise ValueError(
@@ -62,16 +71,16 @@ class FakeQuantize(keras.layers.Layer):
         self.supports_masking = True
 
     @property
-    def is_fixed(self):
+    def is_fixed(self) -> bool:
         """Whether the range is part of the layer's settings."""
         return self.low is not None
 
     @property
-    def is_seen(self):
+    def is_seen(self) -> bool:
         """Whether there is a range to compute with."""
         return self.is_fixed or bool(ops.convert_to_numpy(self.batches) > 0)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         if self.is_fixed:
             return
         self.minimum = self._scalar("minimum")
@@ -90,10 +99,22 @@ class FakeQuantize(keras.layers.Layer):
             aggregation="mean",
         )
 
-    def compute_output_spec(self, inputs, training=None, observe=True, step_only=False):
+    def compute_output_spec(
+        self,
+        inputs: TensorLike,
+        training: bool | None = None,
+        observe: bool = True,
+        step_only: bool = False,
+    ) -> keras.KerasTensor:
         return keras.KerasTensor(() if step_only else inputs.shape, inputs.dtype)
 
-    def call(self, inputs, training=None, observe=True, step_only=False):
+    def call(
+        self,
+        inputs: TensorLike,
+        training: bool | None = None,
+        observe: bool = True,
+        step_only: bool = False,
+    ) -> TensorLike:
         """Round `inputs`.
 
         Args:
@@ -138,7 +159,7 @@ class FakeQuantize(keras.layers.Layer):
         self.batches.assign(self.batches + 1.0)
         return low, high
 
-    def require_range(self):
+    def require_range(self) -> None:
         """Refuse inference without a range.
 
         In a graph this is asked once, when it is traced; a range that was seen stays seen.
@@ -152,7 +173,7 @@ class FakeQuantize(keras.layers.Layer):
             "hundred examples. The range of a frozen layer in a FineTuner comes from `data` only."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         settings = {"low": self.low, "high": self.high, "decay": self.decay}
         return super().get_config() | settings
 
@@ -186,7 +207,7 @@ def _halves_outwards(inputs, low, high):
 
 
 @contextlib.contextmanager
-def as_converted(model):
+def as_converted(model: keras.Model) -> Iterator[None]:
     """Within this, `model` has the graph that the LiteRT converter is to read.
 
     Raises:
@@ -212,11 +233,11 @@ class KeepFloat(keras.layers.Layer):
     reads it is rounded. The mark tells `quantization_report` so, also of a loaded model.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: TensorLike) -> TensorLike:
         return inputs
 
 
-def ranges_of(model):
+def ranges_of(model: keras.Model) -> list[FakeQuantize]:
     """The `FakeQuantize` layers in a model, each once, in the order of the network."""
     layers = _keras.with_sublayers(model)
     return [layer for layer in layers if isinstance(layer, FakeQuantize)]

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import keras
+
 from kerastl._base.checks import listed
 from kerastl._base.text_table import in_columns
 from kerastl.compression.quantize.layers import QUANTIZED
@@ -25,7 +27,7 @@ class LayerNumbers:
     reason: str = ""
 
     @property
-    def dtype(self):
+    def dtype(self) -> str:
         """`"int8"` or `"float32"`."""
         return "float32" if self.reason else "int8"
 
@@ -38,30 +40,30 @@ class QuantizationReport:
         rows: Tuple of `LayerNumbers`, in the order of the network.
     """
 
-    rows: tuple
+    rows: tuple[LayerNumbers, ...]
 
     @property
-    def int8_share(self):
+    def int8_share(self) -> float:
         """Steps in int8 over all steps."""
         return sum(not row.reason for row in self.rows) / max(1, len(self.rows))
 
     @property
-    def floats(self):
+    def floats(self) -> dict[str, str]:
         """Dict from the name of each step in float32 to the reason."""
         return {row.path: row.reason for row in self.rows if row.reason}
 
-    def __getitem__(self, path):
+    def __getitem__(self, path: str) -> LayerNumbers:
         """The `LayerNumbers` of the step called `path`."""
         return next(row for row in self.rows if row.path == path)
 
-    def __str__(self):
+    def __str__(self) -> str:
         cells = [("layer", "kind", "numbers", "")]
         cells += [(row.path, row.kind, row.dtype, row.reason) for row in self.rows]
         cells.append(("int8", "", f"{self.int8_share:.0%}", ""))
         return in_columns(cells)
 
 
-def quantization_report(model):
+def quantization_report(model: keras.Model) -> QuantizationReport:
     """Say which steps of a quantized model compute in int8 and which in float32, and why.
 
     Args:
@@ -82,7 +84,7 @@ def quantization_report(model):
     return report_of(Policy(graph))
 
 
-def report_of(policy):
+def report_of(policy: Policy) -> QuantizationReport:
     """The `QuantizationReport` of a `Policy`."""
     rows = [
         LayerNumbers(s.name, s.kind or type(s.node.operation).__name__, s.why_float or "")
@@ -92,7 +94,7 @@ def report_of(policy):
     return QuantizationReport(tuple(rows))
 
 
-def is_quantized(model):
+def is_quantized(model: keras.Model) -> bool:
     """Whether `model` has layers that `quantize_aware` makes, or Keras's own quantized kernels."""
     made = (FakeQuantize, *QUANTIZED.values())
     return any(
@@ -101,7 +103,7 @@ def is_quantized(model):
     )
 
 
-def nothing_quantized(model, report):
+def nothing_quantized(model: keras.Model, report: QuantizationReport) -> str:
     """What to say of a model without a single kernel in int8."""
     reasons = [f"{path}: {reason}" for path, reason in report.floats.items()]
     return (
@@ -112,6 +114,6 @@ def nothing_quantized(model, report):
     )
 
 
-def has_int8_kernels(policy):
+def has_int8_kernels(policy: Policy) -> bool:
     """Whether at least one kernel is rounded."""
     return any(s.kind in WEIGHTED and s.why_float is None for s in policy.steps.values())

@@ -1,6 +1,8 @@
 """What must hold for a tf_keras layer to stand for a Keras 3 one."""
 
 import contextlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
 
@@ -12,7 +14,7 @@ class NoEqualError(Exception):
 
 
 @contextlib.contextmanager
-def asking_tf_keras():
+def asking_tf_keras() -> Iterator[None]:
     """What tf_keras refuses, by its own checks, has no equal there."""
     try:
         yield
@@ -20,7 +22,7 @@ def asking_tf_keras():
         raise NoEqualError(f"tf_keras says: {str(error).strip().splitlines()[0]}") from error
 
 
-def require_plain_calls(calls, layer):
+def require_plain_calls(calls: Iterable[Any], layer: Any) -> None:
     """Each call must hand over one tensor, or one list of tensors, and nothing else.
 
     A mask may travel along with a tensor if both layers take it; one that is named in the call
@@ -37,7 +39,7 @@ def require_plain_calls(calls, layer):
         require_masks_taken(node, layer)
 
 
-def require_masks_taken(node, layer):
+def require_masks_taken(node: Any, layer: Any) -> None:
     """If a mask comes in, both must be layers that say they support it."""
     if any(_keras.get_keras_mask(x) is not None for x in node.input_tensors):
         ours = getattr(node.operation, "supports_masking", False)
@@ -45,7 +47,7 @@ def require_masks_taken(node, layer):
             raise NoEqualError("a mask")
 
 
-def require_same_shapes(node, outputs):
+def require_same_shapes(node: Any, outputs: Any) -> None:
     """The outputs that tf_keras promises must be those that Keras 3 promised, as far as known."""
     shapes = [tuple(x.shape) for x in keras.tree.flatten(outputs)]
     promised = [tuple(x.shape) for x in node.outputs]
@@ -59,7 +61,12 @@ def _compatible(one, other):
     return len(one) == len(other) and all(None in pair or len(set(pair)) == 1 for pair in sides)
 
 
-def carry(layer, twin, pairs, training):
+def carry(
+    layer: keras.Layer,
+    twin: Any,
+    pairs: Iterable[tuple[keras.Variable, Any]],
+    training: Collection[Any],
+) -> None:
     """Give the weights of a tf_keras layer the flags of its Keras 3 original.
 
     Args:
@@ -76,7 +83,7 @@ def carry(layer, twin, pairs, training):
         set_training(twin, twin.weights, rest)
 
 
-def carry_wrapped(operation, twin, training):
+def carry_wrapped(operation: keras.Operation, twin: Any, training: Collection[Any]) -> None:
     """The same for a wrapped operation, whose variables are those of the Keras 3 layer."""
     twin.trainable = getattr(operation, "trainable", True)
     variables = getattr(operation, "weights", ())
@@ -84,7 +91,7 @@ def carry_wrapped(operation, twin, training):
     set_training(twin, [v.value for v in variables], chosen)
 
 
-def set_training(twin, weights, training):
+def set_training(twin: Any, weights: Sequence[Any], training: Collection[Any]) -> None:
     """Have of the `weights` of a tf_keras layer those train that are in `training`."""
     chosen = {id(variable) for variable in training}
     twin._trainable_weights[:] = [v for v in weights if id(v) in chosen]
@@ -95,7 +102,7 @@ _DEPTHWISE = {"kernel": "depthwise_kernel"}
 _RENAMED = {"DepthwiseConv1D": _DEPTHWISE, "DepthwiseConv2D": _DEPTHWISE}
 
 
-def paired(operation, layer):
+def paired(operation: keras.Operation, layer: Any) -> list[tuple[keras.Variable, Any]]:
     """Pairs `(Keras 3 variable, tf_keras variable)` of a layer and its equal.
 
     Returns:
@@ -118,18 +125,18 @@ def paired(operation, layer):
     return pairs
 
 
-def short_name(variable):
+def short_name(variable: Any) -> str:
     """The name of a tf.Variable without the layers around it: `block/conv/kernel:0` is `kernel`."""
     return variable.name.rsplit("/", 1)[-1].split(":")[0]
 
 
-def copy(pairs):
+def copy(pairs: Iterable[tuple[keras.Variable, Any]]) -> None:
     """Bring the values of the Keras 3 variables into the tf_keras ones."""
     for ours, theirs in pairs:
         theirs.assign(keras.ops.convert_to_tensor(ours, dtype=theirs.dtype.base_dtype.name))
 
 
-def copy_back(pairs):
+def copy_back(pairs: Iterable[tuple[keras.Variable, Any]]) -> None:
     """Bring the values of the tf_keras variables into the Keras 3 ones."""
     for ours, theirs in pairs:
         ours.assign(theirs.read_value())

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -38,7 +40,7 @@ _DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_
 _ADDED = {"BatchNormalization": {"fused": False}}
 
 
-def translated(layer, name):
+def translated(layer: keras.Layer, name: str) -> Any:
     """The tf_keras layer that computes what a Keras 3 layer computes.
 
     Args:
@@ -134,7 +136,7 @@ _OWN = (
 )  # fmt: skip
 
 
-def spelled(function):
+def spelled(function: Callable[..., Any] | None) -> str | Callable[..., Any] | None:
     """The tf_keras activation that computes what a Keras 3 activation computes.
 
     Args:
@@ -164,7 +166,7 @@ def spelled(function):
 
 
 @functools.cache
-def registered(name, **arguments):
+def registered(name: str, **arguments: Any) -> Callable[..., Any]:
     """Keras 3's activation `name` as a function that tf_keras can save and load.
 
     Args:

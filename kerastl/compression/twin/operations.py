@@ -1,5 +1,7 @@
 """Which `keras.ops` nodes of a graph are a layer in tf_keras, and its arguments."""
 
+from typing import Any
+
 import keras
 
 from kerastl.compression import island
@@ -15,7 +17,7 @@ _ACTIVATIONS = {
 _POOLS = {"Mean": "GlobalAveragePooling", "Max": "GlobalMaxPooling"}
 
 
-def translated(node, name):
+def translated(node: Any, name: str) -> Any:
     """The tf_keras layer that computes what one node of a Keras 3 graph computes.
 
     Args:

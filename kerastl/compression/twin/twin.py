@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import inspect
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -39,7 +40,7 @@ class Entry:
 
     operation: Any
     layer: Any
-    pairs: list | None
+    pairs: list[tuple[keras.Variable, Any]] | None
     why: str | None = None
 
 
@@ -56,17 +57,17 @@ class Twin:
             tf_keras, and runs there as it is, to what has none. TFMOT sees one foreign layer.
     """
 
-    def __init__(self, source, model, entries):
+    def __init__(self, source: keras.Model, model: Any, entries: Sequence[Entry]) -> None:
         self.source = source
         self.model = model
         self.entries = list(entries)
         self.wrapped = {e.operation.name: e.why for e in self.entries if e.pairs is None}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         wrapped = f", {len(self.wrapped)} of them wrapped" if self.wrapped else ""
         return f"<Twin of {self.source.name!r}: {len(self.entries)} layers{wrapped}>"
 
-    def layer_of(self, layer):
+    def layer_of(self, layer: keras.Operation | str) -> Any:
         """The tf_keras layer that does the work of a Keras 3 layer.
 
         Args:
@@ -80,7 +81,7 @@ class Twin:
                 return entry.layer
         raise _unknown(layer, [e.operation.name for e in self.entries], self.source)
 
-    def source_of(self, layer):
+    def source_of(self, layer: Any) -> keras.Operation:
         """The Keras 3 layer or operation whose work a tf_keras layer does.
 
         Args:
@@ -95,13 +96,13 @@ class Twin:
                 return entry.operation
         raise _unknown(layer, [e.layer.name for e in self.entries], self.model)
 
-    def push(self):
+    def push(self) -> None:
         """Bring the weights of the Keras 3 model into the twin, statistics included."""
         for entry in self._copied():
             equality.copy(entry.pairs)
             _finalize(entry.layer)
 
-    def pull(self):
+    def pull(self) -> None:
         """Bring the weights of the twin into the Keras 3 model, statistics included."""
         for entry in self._copied():
             equality.copy_back(entry.pairs)
@@ -125,7 +126,7 @@ def _unknown(layer, names, model):
     )
 
 
-def twin(model):
+def twin(model: keras.Model) -> Twin:
     """The tf_keras model that computes what a Keras 3 model computes, for TFMOT to work on.
 
     Each layer becomes the tf_keras layer of the same arithmetic with the same weights, `trainable`
@@ -169,7 +170,7 @@ def twin(model):
 class _Making:
     """The state of one rebuilding: what has been made so far, and what is known of the source."""
 
-    def __init__(self, model, source):
+    def __init__(self, model: keras.Model, source: keras.Model) -> None:
         self.source = source
         self.nodes = _keras.graph_nodes(source)
         self._entries = {}
@@ -182,10 +183,10 @@ class _Making:
             self._calls[id(node.operation)].append(node)
 
     @property
-    def entries(self):
+    def entries(self) -> list[Entry]:
         return list(self._entries.values())
 
-    def inputs(self):
+    def inputs(self) -> list[Any]:
         """A tf_keras input for each input of the source."""
         layers_of = {
             id(layer.output): layer
@@ -202,7 +203,7 @@ class _Making:
         self._entries[id(layer)] = Entry(layer, made.node.layer, [])
         return made
 
-    def run(self, inputs):
+    def run(self, inputs: list[Any]) -> Any:
         """The outputs of the rebuilt graph, in the structure of the source's."""
         tensors = {id(ref): x for ref, x in zip(self.source.inputs, inputs, strict=True)}
         for node in self.nodes:
@@ -290,7 +291,7 @@ def _takes_training(layer):
     return "training" in inspect.signature(layer.call).parameters
 
 
-def refuse_inputs(layers):
+def refuse_inputs(layers: Iterable[keras.Layer]) -> None:
     """Raise if one of the input layers is optional, sparse or ragged."""
     for layer in layers:
         what = [kind for kind in ("optional", "sparse", "ragged") if getattr(layer, kind, False)]
@@ -302,7 +303,7 @@ def refuse_inputs(layers):
             )
 
 
-def refuse_constraints(operation):
+def refuse_constraints(operation: keras.Operation) -> None:
     """Raise if a layer that will be wrapped has a weight with a constraint.
 
     A tf_keras optimizer looks for it at the tf.Variable, where Keras 3 does not put it.
@@ -317,7 +318,7 @@ def refuse_constraints(operation):
 
 
 @contextlib.contextmanager
-def running(operation):
+def running(operation: keras.Operation) -> Iterator[None]:
     """Say which layer it was if `operation` fails inside a tf_keras model."""
     try:
         yield

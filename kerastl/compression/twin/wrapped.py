@@ -1,6 +1,8 @@
 """A Keras 3 layer or operation run as it is, as one layer of a tf_keras model."""
 
 import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import keras
 
@@ -14,14 +16,14 @@ from kerastl.graph.run import inert_inside, is_inert
 class Slot:
     """Stands for tensor number `index` of a recorded call."""
 
-    def __init__(self, index):
+    def __init__(self, index: int) -> None:
         self.index = index
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"index": self.index}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         return cls(**config)
 
 
@@ -39,7 +41,14 @@ class RunsOperation:
         inert: Boolean, whether what is frozen in it runs in inference mode, as in a FineTuner.
     """
 
-    def __init__(self, operation, calls, specs, inert=False, **kwargs):
+    def __init__(
+        self,
+        operation: keras.Operation,
+        calls: Sequence[Any],
+        specs: Sequence[Any],
+        inert: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{**kwargs, "autocast": False})
         if isinstance(operation, dict):
             operation = keras.saving.deserialize_keras_object(operation)
@@ -54,7 +63,7 @@ class RunsOperation:
         # stays, and nothing is added.
         self._compute_output_and_mask_jointly = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if isinstance(self.operation, keras.Layer):
             if not self.operation.built:
                 self._fill_and_run([keras.KerasTensor(*spec) for spec in self.specs], 0)
@@ -72,7 +81,7 @@ class RunsOperation:
             if variable.regularizer is not None:
                 self.add_loss(functools.partial(variable.regularizer, variable))
 
-    def call(self, inputs, which=0, training=None):
+    def call(self, inputs: Any, which: int = 0, training: bool | None = None) -> Any:
         import tensorflow as tf
 
         inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
@@ -97,7 +106,7 @@ class RunsOperation:
         )
         return self.operation(*args, **kwargs, **context)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -109,7 +118,7 @@ class RunsOperation:
 
 
 @functools.cache
-def wrapped_class():
+def wrapped_class() -> type:
     """The tf_keras layer `Wrapped`, registered there as `kerastl>Wrapped`."""
     tf_keras = island.tf_keras()
     members = {"__doc__": RunsOperation.__doc__}
@@ -117,7 +126,7 @@ def wrapped_class():
     return tf_keras.utils.register_keras_serializable("kerastl")(made)
 
 
-def wrap(nodes, inert, **kwargs):
+def wrap(nodes: Sequence[Any], inert: bool, **kwargs: Any) -> Any:
     """The tf_keras layer that makes the calls recorded at the nodes of one operation."""
     specs = [(x.shape, x.dtype) for x in nodes[0].input_tensors]
     calls = [_recorded(node) for node in nodes]

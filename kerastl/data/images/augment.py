@@ -2,20 +2,27 @@
 
 import inspect
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from kerastl._base.checks import listed
+from kerastl._base.types import TensorLike
 
-LEVELS = ("none", "light", "medium", "strong")
+Level: TypeAlias = Literal["none", "light", "medium", "strong"]
+LEVELS = get_args(Level)
+
+# What `Augmenter` takes; a list holds of these again.
+Augment: TypeAlias = Level | keras.Layer | Callable[..., Any] | Sequence[Any] | None
 
 # They mix pictures of a batch, labels included: labels must be one-hot.
 MIXERS = (keras.layers.MixUp, keras.layers.CutMix)
 
 
-def augmentation_layers(level):
+def augmentation_layers(level: Level) -> list[keras.Layer]:
     """The Keras layers of a level of augmentation, for pixels 0 to 255.
 
     For photographs, whose mirror image means the same. For writing, signs or scans give
@@ -82,7 +89,7 @@ class Augmenter:
         (True, True)
     """
 
-    def __init__(self, augment):
+    def __init__(self, augment: "Augment") -> None:
         self.steps = _steps(augment)
         self.mixes = any(isinstance(step, MIXERS) for step in self.steps)
         self.sees_labels = self.mixes or not all(
@@ -90,7 +97,9 @@ class Augmenter:
         )
         self._seeds = [seed for step in self.steps for seed in _seed_states(step)]
 
-    def __call__(self, images, labels, key):
+    def __call__(
+        self, images: TensorLike, labels: TensorLike, key: TensorLike
+    ) -> tuple[TensorLike, TensorLike]:
         self._set_seeds(key)
         for step in self.steps:
             images, labels = _apply(step, images, labels)
@@ -99,7 +108,7 @@ class Augmenter:
             images = tf.clip_by_value(images, 0.0, 255.0)
         return images, labels
 
-    def description(self):
+    def description(self) -> list[str]:
         """What is done, as text that differs where the settings do; names and seeds do not count.
 
         The seeds are set batch by batch, and automatic names differ between processes.
@@ -186,7 +195,16 @@ class RandomAffine(keras.layers.Layer):
         True
     """
 
-    def __init__(self, *, mirror=False, rotation=0.0, zoom=0.0, shift=0.0, seed=None, **kwargs):
+    def __init__(
+        self,
+        *,
+        mirror: bool = False,
+        rotation: float = 0.0,
+        zoom: float = 0.0,
+        shift: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.mirror = mirror
         self.rotation = rotation
@@ -195,7 +213,7 @@ class RandomAffine(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, images, training=False):
+    def call(self, images: TensorLike, training: bool | None = False) -> TensorLike:
         if not training:
             return images
         batch, height, width = ops.shape(images)[:3]
@@ -214,15 +232,21 @@ class RandomAffine(keras.layers.Layer):
         # Drawn also for a limit of 0, so that one setting does not shift another's numbers.
         return limit * keras.random.uniform((batch,), -1, 1, "float32", self.seed_generator)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {name: getattr(self, name) for name in ("mirror", "rotation", "zoom", "shift")}
         return {**super().get_config(), **config, "seed": self.seed}
 
 
-def affine_transforms(image_size, signs, angles, scales, shifts):
+def affine_transforms(
+    image_size: tuple[TensorLike, TensorLike],
+    signs: TensorLike,
+    angles: TensorLike,
+    scales: TensorLike,
+    shifts: tuple[TensorLike, TensorLike],
+) -> TensorLike:
     """The eight numbers a picture that `keras.ops.image.affine_transform` takes.
 
     Args:

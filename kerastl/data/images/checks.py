@@ -3,12 +3,21 @@
 import csv
 import os
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from kerastl._base.checks import listed
+from kerastl._base.types import PathLike
 
 
-def duplicate_notices(index, labels, records, files):
+def duplicate_notices(
+    index: Mapping[str, Sequence[int] | np.ndarray],
+    labels: Sequence[int] | np.ndarray,
+    records: Sequence[Mapping[str, str | None]],
+    files: Sequence[str | Path],
+) -> list[str]:
     """Lines about files of equal content in two splits or under two classes.
 
     Args:
@@ -59,7 +68,7 @@ def _conflicts(files, classes):
     ]
 
 
-def write_skipped(path, skipped):
+def write_skipped(path: PathLike, skipped: Iterable[tuple[str, str]]) -> None:
     """Write `skipped.csv`, one line a file, with the columns `path` and `reason`.
 
     The file appears whole or not at all.
@@ -88,7 +97,7 @@ def write_skipped(path, skipped):
         partial.unlink(missing_ok=True)
 
 
-def skipped_notice(skipped, total):
+def skipped_notice(skipped: Sequence[tuple[str, str]], total: int) -> str:
     """One line about the files that were skipped.
 
     Example:
@@ -103,7 +112,7 @@ skipped.csv. Pass --strict (strict=True) to stop instead.
     )
 
 
-def strict_refusal(skipped, total):
+def strict_refusal(skipped: Sequence[tuple[str, str]], total: int) -> str:
     """The message of a run that stops at unreadable files, naming them."""
     names = listed([path for path, _ in skipped], 10)
     return (

@@ -2,16 +2,27 @@
 
 import hashlib
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from kerastl.data.images.augment import Augmenter
+from kerastl.data.images.augment import Augment, Augmenter
 from kerastl.data.passes import Passes, hash_of_arrays
+from kerastl.data.rows import Rows
 from kerastl.data.split import check_seed
 
 
-def make_dataset(images, labels, *, batch_size=32, seed=None, augment=None, num_classes=None):
+def make_dataset(
+    images: np.ndarray | Rows,
+    labels: Sequence[int] | np.ndarray,
+    *,
+    batch_size: int = 32,
+    seed: int | None = None,
+    augment: Augment = None,
+    num_classes: int | None = None,
+) -> tf.data.Dataset:
     """Batches of float32 pixels 0 to 255 and labels, for `fit`, `evaluate` and `predict`.
 
     For training give a `seed`: every pass then has its own order and its own augmentation, and
@@ -105,7 +116,16 @@ class ImagePasses(Passes):
         num_classes: Int for one-hot float32 labels, or None.
     """
 
-    def __init__(self, images, labels, augmenter, *, batch_size, seed, num_classes):
+    def __init__(
+        self,
+        images: np.ndarray | Rows,
+        labels: np.ndarray,
+        augmenter: Augmenter,
+        *,
+        batch_size: int,
+        seed: int | None,
+        num_classes: int | None,
+    ) -> None:
         super().__init__(len(labels), batch_size, seed)
         self._images, self._labels = images, labels
         self._augmenter, self._num_classes = augmenter, num_classes
@@ -114,19 +134,19 @@ class ImagePasses(Passes):
         elif augmenter.steps:
             self.random = "augmentation"
 
-    def inputs(self, rows):
+    def inputs(self, rows: tf.Tensor) -> Any:
         images = self._images
         pixels = tf.numpy_function(lambda index: np.asarray(images[index]), [rows], images.dtype)
         return tf.cast(tf.ensure_shape(pixels, (None, *images.shape[1:])), tf.float32)
 
-    def targets(self, rows):
+    def targets(self, rows: tf.Tensor) -> tuple[Any, ...]:
         chosen = tf.gather(self._labels, rows)
         return (chosen if self._num_classes is None else tf.one_hot(chosen, self._num_classes),)
 
-    def augment(self, element, key):
+    def augment(self, element: tuple[Any, ...], key: tf.Tensor) -> tuple[Any, ...]:
         return self._augmenter(*element, key)
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(hash_of_arrays([self._images, self._labels]).encode())
         digest.update(repr((self._augmenter.description(), self._num_classes)).encode())

@@ -3,14 +3,18 @@
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from kerastl._base.checks import one_of
+from kerastl._base.types import ImageSize, PathLike
 
-RESIZES = ("stretch", "crop", "pad")
+Resize: TypeAlias = Literal["stretch", "crop", "pad"]
+RESIZES = get_args(Resize)
 
 # Named rather than all that Pillow knows: some of its plugins (EPS) start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF")
@@ -19,12 +23,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF")
 class ImageError(ValueError):
     """A file that cannot be read as an image; `reason` says why in a few words."""
 
-    def __init__(self, reason, path=None):
+    def __init__(self, reason: str, path: PathLike | None = None) -> None:
         self.reason = reason
         super().__init__(f"{path or 'The data'} is not a readable image ({reason}).")
 
 
-def load_image(path, image_size, resize="stretch"):
+def load_image(path: PathLike, image_size: ImageSize, resize: Resize = "stretch") -> np.ndarray:
     """Read one picture file as RGB pixels of a given size.
 
     Training, evaluation and prediction all come through here, so a network sees in use what
@@ -67,7 +71,9 @@ def load_image(path, image_size, resize="stretch"):
         raise ImageError(error.reason, path) from error
 
 
-def decode_image(data, image_size, resize="stretch"):
+def decode_image(
+    data: bytes, image_size: tuple[int, int], resize: Resize = "stretch"
+) -> np.ndarray:
     """The pixels of one encoded picture, given as `bytes`; call it in `pillow_quiet()`."""
     from PIL import Image
 
@@ -89,7 +95,7 @@ def decode_image(data, image_size, resize="stretch"):
 
 
 @contextmanager
-def pillow_quiet():
+def pillow_quiet() -> Iterator[None]:
     """Without Pillow's warnings: what counts is whether the pixels come.
 
     It warns of damaged metadata and of pictures between one and two times its size limit. The
@@ -101,7 +107,7 @@ def pillow_quiet():
         yield
 
 
-def as_size(image_size):
+def as_size(image_size: ImageSize) -> tuple[int, int]:
     """`image_size` as `(height, width)`, from a pair or one int.
 
     Example:

@@ -1,15 +1,18 @@
 """A folder of pictures, read, checked and divided: what training starts from."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from kerastl._base.checks import in_range, listed, one_of
 from kerastl._base.files import fits_in_memory
+from kerastl._base.types import ImageSize, OnProgress, PathLike
 from kerastl.data.images.checks import duplicate_notices, skipped_notice, strict_refusal
-from kerastl.data.images.decode import RESIZES, as_size
+from kerastl.data.images.decode import RESIZES, Resize, as_size
 from kerastl.data.images.read import decode_files
-from kerastl.data.images.scan import scan_images
+from kerastl.data.images.scan import Kind, ScannedImages, scan_images
 from kerastl.data.rows import Rows
 from kerastl.data.split import TEST_SHARE, VAL_SHARE, check_seed, stratified_split
 
@@ -25,11 +28,11 @@ class Split:
         paths: Tuple of the `n` files.
     """
 
-    images: object
+    images: np.ndarray | Rows
     labels: np.ndarray
-    paths: tuple
+    paths: tuple[Path, ...]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
 
@@ -49,28 +52,28 @@ class ImageData:
         kind: What `labels` are, as in `ScannedImages`.
     """
 
-    class_names: tuple
+    class_names: tuple[str, ...]
     train: Split
     val: Split
     test: Split
-    skipped: tuple
-    notices: tuple
-    image_size: tuple
-    resize: str
-    kind: str = "class"
+    skipped: tuple[tuple[str, str], ...]
+    notices: tuple[str, ...]
+    image_size: tuple[int, int]
+    resize: Resize
+    kind: Kind = "class"
 
 
 def load_image_folder(
-    path,
+    path: PathLike,
     *,
-    image_size,
-    seed=0,
-    strict=False,
-    val_share=VAL_SHARE,
-    resize="stretch",
-    cache_dir=None,
-    progress=None,
-):
+    image_size: ImageSize,
+    seed: int = 0,
+    strict: bool = False,
+    val_share: float = VAL_SHARE,
+    resize: Resize = "stretch",
+    cache_dir: PathLike | None = None,
+    progress: OnProgress | None = None,
+) -> "ImageData":
     """Read a folder of pictures for training: find, verify, decode and divide them.
 
     Every file is opened and fully decoded once, up front, in threads; those that cannot be read
@@ -220,7 +223,13 @@ def _part(rows, pixels, labels, files):
     return Split(images, labels[rows], tuple(files[row] for row in rows))
 
 
-def check_counts(folder, labels, kept, items, reasons):
+def check_counts(
+    folder: ScannedImages,
+    labels: np.ndarray,
+    kept: Mapping[str, np.ndarray],
+    items: Sequence[tuple[str, Path, int]],
+    reasons: Sequence[str | None],
+) -> None:
     """Every class needs readable pictures to train on and, unless given, one to test on."""
     split = next(iter(kept))
     needed = 2 if split == "all" else 1
@@ -246,7 +255,13 @@ def check_counts(folder, labels, kept, items, reasons):
             )
 
 
-def divide(kept, labels, class_names, seed, val_share=VAL_SHARE):
+def divide(
+    kept: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    seed: int,
+    val_share: float = VAL_SHARE,
+) -> tuple[dict[str, np.ndarray], list[str]]:
     """Dict of row indices for train, val and test, and what to tell the user about them."""
     if "all" in kept:
         shares = (val_share, TEST_SHARE)

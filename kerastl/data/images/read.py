@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,14 +11,28 @@ import numpy as np
 
 from kerastl._base import files as _disk
 from kerastl._base.checks import closest, one_of
-from kerastl.data.images.decode import RESIZES, ImageError, as_size, decode_image, pillow_quiet
+from kerastl._base.types import ImageSize, OnProgress, PathLike
+from kerastl.data.images.decode import (
+    RESIZES,
+    ImageError,
+    Resize,
+    as_size,
+    decode_image,
+    pillow_quiet,
+)
 from kerastl.data.images.scan import walk_images
 
 # Pillow lets other threads run while it decodes; more threads only hide slow disks.
 THREADS = min(16, 2 * (os.cpu_count() or 1))
 
 
-def read_images(files, pixels, *, resize="stretch", progress=None):
+def read_images(
+    files: Sequence[PathLike],
+    pixels: np.ndarray,
+    *,
+    resize: Resize = "stretch",
+    progress: OnProgress | None = None,
+) -> list[dict[str, str | None]]:
     """Decode picture files into the rows of an array, noting those that cannot be read.
 
     Args:
@@ -71,7 +86,14 @@ def _read(file, row, image_size, resize):
 DECODER = 1
 
 
-def decode_files(files, *, image_size, resize="stretch", cache_dir=None, progress=None):
+def decode_files(
+    files: Sequence[PathLike],
+    *,
+    image_size: tuple[int, int],
+    resize: Resize = "stretch",
+    cache_dir: PathLike | None = None,
+    progress: OnProgress | None = None,
+) -> tuple[np.ndarray, list[dict[str, str | None]]]:
     """Decode picture files once, and not again while neither they nor the sizes change.
 
     With `cache_dir` the pixels are kept there under a fingerprint of every file's path, size and
@@ -109,7 +131,7 @@ def decode_files(files, *, image_size, resize="stretch", cache_dir=None, progres
     return np.load(folder / "pixels.npy", mmap_mode="r"), records
 
 
-def fingerprint(files, image_size, resize):
+def fingerprint(files: Sequence[PathLike], image_size: tuple[int, int], resize: Resize) -> str:
     """A short hex name for these files, as they are now, decoded in this way."""
     digest = hashlib.sha256(json.dumps([DECODER, list(image_size), resize]).encode())
     for file in files:
@@ -141,7 +163,7 @@ def _check_memory(shape):
         )
 
 
-def find_images(paths):
+def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
     """The picture files that `paths` stand for: files as given, folders searched through.
 
     Args:
@@ -168,7 +190,13 @@ def find_images(paths):
     return files
 
 
-def load_image_paths(paths, *, image_size, resize="stretch", progress=None):
+def load_image_paths(
+    paths: PathLike | Iterable[PathLike],
+    *,
+    image_size: ImageSize,
+    resize: Resize = "stretch",
+    progress: OnProgress | None = None,
+) -> tuple[np.ndarray, list[Path]]:
     """Read pictures for prediction, exactly as `load_image_folder` reads them for training.
 
     Args:

@@ -4,8 +4,12 @@ import os
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from kerastl._base.checks import closest, listed
+from kerastl._base.types import PathLike
+
+Kind: TypeAlias = Literal["class", "labels", "value"]
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 EXTENSIONS = (*JPEG, ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
@@ -41,14 +45,14 @@ class ScannedImages:
     """
 
     path: Path
-    class_names: tuple
-    splits: dict
-    ignored: tuple = ()
-    notices: tuple = ()
-    kind: str = "class"
+    class_names: tuple[str, ...]
+    splits: dict[str, tuple[tuple[Path, Any], ...]]
+    ignored: tuple[Path, ...] = ()
+    notices: tuple[str, ...] = ()
+    kind: Kind = "class"
 
 
-def scan_images(path):
+def scan_images(path: PathLike) -> ScannedImages:
     """Find the classes and files of a folder of pictures, without opening any.
 
     Two layouts are known: `path/<class>/*` and `path/train/<class>/*` with `val/` (or
@@ -93,7 +97,7 @@ def scan_images(path):
     return ScannedImages(root, class_names, splits, tuple(ignored), tuple(notices))
 
 
-def walk_images(folder, ignored):
+def walk_images(folder: Path, ignored: list[Path]) -> list[Path]:
     """Sorted picture files below `folder`; others are appended to the list `ignored`."""
     pictures = []
     for parent, folders, files in os.walk(folder, onerror=_raise):
@@ -104,7 +108,7 @@ def walk_images(folder, ignored):
     return sorted(pictures, key=lambda path: path.as_posix())
 
 
-def is_litter(name):
+def is_litter(name: str) -> bool:
     """Whether a file or folder of this name is hidden or left behind by a system."""
     return name.startswith(".") or name.lower() in LITTER
 
