@@ -5,6 +5,7 @@ import math
 import keras
 
 from kerastl._base.checks import closest, listed
+from kerastl._base.text_table import in_columns
 from kerastl.graph.assignment import assignment
 from kerastl.graph.leaves import leaf_layers, own_variables
 
@@ -141,9 +142,7 @@ class LayerGroups:
             rows.append(
                 (name, "–".join(map(str, indices or ())), str(len(units)), f"{weights:,}", *ends)
             )
-        widths = [max(len(row[i]) for row in rows) for i in range(6)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return "\n".join([f"LayerGroups ({self.family}), {len(self)} groups", *lines])
+        return f"LayerGroups ({self.family}), {len(self)} groups\n{in_columns(rows)}"
 
     def _weights(self, name):
         owned = {id(w) for layer in self._units[name] for w in layer.weights}
