@@ -33,7 +33,7 @@ def graph_of(model):
 
 def every_layer(graph):
     """All layers in `graph`, those inside others too."""
-    return list(graph._flatten_layers() if is_tf_keras(graph) else _keras.with_sublayers(graph))
+    return list(_keras.with_sublayers(graph))
 
 
 def input_names(graph):

@@ -7,7 +7,7 @@ import keras
 from kerastl._base.checks import closest, listed
 from kerastl._base.text_table import in_columns
 from kerastl.graph.assignment import assignment
-from kerastl.graph.leaves import leaf_layers, own_variables
+from kerastl.graph.leaves import leaf_layers, variables_of_no_sublayer
 
 
 class LayerGroups:
@@ -54,7 +54,7 @@ class LayerGroups:
                 "A layer must be in exactly one group. Received: "
                 f"{layer.name!r} in {other!r} and in {name!r}."
             )
-        for variable in own_variables(layer):
+        for variable in variables_of_no_sublayer(layer):
             if id(variable) not in self._group_of_variable:
                 self._group_of_variable[id(variable)] = name
                 self._variables[name].append(variable)

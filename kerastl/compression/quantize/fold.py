@@ -6,6 +6,7 @@ import functools
 import keras
 import numpy as np
 
+from kerastl import _keras
 from kerastl.compression.quantize import parts
 from kerastl.compression.quantize.origins import Constant, Kernel, Same, Scale, affine
 from kerastl.compression.quantize.policy import FUSED, WEIGHTED, activation_name, is_plain, kind_of
@@ -223,10 +224,8 @@ class _Folding:
         if kind == "BatchNormalization":
             node = self.graph.calls[id(layer)][0]
             return layer.scale and layer.center and _on_channels(layer, node)
-        return (type(layer).__module__, type(layer).__name__) == (
-            "keras.src.applications.convnext",
-            "LayerScale",
-        )
+        is_convnext = _keras.keras_module(layer) == "applications.convnext"
+        return is_convnext and type(layer).__name__ == "LayerScale"
 
 
 def _is_constant(layer, kind, node):

@@ -37,7 +37,7 @@ def kind_of(operation):
     """
     name = type(operation).__name__
     if not isinstance(operation, keras.Layer):
-        known = type(operation).__module__.startswith("keras.src.ops.")
+        known = (_keras.keras_module(operation) or "").startswith("ops.")
         return _OPERATIONS.get(name, name) if known else None
     if type(operation) is not getattr(keras.layers, name, None):
         return None

@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from kerastl import _keras
+from kerastl.compression import island
 
 
 class NoEqualError(Exception):
@@ -87,8 +88,11 @@ def carry_wrapped(operation, twin, training):
 def set_training(twin, weights, training):
     """Have of the `weights` of a tf_keras layer those train that are in `training`."""
     chosen = {id(variable) for variable in training}
-    twin._trainable_weights[:] = [v for v in weights if id(v) in chosen]
-    twin._non_trainable_weights[:] = [v for v in weights if id(v) not in chosen]
+    island.set_own_weights(
+        twin,
+        [v for v in weights if id(v) in chosen],
+        [v for v in weights if id(v) not in chosen],
+    )
 
 
 _DEPTHWISE = {"kernel": "depthwise_kernel"}

@@ -240,4 +240,4 @@ def unsteady(operation):
 
 def _is_plain(layer):
     """Keras's own layers without weights draw from seed generators or do nothing at random."""
-    return type(layer).__module__.startswith("keras.src.layers.") and not layer.variables
+    return (_keras.keras_module(layer) or "").startswith("layers.") and not layer.variables
