@@ -23,6 +23,21 @@ FLOORS = {
     "report": 7, "tasks": 7,
     "recipes": 8,
 }  # fmt: skip
+SEAMS = ("_keras/", "compression/island.py")  # where private names of Keras and TensorFlow are met
+PRIVATE_MODULES = {"keras.src", "tensorflow.python", "tensorflow.lite.python"}
+# Private names met elsewhere: (file, name) → why it is not behind a seam.
+MET_ELSEWHERE = {
+    ("export/flatbuffer.py", "tensorflow.lite.python"): "owns the schema of LiteRT files",
+    (
+        "export/selective.py",
+        "_get_ops_details",
+    ): "ai_edge_litert lists no operations",
+    (
+        "training/fine_tuner.py",
+        "_loss_tracker",
+    ): "inherited: a `train_step` must fill it",
+    ("training/fitting.py", "_progbar"): "inherited: whether Keras's CallbackList shows a bar",
+}
 FOREIGN = (
     "tf_keras", "tensorflow_model_optimization", "keras_hub", "keras_cv", "keras_nlp",
     "matplotlib", "sklearn", "PIL", "ai_edge_litert",
@@ -87,6 +102,63 @@ def test_tf_keras_is_never_written():
         and node.value.id == "tf"
     ]
     assert said == []
+
+
+def is_private(name):
+    return name.startswith("_") and not name.endswith("__")
+
+
+def own_private_names():
+    """Underscore names that kerastl itself defines, outside the seams."""
+    found = set()
+    for path in beside_seams():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)  # of a module, or an attribute of a class
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+                    found.add(node.attr)
+            else:
+                found.update(put_past_keras(node))
+    return found
+
+
+def put_past_keras(node):
+    """Names in `vars(self)["_name"] = ...` and `vars(self).update(_name=...)`."""
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "vars(self)":
+        yield from [node.slice.value] if isinstance(node.slice, ast.Constant) else []
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "vars(self).update":
+        yield from (keyword.arg for keyword in node.keywords)
+
+
+def beside_seams():
+    return [p for p in modules() if not p.relative_to(ROOT).as_posix().startswith(SEAMS)]
+
+
+def private_names(path, own):
+    """Private modules and attributes of others that `path` names."""
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [getattr(node, "module", None), *(alias.name for alias in node.names)]
+            yield from (m for m in PRIVATE_MODULES for n in names if f"{n}.".startswith(f"{m}."))
+        elif isinstance(node, ast.Attribute) and is_private(node.attr):
+            is_ours = node.attr in own or node.attr.startswith("_kerastl_")
+            yield from [] if is_ours else [node.attr]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from ["keras.src"] if "keras.src" in node.value else []
+
+
+def test_private_names_of_keras_and_tensorflow_stay_behind_the_seams():
+    own = own_private_names()
+    met = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in beside_seams()
+        for name in private_names(path, own)
+    }
+    assert met == set(MET_ELSEWHERE)
 
 
 def test_import_loads_nothing_heavy():

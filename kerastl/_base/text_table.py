@@ -1,16 +1,23 @@
 """Rows of text under one another."""
 
 
-def in_columns(rows):
+def in_columns(rows, right=()):
     """Rows of equally many strings as lines, each column as wide as its widest cell.
+
+    Args:
+        rows: Sequence of sequences of strings; a header is the first of them.
+        right: Indices of the columns that are set flush right.
 
     Example:
         >>> print(in_columns([("layer", "zeros"), ("conv", "12")]))
         layer  zeros
         conv   12
+        >>> print(in_columns([("layer", "zeros"), ("conv", "12")], right=[1]))
+        layer  zeros
+        conv      12
     """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    lines = _padded(rows, right)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
 def markdown(header, rows):
@@ -27,12 +34,16 @@ def markdown(header, rows):
         | int8    |  0.4 |
         | float32 | 1.25 |
     """
-    widths = [max(3, *(len(cell) for cell in column)) for column in zip(header, *rows, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(_line(cells, widths) for cells in (header, rule, *rows))
+    top, *lines = _padded([header, *rows], range(1, len(header)), least=3)
+    rule = [f"{'-' * (len(cell) - 1)}{':' if i else '-'}" for i, cell in enumerate(top)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (top, rule, *lines))
 
 
-def _line(cells, widths):
-    first = cells[0].ljust(widths[0])
-    rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-    return "| " + " | ".join((first, *rest)) + " |"
+def _padded(rows, right, least=0):
+    """The cells of `rows`, each filled up with blanks to the width of its column."""
+    widths = [max(least, *map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [str.rjust if i in right else str.ljust for i in range(len(widths))]
+    return [
+        [side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)]
+        for row in rows
+    ]

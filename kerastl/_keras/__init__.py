@@ -1,7 +1,9 @@
-"""Every private Keras name that floors 2 and up use, each with its reason.
+"""Every private name of Keras and TensorFlow that kerastl uses, each with its reason.
 
-All were read in Keras 3.15.1. Optimizer internals are met in `optimizers/`, graph internals in
-`groups/`, each in one small file of its own.
+All were read in Keras 3.15.1 with TensorFlow 2.21. `optimizer_internals` is for `optimizers/` alone
+and `hub_repairs` for what loads a model, so both are imported as modules. Two places beside this
+room own a seam of their own: `compression/island.py` (TFMOT, tf_keras) and `export/flatbuffer.py`
+(the schema of LiteRT files). `tests/test_house.py` sees that there are no others.
 """
 
 from kerastl._keras.fitting import (
@@ -25,9 +27,14 @@ from kerastl._keras.fitting import (
     without_train_function,
 )
 from kerastl._keras.graph import (
+    call_arguments,
     get_keras_mask,
     graph_nodes,
+    graph_of,
+    operations_between,
     outputs_from,
+    producer_of,
+    record_call,
     run_graph,
     run_nodes,
     set_keras_mask,
@@ -39,6 +46,7 @@ from kerastl._keras.layers import (
     forget_losses,
     inference_mode,
     is_augmentation,
+    keras_module,
     losses_of_call,
     own_trainable_variables,
     own_variables,
@@ -46,9 +54,11 @@ from kerastl._keras.layers import (
     reveal,
     set_own_trainable,
     sublayers,
+    sublayers_without_inputs,
     takes_training,
     with_sublayers,
 )
+from kerastl._keras.replicas import apply_where_replicas_meet, must_meet_first
 
 __all__ = [
     "MODEL_CHECKPOINT_STATE",
@@ -56,24 +66,32 @@ __all__ = [
     "SWAP_EMA_STATE",
     "TENSORBOARD_STATE",
     "accepts_training",
+    "apply_where_replicas_meet",
     "begin_at",
     "build_compiled",
+    "call_arguments",
     "draws_at_random",
     "forget_losses",
     "get_keras_mask",
     "global_random_state",
     "graph_nodes",
+    "graph_of",
     "inference_mode",
     "is_augmentation",
+    "keras_module",
     "losses_of_call",
     "moving_averages",
+    "must_meet_first",
+    "operations_between",
     "outputs_from",
     "own_trainable_variables",
     "own_variables",
     "own_weights",
+    "producer_of",
     "random_seed",
     "rate_at",
     "raw_step",
+    "record_call",
     "remake_train_function",
     "reveal",
     "run_graph",
@@ -83,6 +101,7 @@ __all__ = [
     "set_own_trainable",
     "step_counter",
     "sublayers",
+    "sublayers_without_inputs",
     "take_initial_epoch",
     "takes_training",
     "unknown_to_optimizer",

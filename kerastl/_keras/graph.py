@@ -1,58 +1,16 @@
-"""Private names of Keras's functional graphs."""
+"""Private names of Keras's functional graphs: their calls, edges, masks, and how they run.
+
+Seen in Keras 3.15.1 (keras/src/ops/function.py, keras/src/models/functional.py). `get_keras_mask`
+and `set_keras_mask` are here because masks travel as attributes of tensors that only they know.
+This file can go when a functional model offers its edges, and `call` a way to run each layer in a
+mode of its own.
+"""
 
 import keras
-from keras.src import backend as keras_backend
 from keras.src.backend import get_keras_mask, set_keras_mask  # noqa: F401 (re-exported)
 from keras.src.models.functional import Functional
 from keras.src.ops.function import _build_map
 from keras.src.ops.node import Node
-
-
-def run_graph(model, inputs, mask, operation_fn):
-    """Run a functional model's graph on `inputs`, each node through `operation_fn(operation)`.
-
-    `Functional.call` offers no way to give each layer its own `training`; it overwrites the value
-    recorded in the graph by the container's (keras/src/models/functional.py, `operation_fn`).
-    """
-    inputs = model._standardize_inputs(inputs)
-    if mask is not None:
-        for tensor, tensor_mask in zip(inputs, keras.tree.flatten(mask), strict=True):
-            if tensor_mask is not None:
-                tensor._keras_mask = tensor_mask
-    outputs = model._run_through_graph(inputs, operation_fn=operation_fn)
-    single = isinstance(outputs, (list, tuple)) and len(outputs) == 1
-    return outputs[0] if single else outputs
-
-
-def graph_nodes(model):
-    """The calls in a functional model's graph, in the order Keras runs them, inputs left out.
-
-    `Model.operations` has no edges; only `_nodes_by_depth` has.
-    """
-    depths = sorted(model._nodes_by_depth, reverse=True)
-    return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
-
-
-def run_nodes(nodes, values, operation_fn):
-    """Run some of a graph's nodes, as `run_graph` runs all of them.
-
-    Args:
-        nodes: Some of `graph_nodes(model)`, in their order.
-        values: Dict from the id of a symbolic tensor to its value; gets those of the outputs.
-        operation_fn: As in `run_graph`.
-    """
-    for node in nodes:
-        args, kwargs = node.arguments.fill_in(values)
-        outputs = keras.tree.flatten(operation_fn(node.operation)(*args, **kwargs))
-        values.update(zip(map(id, node.outputs), outputs, strict=True))
-
-
-def outputs_from(model, values):
-    """The outputs of `model`, structured as those of a call, from `values` as in `run_nodes`."""
-    flat = [values[id(tensor)] for tensor in model.outputs]
-    outputs = keras.tree.pack_sequence_as(model._outputs_struct, flat)
-    single = isinstance(outputs, (list, tuple)) and len(outputs) == 1
-    return outputs[0] if single else outputs
 
 
 def graph_of(model):
@@ -76,18 +34,32 @@ def _runs_graph(model, cls):
     return getattr(type(model), "runs_own_graph", False) or type(model).call is cls.call
 
 
-def nodes(graph):
-    """The nodes of a functional graph in the order in which Keras runs them, inputs left out.
+def graph_nodes(model):
+    """The calls in a functional model's graph, in the order Keras runs them, inputs left out.
 
-    Private name: `_nodes_by_depth`. The public `Model.operations` has no edges.
+    `Model.operations` has no edges; only `_nodes_by_depth` has.
     """
-    depths = sorted(graph._nodes_by_depth, reverse=True)
-    return [node for depth in depths for node in graph._nodes_by_depth[depth] if not node.is_input]
+    depths = sorted(model._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
 
 
 def call_arguments(node, tensors):
     """The `(args, kwargs)` recorded at `node`, with values from `tensors` (id → value)."""
     return node.arguments.fill_in(tensors)
+
+
+def producer_of(tensor):
+    """The operation that made a symbolic tensor. Private name: `_keras_history`."""
+    return tensor._keras_history.operation
+
+
+def operations_between(inputs, outputs):
+    """Every operation between two structures of symbolic tensors, each once.
+
+    Private name: `_build_map`. `keras.Function(inputs, outputs).operations` is public, but
+    refuses repeated names, and those are to be found and mended here.
+    """
+    return list(_build_map(inputs, outputs)[1])
 
 
 def record_call(operation, args, kwargs, like):
@@ -101,32 +73,39 @@ def record_call(operation, args, kwargs, like):
     return outputs
 
 
-def operations_between(inputs, outputs):
-    """Every operation between two structures of symbolic tensors, each once.
+def run_graph(model, inputs, mask, operation_fn):
+    """Run a functional model's graph on `inputs`, each node through `operation_fn(operation)`.
 
-    Private name: `_build_map`. `keras.Function(inputs, outputs).operations` is public, but
-    refuses repeated names, and those are to be found and mended here.
+    `Functional.call` offers no way to give each layer its own `training`; it overwrites the value
+    recorded in the graph by the container's (keras/src/models/functional.py, `operation_fn`).
     """
-    return list(_build_map(inputs, outputs)[1])
+    inputs = model._standardize_inputs(inputs)
+    if mask is not None:
+        for tensor, tensor_mask in zip(inputs, keras.tree.flatten(mask), strict=True):
+            if tensor_mask is not None:
+                tensor._keras_mask = tensor_mask
+    outputs = model._run_through_graph(inputs, operation_fn=operation_fn)
+    single = isinstance(outputs, (list, tuple)) and len(outputs) == 1
+    return outputs[0] if single else outputs
 
 
-def sublayers(layer):
-    """The direct sublayers of a layer, each once, without the input layers of nested models.
+def run_nodes(nodes, values, operation_fn):
+    """Run some of a graph's nodes, as `run_graph` runs all of them.
 
-    Private name: `_layers`. A Layer offers its sublayers under no public name.
+    Args:
+        nodes: Some of `graph_nodes(model)`, in their order.
+        values: Dict from the id of a symbolic tensor to its value; gets those of the outputs.
+        operation_fn: As in `run_graph`.
     """
-    unique = {id(child): child for child in layer._layers}
-    return [c for c in unique.values() if not isinstance(c, keras.layers.InputLayer)]
+    for node in nodes:
+        args, kwargs = call_arguments(node, values)
+        outputs = keras.tree.flatten(operation_fn(node.operation)(*args, **kwargs))
+        values.update(zip(map(id, node.outputs), outputs, strict=True))
 
 
-def set_mask(tensor, mask):
-    """Attach a Keras mask to a symbolic tensor, as a call with `mask=` does.
-
-    Private name: `set_keras_mask`. Masks travel as attributes of tensors that only it can set.
-    """
-    keras_backend.set_keras_mask(tensor, mask)
-
-
-def producer(tensor):
-    """The operation that made a symbolic tensor. Private name: `_keras_history`."""
-    return tensor._keras_history.operation
+def outputs_from(model, values):
+    """The outputs of `model`, structured as those of a call, from `values` as in `run_nodes`."""
+    flat = [values[id(tensor)] for tensor in model.outputs]
+    outputs = keras.tree.pack_sequence_as(model._outputs_struct, flat)
+    single = isinstance(outputs, (list, tuple)) and len(outputs) == 1
+    return outputs[0] if single else outputs

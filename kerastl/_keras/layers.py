@@ -15,8 +15,14 @@ def sublayers(layer):
     return list(layer._layers)
 
 
+def sublayers_without_inputs(layer):
+    """The layers directly inside `layer`, each once, the input layers of nested models left out."""
+    unique = {id(child): child for child in layer._layers}
+    return [c for c in unique.values() if not isinstance(c, keras.layers.InputLayer)]
+
+
 def with_sublayers(layer):
-    """`layer` and every layer inside it. Keras gives only models such a list."""
+    """`layer` and every layer inside it, of Keras or tf_keras. Neither has a public list."""
     return layer._flatten_layers()
 
 
@@ -60,6 +66,16 @@ def accepts_training(operation):
 def takes_training(layer):
     """Whether the `call` of `layer` has an argument `training`."""
     return layer._call_has_training_arg
+
+
+def keras_module(operation):
+    """Where in Keras the class of `operation` is written, as "layers.core.dense"; None elsewhere.
+
+    Keras 3.15.1 writes its classes below `keras.src`, and no public name tells Keras's own class
+    from one of the same name.
+    """
+    below, name = "keras.src.", type(operation).__module__
+    return name.removeprefix(below) if name.startswith(below) else None
 
 
 def is_augmentation(layer):

@@ -1,12 +1,12 @@
 """The rate of every group at every step, in memory and as a CSV file."""
 
 import csv
-import os
 import pathlib
 
 import numpy as np
 
 from kerastl import _keras
+from kerastl._base import files
 
 
 def shared_rates(optimizer, start, end):
@@ -42,10 +42,11 @@ class RateLog:
         if self._path is None:
             return
         kept = self._rows_before(step) if step and self._path.exists() else []
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with (
+            files.replacing(self._path) as partial,
+            partial.open("w", encoding="utf-8", newline="") as file,
+        ):
             csv.writer(file).writerows([self._header, *kept])
-        os.replace(partial, self._path)
 
     def add(self, step, epoch, phase, rates):
         """Remember that the steps from `step` on were taken at these shared `rates`."""

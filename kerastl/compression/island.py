@@ -123,6 +123,17 @@ def _unused_loaders():
     return unused
 
 
+def set_own_weights(layer: Any, trainable: list, non_trainable: list) -> None:
+    """Have a tf_keras layer hold these lists of variables in the place of its own.
+
+    Private names: `_trainable_weights` and `_non_trainable_weights` (tf_keras 2.21). The public
+    ones are read only, and `trainable` is a flag of a whole layer. In place, for tf_keras tracks
+    the lists.
+    """
+    layer._trainable_weights[:] = trainable
+    layer._non_trainable_weights[:] = non_trainable
+
+
 def schedules() -> types.ModuleType:
     """The module with TFMOT's `ConstantSparsity` and `PolynomialDecay`."""
     return tfmot().sparsity.keras

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from kerastl import _keras
 from kerastl._base.types import TensorLike
 from kerastl.compression.kernels import SEPARABLE, TRANSPOSED
+from kerastl.graph.index import GraphIndex
 
 TINY, SHRINKAGE = 1e-6, 0.01  # of an input's second moment, see `steadied`
 
@@ -62,19 +62,10 @@ def sink_of(
 
 def norms_after(model: keras.Model) -> dict[int, keras.Layer]:
     """Dict from the id of a layer to the batch normalization that alone reads what it returns."""
-    nodes = _keras.graph_nodes(model)
-    readers, calls = {}, {}
-    for node in nodes:
-        calls.setdefault(id(node.operation), []).append(node)
-        for tensor in node.input_tensors:
-            readers.setdefault(id(tensor), []).append(node.operation)
-    outputs = {id(tensor) for tensor in model.outputs}
-    found = {}
-    for key, [node, *others] in calls.items():
-        reading = readers.get(id(node.outputs[0]), [])
-        if others or len(reading) != 1 or id(node.outputs[0]) in outputs:
-            continue
-        norm = reading[0]
-        if isinstance(norm, keras.layers.BatchNormalization) and len(calls[id(norm)]) == 1:
-            found[key] = norm
-    return found
+    index = GraphIndex(model)
+    pairs = [(node, index.follower(node)) for node in index.nodes]
+    return {
+        id(node.operation): after.operation
+        for node, after in pairs
+        if after is not None and isinstance(after.operation, keras.layers.BatchNormalization)
+    }

@@ -159,7 +159,7 @@ def put_in_place(made: str, path: PathLike, labels: Sequence[str] | None) -> Non
     if labels is not None:
         names = label_file.written(labels, os.path.dirname(made))
         folder = os.path.dirname(os.path.abspath(path))
-        os.replace(names, os.path.join(folder, label_file.FILE_NAME))
+        files.replaced(names, os.path.join(folder, label_file.FILE_NAME))
     files.replaced(made, path)
 
 

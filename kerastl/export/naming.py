@@ -41,7 +41,7 @@ def graph_of(model: AnyModel) -> AnyModel:
 
 def every_layer(graph: AnyModel) -> list[Any]:
     """All layers in `graph`, those inside others too."""
-    return list(graph._flatten_layers() if is_tf_keras(graph) else _keras.with_sublayers(graph))
+    return list(_keras.with_sublayers(graph))
 
 
 def input_names(graph: AnyModel) -> list[str]:

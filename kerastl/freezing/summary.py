@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from kerastl import _keras
+from kerastl._base.text_table import in_columns
 from kerastl.graph import flat_layers, layer_groups, leaf_layers
 from kerastl.graph.flags import has_fixed_statistics, training_ids
 
@@ -31,8 +32,7 @@ class TrainableSummary:
     def __str__(self) -> str:
         header = ("group", "indices", "layers", "weights", "trainable", "batch norm", "rate")
         lines = [header, *(tuple(map(_text, dataclasses.astuple(row))) for row in self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-        return "\n".join(_aligned(line, widths) for line in lines)
+        return in_columns(lines, right=(1, 2, 3, 4, 6))
 
 
 def trainable_summary(model: keras.Model) -> "TrainableSummary":
@@ -114,12 +114,3 @@ def _spread(rates):
 
 def _text(value):
     return f"{value:,}" if isinstance(value, int) else value
-
-
-def _aligned(line, widths):
-    left = (0, 5)
-    cells = [
-        cell.ljust(width) if i in left else cell.rjust(width)
-        for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ]
-    return "  ".join(cells).rstrip()

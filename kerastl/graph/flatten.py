@@ -4,7 +4,7 @@ import collections
 
 import keras
 
-from kerastl._keras import graph as _graph
+from kerastl import _keras
 
 
 def flatten(model, cls=keras.Model, name=None):
@@ -44,13 +44,13 @@ def flatten(model, cls=keras.Model, name=None):
     """
     graph = require_graph(model)
     name = model.name if name is None else name
-    if not any(_graph.graph_of(node.operation) for node in _graph.nodes(graph)):
+    if not any(_keras.graph_of(node.operation) for node in _keras.graph_nodes(graph)):
         return cls(graph.input, graph.output, name=name)
     found = walk(graph)
     outputs = inline(graph, graph.inputs, _call)
     added = [
         operation
-        for operation in _graph.operations_between(graph.inputs, outputs)
+        for operation in _keras.operations_between(graph.inputs, outputs)
         if id(operation) not in found.trails
     ]
     make_unique([*found.operations, *added], found.trails)
@@ -90,7 +90,7 @@ def require_graph(model):
             "`model` must be a keras.Model. Received: "
             f"model={model!r} (of type {type(model).__module__}.{type(model).__qualname__})"
         )
-    graph = _graph.graph_of(model)
+    graph = _keras.graph_of(model)
     if graph is None and type(model) is keras.Sequential:
         raise ValueError(
             f"`model` must be built, because an unbuilt Sequential model has no graph. Received: "
@@ -147,11 +147,11 @@ def inline(graph, inputs, call, trail=()):
         The outputs, in the structure of `graph.output`.
     """
     tensors = {id(ref): x for ref, x in zip(graph.inputs, inputs, strict=True)}
-    for node in _graph.nodes(graph):
+    for node in _keras.graph_nodes(graph):
         if any(id(x) not in tensors for x in node.input_tensors):
             continue  # Keras skips what cannot be computed from the inputs, too.
-        args, kwargs = _graph.call_arguments(node, tensors)
-        nested = _graph.graph_of(node.operation)
+        args, kwargs = _keras.call_arguments(node, tensors)
+        nested = _keras.graph_of(node.operation)
         if nested is None:
             outputs = call(node, args, kwargs, trail)
         else:
@@ -163,7 +163,7 @@ def inline(graph, inputs, call, trail=()):
 
 def walk(graph):
     """The operations of the flattened `graph`, found without adding a node to any of them."""
-    if not any(_graph.graph_of(node.operation) for node in _graph.nodes(graph)):
+    if not any(_keras.graph_of(node.operation) for node in _keras.graph_nodes(graph)):
         trails = {id(op): () for op in graph.operations}
         return Walk(graph.operations, [], trails, _sources(graph))
     stand_ins, trails = {}, {}
@@ -173,10 +173,10 @@ def walk(graph):
         return stand_ins.setdefault(id(operation), StandIn(operation, len(stand_ins)))
 
     def record(node, args, kwargs, trail):
-        return _graph.record_call(stand_in(node.operation, trail), args, kwargs, node.outputs)
+        return _keras.record_call(stand_in(node.operation, trail), args, kwargs, node.outputs)
 
     inputs = [
-        _graph.record_call(stand_in(layer), (), {}, [ref])[0]
+        _keras.record_call(stand_in(layer), (), {}, [ref])[0]
         for layer, ref in zip(input_layers(graph), graph.inputs, strict=True)
     ]
     outputs = inline(graph, inputs, record)
@@ -189,8 +189,8 @@ def walk(graph):
 
 def _sources(graph):
     sources = collections.defaultdict(list)
-    for node in _graph.nodes(graph):
-        read = [_real(_graph.producer(x)) for x in node.input_tensors]
+    for node in _keras.graph_nodes(graph):
+        read = [_real(_keras.producer_of(x)) for x in node.input_tensors]
         sources[id(_real(node.operation))].extend(read)
     return sources
 
@@ -201,7 +201,7 @@ def _real(operation):
 
 def input_layers(graph):
     """The InputLayer behind each of `graph.inputs`."""
-    return [_graph.producer(x) for x in graph.inputs]
+    return [_keras.producer_of(x) for x in graph.inputs]
 
 
 def _entering(graph, args, kwargs):
@@ -215,7 +215,7 @@ def _entering(graph, args, kwargs):
     ]
     for x, m in zip(flat, keras.tree.flatten(mask) if mask is not None else (), strict=False):
         if m is not None:
-            _graph.set_mask(x, m)
+            _keras.set_keras_mask(x, m)
     return flat
 
 

@@ -5,8 +5,9 @@ import math
 import keras
 
 from kerastl._base.checks import closest, listed
+from kerastl._base.text_table import in_columns
 from kerastl.graph.assignment import assignment
-from kerastl.graph.leaves import leaf_layers, own_variables
+from kerastl.graph.leaves import leaf_layers, variables_of_no_sublayer
 
 
 class LayerGroups:
@@ -53,7 +54,7 @@ class LayerGroups:
                 "A layer must be in exactly one group. Received: "
                 f"{layer.name!r} in {other!r} and in {name!r}."
             )
-        for variable in own_variables(layer):
+        for variable in variables_of_no_sublayer(layer):
             if id(variable) not in self._group_of_variable:
                 self._group_of_variable[id(variable)] = name
                 self._variables[name].append(variable)
@@ -141,9 +142,7 @@ class LayerGroups:
             rows.append(
                 (name, "–".join(map(str, indices or ())), str(len(units)), f"{weights:,}", *ends)
             )
-        widths = [max(len(row[i]) for row in rows) for i in range(6)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return "\n".join([f"LayerGroups ({self.family}), {len(self)} groups", *lines])
+        return f"LayerGroups ({self.family}), {len(self)} groups\n{in_columns(rows)}"
 
     def _weights(self, name):
         owned = {id(w) for layer in self._units[name] for w in layer.weights}

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from kerastl._keras import graph
+from kerastl import _keras
 from kerastl.graph.flatten import flat_layers, require_graph, walk
 
 
@@ -39,9 +39,9 @@ def leaf_layers(layer_or_model):
     return [layer for layer, _ in leaves_with_paths(layer_or_model)]
 
 
-def own_variables(layer):
+def variables_of_no_sublayer(layer):
     """The variables of `layer` that belong to none of its sublayers, random states included."""
-    below = {id(v) for child in graph.sublayers(layer) for v in child.variables}
+    below = {id(v) for child in _keras.sublayers_without_inputs(layer) for v in child.variables}
     return [v for v in layer.variables if id(v) not in below]
 
 
@@ -56,8 +56,8 @@ def _collect(layer, names, found):
     if id(layer) in found:
         return
     children = _children(layer)
-    is_graph = graph.graph_of(layer) is not None
-    if not children or (own_variables(layer) and not is_graph):
+    is_graph = _keras.graph_of(layer) is not None
+    if not children or (variables_of_no_sublayer(layer) and not is_graph):
         found[id(layer)] = (layer, names)
     for child in children:
         if not (names and isinstance(child, keras.layers.InputLayer)):
@@ -66,12 +66,12 @@ def _collect(layer, names, found):
 
 def _children(layer):
     """Sublayers in order: those of the graph first, then any kept beside it."""
-    if graph.graph_of(layer) is None:
-        return graph.sublayers(layer)
+    if _keras.graph_of(layer) is None:
+        return _keras.sublayers_without_inputs(layer)
     flat = flat_layers(layer)
     seen = {id(child) for child in flat}
-    beside = [c for c in graph.sublayers(layer) if id(c) not in seen]
-    return [*flat, *(c for c in beside if graph.graph_of(c) is None)]
+    beside = [c for c in _keras.sublayers_without_inputs(layer) if id(c) not in seen]
+    return [*flat, *(c for c in beside if _keras.graph_of(c) is None)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,61 +1,38 @@
-"""A functional graph whose operations are replaced one by one."""
-
-import collections
+"""A functional graph made again, its operations replaced one by one."""
 
 import keras
 
 from kerastl import _keras
+from kerastl.graph.flatten import input_layers
 
 
-class Graph:
-    """The calls of a flat functional model, and who reads what.
+def rebuilt(index, place, *, entrance=lambda old, new: new, cls=keras.Model):
+    """A new model of the same graph, each call made by `place`.
 
     Args:
-        model: Flat functional `keras.Model`.
+        index: `GraphIndex` of the flat model.
+        place: Function of `(node, args, kwargs)` that returns the outputs of a call.
+        entrance: Function of an original and a new input tensor that returns what takes its place
+            in the graph.
+        cls: Class of the new model.
 
-    Attributes:
-        model: As given.
-        nodes: List of its calls, in the order Keras runs them.
-        calls: Dict from the id of an operation to its calls.
-        readers: Dict from the id of a tensor to the calls that read it; None stands for the output
-            of the model.
+    Example:
+        >>> from kerastl.graph.index import GraphIndex
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="head")])
+        >>> index = GraphIndex(keras.Model(model.inputs, model.outputs))
+        >>> new = rebuilt(index, lambda node, args, kwargs: copy_of(node.operation)(*args))
+        >>> new.get_layer("head") is model.get_layer("head"), new.output_shape
+        (False, (None, 2))
     """
-
-    def __init__(self, model):
-        self.model = model
-        self.nodes = _keras.graph_nodes(model)
-        self.calls, self.readers = collections.defaultdict(list), collections.defaultdict(list)
-        for node in self.nodes:
-            self.calls[id(node.operation)].append(node)
-            for key in {id(tensor): None for tensor in node.input_tensors}:
-                self.readers[key].append(node)
-        for tensor in model.outputs:
-            self.readers[id(tensor)].append(None)
-
-    def sole_reader(self, node):
-        """The one call that reads what `node` gives; None if there are more, or the model does."""
-        readers = [reader for tensor in node.outputs for reader in self.readers[id(tensor)]]
-        return readers[0] if len(readers) == 1 else None
-
-    def rebuilt(self, place, entrance, cls):
-        """A new model of the same graph, each call made by `place`.
-
-        Args:
-            place: Function of `(node, args, kwargs)` that returns the outputs of a call.
-            entrance: Function of an original and a new input tensor that returns what takes its
-                place in the graph.
-            cls: Class of the new model.
-        """
-        model = self.model
-        layers = {id(x.output): x for x in model.layers if isinstance(x, keras.layers.InputLayer)}
-        inputs = [_copy_input(layers[id(tensor)]) for tensor in model.inputs]
-        values = {id(old): entrance(old, x) for old, x in zip(model.inputs, inputs, strict=True)}
-        for node in self.nodes:
-            args, kwargs = node.arguments.fill_in(values)
-            outputs = keras.tree.flatten(place(node, args, kwargs))
-            values.update(zip(map(id, node.outputs), outputs, strict=True))
-        structured = keras.tree.pack_sequence_as(model.input, inputs)
-        return cls(structured, _keras.outputs_from(model, values), name=model.name)
+    model = index.model
+    inputs = [copy_of(layer).output for layer in input_layers(model)]
+    values = {id(old): entrance(old, new) for old, new in zip(model.inputs, inputs, strict=True)}
+    for node in index.nodes:
+        args, kwargs = _keras.call_arguments(node, values)
+        outputs = keras.tree.flatten(place(node, args, kwargs))
+        values.update(zip(map(id, node.outputs), outputs, strict=True))
+    structured = keras.tree.pack_sequence_as(model.input, inputs)
+    return cls(structured, _keras.outputs_from(model, values), name=model.name)
 
 
 def copy_of(layer, **changes):
@@ -69,7 +46,3 @@ def copy_weights(layer, new):
     """Give `new` the weights of `layer`."""
     for old, fresh in zip(layer.weights, new.weights, strict=True):
         fresh.assign(old)
-
-
-def _copy_input(layer):
-    return type(layer).from_config(layer.get_config()).output

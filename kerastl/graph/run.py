@@ -1,13 +1,29 @@
-"""Which layers run in inference mode while the others train, and how one layer is called so."""
+"""How a graph runs: inert layers infer while the others train, and pairs of layers are one step.
 
-import collections
+The private steps of one such run are composed here and nowhere else; who runs a part of a graph
+composes it of `inert_inside`, `with_folding`, `infer` and `with_own_training`.
+"""
 
 import keras
 import tensorflow as tf
 
 from kerastl import _keras
 from kerastl.graph.flags import has_fixed_statistics, is_frozen
+from kerastl.graph.index import GraphIndex
 from kerastl.graph.leaves import leaf_layers
+
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
+
+def run_training(model, inputs, mask):
+    """Run the graph of `model` in training mode, inert layers in inference mode."""
+    with _keras.inference_mode(inert_inside(model.layers)):
+        return _keras.run_graph(model, inputs, mask, with_folding(model, with_own_training))
+
+
+def run_evaluation(model, inputs):
+    """Run the graph of `model` in inference mode, in the steps of its training."""
+    return _keras.run_graph(model, inputs, None, with_folding(model, infer))
 
 
 def is_inert(layer):
@@ -47,9 +63,6 @@ def infer(operation):
     return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": False})
 
 
-_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-
-
 def with_folding(model, operation_fn):
     """`operation_fn` for the graph of `model`, in which each of `folded_pairs` is one step.
 
@@ -84,21 +97,9 @@ def folded_pairs(model):
     Only the batch normalization reads the convolution, and it infers. One whose scale or offset
     trains after a frozen convolution is left alone: a frontier of frozen features parts the two.
     """
-    nodes = _keras.graph_nodes(model)
-    readers = collections.defaultdict(list)
-    for node in nodes:
-        for tensor in node.input_tensors:
-            readers[id(tensor)].append(node)
-    calls = collections.Counter(id(node.operation) for node in nodes)
-    given = set(map(id, model.outputs))
-    found = []
-    for node in nodes:
-        after = readers[id(node.outputs[0])]
-        if len(after) != 1 or id(node.outputs[0]) in given or not _folds(node, after[0]):
-            continue
-        if calls[id(node.operation)] == calls[id(after[0].operation)] == 1:
-            found.append((node, after[0]))
-    return found
+    index = GraphIndex(model)
+    pairs = [(node, index.follower(node)) for node in index.nodes]
+    return [(node, after) for node, after in pairs if after is not None and _folds(node, after)]
 
 
 def _folds(node, after):
@@ -145,14 +146,3 @@ def _folded(conv, norm, inputs):
     if conv.supports_masking:
         _keras.set_keras_mask(outputs, _keras.get_keras_mask(inputs))
     return outputs
-
-
-def run_training(model, inputs, mask):
-    """Run the graph of `model` in training mode, inert layers in inference mode."""
-    with _keras.inference_mode(inert_inside(model.layers)):
-        return _keras.run_graph(model, inputs, mask, with_folding(model, with_own_training))
-
-
-def run_evaluation(model, inputs):
-    """Run the graph of `model` in inference mode, in the steps of its training."""
-    return _keras.run_graph(model, inputs, None, with_folding(model, infer))

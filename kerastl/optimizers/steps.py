@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
+from kerastl import _keras
 from kerastl._keras import optimizer_internals as internals
-from kerastl.optimizers import devices
 from kerastl.optimizers import fused as _fused
 from kerastl.optimizers.placed_schedule import momentum_name
 
@@ -63,9 +63,9 @@ class PerVariableSteps:
         return ops.unstack(clocks, num=self.clocks.shape[0])
 
     def apply_gradients(self, grads, variables):
-        """Keras's `_backend_apply_gradients`, also where Keras cannot run it on several devices."""
-        if devices.must_meet_first(self.inner):
-            devices.apply_where_replicas_meet(self.inner, grads, variables)
+        """Keras's `_backend_apply_gradients`, also where Keras cannot run it on several _keras."""
+        if _keras.must_meet_first(self.inner):
+            _keras.apply_where_replicas_meet(self.inner, grads, variables)
         else:
             self.keras_own["_backend_apply_gradients"](grads, variables)
 

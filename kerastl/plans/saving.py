@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import tempfile
 
 from kerastl import schedules
-from kerastl._base import checks
+from kerastl._base import checks, files
 from kerastl.plans.phase import EarlyStop, Phase
 
 VERSION = 1
@@ -119,19 +117,8 @@ def _fields(cls):
 
 
 def save(plan, path):
-    """Write `plan` to `path`: to a file beside it first, which then takes its place."""
-    path = pathlib.Path(path)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(to_json(plan) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    """Write `plan` to `path`, wholly or not at all."""
+    files.write(path, to_json(plan) + "\n")
 
 
 def load(path, cls):

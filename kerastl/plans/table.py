@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from kerastl._base.text_table import in_columns
 from kerastl.plans.phase import ALL
 
 FROZEN = "·"
@@ -128,8 +129,7 @@ def _aligned(rows):
         while end < len(widths) and margin + sum(w + 2 for w in widths[start : end + 1]) <= WIDTH:
             end += 1
         lines += [""] * bool(lines)
-        for name, cells in rows:
-            shown = [c.rjust(w) for c, w in zip(cells[start:end], widths[start:end], strict=True)]
-            lines.append("  ".join([name.ljust(margin), *shown]).rstrip())
+        shown = [(name, *cells[start:end]) for name, cells in rows]
+        lines += in_columns(shown, right=range(1, end - start + 1)).split("\n")
         start = end
     return lines

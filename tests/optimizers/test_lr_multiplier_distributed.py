@@ -144,6 +144,6 @@ def test_two_devices_equal_one(ran, make):
 
 @pytest.mark.parametrize("name", STOCK)
 def test_keras_alone_cannot(ran, name):
-    """The trap: if this fails, Keras has mended it, and `optimizers/_devices.py` can go."""
+    """The trap: if this fails, Keras has mended it, and `_keras/replicas.py` can go."""
     _, printed = ran
     assert f"Keras refuses {name}" in printed

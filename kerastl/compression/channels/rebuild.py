@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from kerastl import _keras
 from kerastl.compression.reads import norms_after, sink_of
 from kerastl.freezing import freezing_state, restore_freezing
+from kerastl.graph.index import GraphIndex
+from kerastl.graph.rewrite import copy_of, rebuilt
 from kerastl.training import FineTuner
 
 if TYPE_CHECKING:
@@ -63,20 +64,16 @@ def rebuild(
     """
     layers = {}
 
-    def clone(operation):
-        if not isinstance(operation, keras.Layer):
-            return operation  # holds nothing; Keras's `clone_model` shares it, too
-        if id(operation) not in layers:
-            layers[id(operation)] = operation, _clone(operation, cut.sizes(operation))
-        return layers[id(operation)][1]
+    def place(node, args, kwargs):
+        layer = node.operation
+        if not isinstance(layer, keras.Layer):
+            return layer(*args, **kwargs)  # holds nothing; Keras's `clone_model` shares it, too
+        if id(layer) not in layers:
+            layers[id(layer)] = layer, copy_of(layer, **_settings(layer, cut.sizes(layer)))
+        return layers[id(layer)][1](*args, **kwargs)
 
-    entries = {id(e.output): e for e in flat.layers if isinstance(e, keras.layers.InputLayer)}
-    inputs = [_clone(entries[id(tensor)], {}).output for tensor in flat.inputs]
-    values = {id(old): new for old, new in zip(flat.inputs, inputs, strict=True)}
-    _keras.run_nodes(_keras.graph_nodes(flat), values, clone)
     kind = FineTuner if isinstance(model, FineTuner) else keras.Model
-    structured = keras.tree.pack_sequence_as(flat.input, inputs)
-    smaller = kind(structured, _keras.outputs_from(flat, values), name=model.name)
+    smaller = rebuilt(GraphIndex(flat), place, cls=kind)
     for layer, new in layers.values():
         for old, fresh in zip(layer.weights, new.weights, strict=True):
             value = changed.get(id(old), None)
@@ -86,14 +83,15 @@ def rebuild(
     return smaller
 
 
-def _clone(layer, sizes):
-    config = layer.get_config()
+def _settings(layer, sizes):
+    """The settings of `layer` that say `sizes`, as its config writes them."""
+    config, settings = layer.get_config(), {}
     for name, size in sizes.items():
         is_shape = isinstance(config[name], (tuple, list))
         if is_shape and config[name][-1] == -1:
             continue
-        config[name] = (*config[name][:-1], size) if is_shape else size
-    return type(layer).from_config(config)
+        settings[name] = (*config[name][:-1], size) if is_shape else size
+    return settings
 
 
 def compensate(

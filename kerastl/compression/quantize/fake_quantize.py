@@ -13,7 +13,8 @@ from kerastl.compression.quantize import parts
 from kerastl.compression.quantize.layers import QUANTIZED
 from kerastl.compression.quantize.policy import FIXED, WEIGHTED, Policy
 from kerastl.compression.quantize.ranges import FakeQuantize, KeepFloat, ranges_of
-from kerastl.graph.rewrite import Graph, copy_of, copy_weights
+from kerastl.graph.index import GraphIndex
+from kerastl.graph.rewrite import copy_of, copy_weights, rebuilt
 
 
 def fake_quantize(
@@ -28,9 +29,9 @@ def fake_quantize(
     Returns:
         Model of the same class with weights of its own, and the `Policy` it was made by.
     """
-    graph = Graph(folded)
-    making = _Making(graph, Policy(graph, kept))
-    made = graph.rebuilt(making.place, making.entrance, type(folded))
+    index = GraphIndex(folded)
+    making = _Making(folded, Policy(index, kept))
+    made = rebuilt(index, making.place, entrance=making.entrance, cls=type(folded))
     for layer, new in making.copies.values():
         if isinstance(layer, keras.Layer):
             copy_weights(layer, new)
@@ -45,11 +46,11 @@ class _Making:
         copies: Dict from the id of an operation to it and what took its place.
     """
 
-    def __init__(self, graph: Graph, policy: Policy) -> None:
-        self.graph, self.policy, self.copies = graph, policy, {}
-        self.training = {id(leaf) for leaf in parts.training_leaves(graph.model)}
+    def __init__(self, model: keras.Model, policy: Policy) -> None:
+        self.policy, self.copies = policy, {}
+        self.training = {id(leaf) for leaf in parts.training_leaves(model)}
         self._ranges = {}  # id of a new tensor → the FakeQuantize whose range it has
-        self._names = {operation.name for operation in graph.model.operations}
+        self._names = {operation.name for operation in model.operations}
 
     def entrance(self, old: keras.KerasTensor, new: keras.KerasTensor) -> keras.KerasTensor:
         if not self.policy.wants_range(old):

@@ -7,11 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl import _keras
 from kerastl.compression.quantize import parts
 from kerastl.compression.quantize.origins import Constant, Kernel, Same, Scale, affine
 from kerastl.compression.quantize.policy import FUSED, WEIGHTED, activation_name, is_plain, kind_of
 from kerastl.graph import flatten
-from kerastl.graph.rewrite import Graph, copy_of
+from kerastl.graph.index import GraphIndex
+from kerastl.graph.rewrite import copy_of, rebuilt
 from kerastl.training import FineTuner
 
 L = keras.layers
@@ -52,9 +54,9 @@ def fold(model: keras.Model) -> Folded:
         Jacob et al., 2018, section 3.2, https://arxiv.org/abs/1712.05877
     """
     flat = flatten(model)
-    folding = _Folding(model, Graph(flat))
+    folding = _Folding(model, GraphIndex(flat))
     kind = FineTuner if isinstance(model, FineTuner) else keras.Model
-    made = folding.graph.rebuilt(folding.place, lambda old, new: new, kind)
+    made = rebuilt(folding.index, folding.place, cls=kind)
     origins = {}
     for layer, origin, trains in folding.made:
         origin.give(layer)
@@ -71,13 +73,13 @@ class _Folding:
     """The state of one rewriting.
 
     Attributes:
-        graph: `Graph` of the flat model.
+        index: `GraphIndex` of the flat model.
         training: Set of the ids of layers that train.
         made: List of `(layer, origin, trains)`.
     """
 
-    def __init__(self, model: keras.Model, graph: Graph) -> None:
-        self.graph, self.made = graph, []
+    def __init__(self, model: keras.Model, index: GraphIndex) -> None:
+        self.index, self.made = index, []
         self.training = {id(x) for x in parts.training_leaves(model)}
         self._makers, self._absorbed, self._copied = {}, set(), set()
 
@@ -177,7 +179,7 @@ class _Folding:
         first = node.operation
         scale, offset = affine(first)
         while True:
-            node = self._following(node)
+            node = self.index.follower(node)
             if node is None or not _is_constant(node.operation, kind_of(node.operation), node):
                 break
             self._absorbed.add(id(node.operation))
@@ -196,38 +198,27 @@ class _Folding:
             trains = id(origin.layer) in self.training
         self.made.append((new, origin, trains))
 
-    def _following(self, node):
-        """The only reader of a layer that is called once, if that is called once, too."""
-        reader = self.graph.sole_reader(node)
-        calls = self.graph.calls
-        alone = reader is not None and all(
-            len(calls[id(each.operation)]) == 1 for each in (node, reader)
-        )
-        return reader if alone else None
-
     def _norm_after(self, node):
         """The batch normalization that follows every call of a layer, and nothing else; or None."""
         layer = node.operation
-        readers = [self.graph.sole_reader(call) for call in self.graph.calls[id(layer)]]
+        readers = [self.index.sole_reader(call) for call in self.index.calls[id(layer)]]
         if None in readers or activation_name(layer.activation) != "linear":
             return None
         norm = readers[0].operation
         every = {id(reader) for reader in readers}
         if type(norm) is not L.BatchNormalization or not _on_channels(norm, readers[0]):
             return None
-        if {id(call) for call in self.graph.calls[id(norm)]} != every:
+        if {id(call) for call in self.index.calls[id(norm)]} != every:
             return None
         self._absorbed.add(id(norm))
         return norm
 
     def _is_scale(self, layer, kind):
         if kind == "BatchNormalization":
-            node = self.graph.calls[id(layer)][0]
+            node = self.index.calls[id(layer)][0]
             return layer.scale and layer.center and _on_channels(layer, node)
-        return (type(layer).__module__, type(layer).__name__) == (
-            "keras.src.applications.convnext",
-            "LayerScale",
-        )
+        is_convnext = _keras.keras_module(layer) == "applications.convnext"
+        return is_convnext and type(layer).__name__ == "LayerScale"
 
 
 def _is_constant(layer, kind, node):

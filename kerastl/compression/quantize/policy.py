@@ -10,7 +10,7 @@ import keras
 from kerastl import _keras
 from kerastl.compression.quantize.layers import QUANTIZED
 from kerastl.compression.quantize.ranges import FakeQuantize, KeepFloat
-from kerastl.graph.rewrite import Graph
+from kerastl.graph.index import GraphIndex
 
 # int8 kernels with a scale of their own for the result. Measured by converting each.
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "Conv2DTranspose")
@@ -40,7 +40,7 @@ def kind_of(operation: keras.Operation) -> str | None:
     """
     name = type(operation).__name__
     if not isinstance(operation, keras.Layer):
-        known = type(operation).__module__.startswith("keras.src.ops.")
+        known = (_keras.keras_module(operation) or "").startswith("ops.")
         return _OPERATIONS.get(name, name) if known else None
     if type(operation) is not getattr(keras.layers, name, None):
         return None
@@ -135,24 +135,23 @@ class Policy:
     """Decides for every call of a folded graph.
 
     Args:
-        graph: `Graph`.
+        index: `GraphIndex` of it.
         kept: Set of the ids of operations that are to stay float.
 
     Attributes:
         steps: Dict from the id of a call to its `Step`, in the order of the network.
     """
 
-    def __init__(self, graph: Graph, kept: Collection[int] = frozenset()) -> None:
-        self._graph, self._kept = graph, kept | _marked(graph)
-        self.steps = {id(n): Step(n, _kind(n.operation)) for n in graph.nodes}
-        self._makers = {id(t): n for n in graph.nodes for t in n.outputs}
+    def __init__(self, index: GraphIndex, kept: Collection[int] = frozenset()) -> None:
+        self._index, self._kept = index, kept | _marked(index)
+        self.steps = {id(n): Step(n, _kind(n.operation)) for n in index.nodes}
         self._bare = {}  # id of a tensor that no range can be given → name of the layer to blame
         for step in self.steps.values():
             step.why_float = self._why_float(step)
             self._mark_bare(step)
         self._leave_alone()
         self._wanted = self._find_wanted()
-        ranged = {id(x) for x in graph.model.inputs if self.wants_range(x)}
+        ranged = {id(x) for x in index.model.inputs if self.wants_range(x)}
         for step in self.steps.values():
             self._decide_range(step, ranged)
 
@@ -162,7 +161,7 @@ class Policy:
 
     def wants_range(self, tensor: keras.KerasTensor) -> bool:
         """Whether an input of the model is to be rounded."""
-        augmented = [_is_augmentation(n) for n in self._graph.readers[id(tensor)] if n is not None]
+        augmented = [_is_augmentation(n) for n in self._index.readers[id(tensor)] if n is not None]
         return _is_float(tensor) and id(tensor) in self._wanted and not any(augmented)
 
     def _why_float(self, step):
@@ -195,7 +194,7 @@ class Policy:
         """Steps that join no kernel in int8, a sum of two embeddings say, stay float."""
         neighbours = collections.defaultdict(list)
         for step in self.steps.values():
-            makers = [self._makers.get(id(tensor)) for tensor in step.node.input_tensors]
+            makers = [self._index.makers.get(id(tensor)) for tensor in step.node.input_tensors]
             for maker in (self.steps[id(node)] for node in makers if node is not None):
                 if step.why_float is None and maker.why_float is None:
                     neighbours[id(step)].append(maker)
@@ -249,11 +248,11 @@ class Policy:
         Seen in TensorFlow 2.21 at the second max pool of InceptionV3. Rounding what is rounded
         already changes nothing.
         """
-        return any(len(self._graph.readers[id(x)]) > 1 for x in step.node.outputs)
+        return any(len(self._index.readers[id(x)]) > 1 for x in step.node.outputs)
 
     def _is_quiet(self, step):
         """Whether the next step is one with this in the file, or gives this its scale."""
-        reader = self._graph.sole_reader(step.node)
+        reader = self._index.sole_reader(step.node)
         if reader is None or self.steps[id(reader)].why_float is not None:
             return False
         kind = self.steps[id(reader)].kind
@@ -265,11 +264,11 @@ _PASSES = _CARRIES | _AVERAGES | _IDLE
 _INTEGER = {*WEIGHTED, *_COMPUTES, *_PASSES, *FIXED}
 
 
-def _marked(graph):
+def _marked(index):
     """Ids of the operations that a quantized model keeps in float."""
-    marks = [node for node in graph.nodes if isinstance(node.operation, KeepFloat)]
+    marks = [node for node in index.nodes if isinstance(node.operation, KeepFloat)]
     read = {id(tensor) for node in marks for tensor in node.input_tensors}
-    return {id(n.operation) for n in graph.nodes if any(id(x) in read for x in n.outputs)}
+    return {id(n.operation) for n in index.nodes if any(id(x) in read for x in n.outputs)}
 
 
 def _kind(operation):

@@ -9,7 +9,7 @@ from kerastl._base.text_table import in_columns
 from kerastl.compression.quantize.layers import QUANTIZED
 from kerastl.compression.quantize.policy import WEIGHTED, Policy
 from kerastl.compression.quantize.ranges import FakeQuantize
-from kerastl.graph.rewrite import Graph
+from kerastl.graph.index import GraphIndex
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +80,7 @@ def quantization_report(model: keras.Model) -> QuantizationReport:
             "`model` must be one that `quantize_aware` returned. "
             f"Received: {model!r}, which has no quantized layers."
         )
-    graph = Graph(model)
-    return report_of(Policy(graph))
+    return report_of(Policy(GraphIndex(model)))
 
 
 def report_of(policy: Policy) -> QuantizationReport:

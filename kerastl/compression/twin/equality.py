@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from kerastl import _keras
+from kerastl.compression import island
 
 
 class NoEqualError(Exception):
@@ -94,8 +95,11 @@ def carry_wrapped(operation: keras.Operation, twin: Any, training: Collection[An
 def set_training(twin: Any, weights: Sequence[Any], training: Collection[Any]) -> None:
     """Have of the `weights` of a tf_keras layer those train that are in `training`."""
     chosen = {id(variable) for variable in training}
-    twin._trainable_weights[:] = [v for v in weights if id(v) in chosen]
-    twin._non_trainable_weights[:] = [v for v in weights if id(v) not in chosen]
+    island.set_own_weights(
+        twin,
+        [v for v in weights if id(v) in chosen],
+        [v for v in weights if id(v) not in chosen],
+    )
 
 
 _DEPTHWISE = {"kernel": "depthwise_kernel"}

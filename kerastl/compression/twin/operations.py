@@ -4,11 +4,12 @@ from typing import Any
 
 import keras
 
+from kerastl import _keras
 from kerastl.compression import island
 from kerastl.compression.twin.equality import NoEqualError
 from kerastl.compression.twin.layers import registered, spelled
 
-_MODULES = ("keras.src.ops.numpy", "keras.src.ops.nn")
+_MODULES = ("ops.numpy", "ops.nn")
 _ACTIVATIONS = {
     "Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid", "Tanh": "tanh", "Silu": "silu",
     "Softplus": "softplus", "Softsign": "softsign", "Selu": "selu", "HardSigmoid": "hard_sigmoid",
@@ -37,7 +38,7 @@ def translated(node: Any, name: str) -> Any:
 def _translated(node):
     """`(name of a class in tf_keras.layers, config)`."""
     operation, kind = node.operation, type(node.operation).__name__
-    if type(operation).__module__ not in _MODULES or not _all_floats_alike(node):
+    if _keras.keras_module(operation) not in _MODULES or not _all_floats_alike(node):
         raise NoEqualError(kind)
     if kind in _ACTIVATIONS:
         return "Activation", {"activation": spelled(keras.activations.get(_ACTIVATIONS[kind]))}

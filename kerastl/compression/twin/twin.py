@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 
-from kerastl import _keras
 from kerastl._base.checks import closest
 from kerastl.compression import island
 from kerastl.compression.twin import equality, layers, operations
@@ -23,6 +22,8 @@ from kerastl.compression.twin.equality import (
 )
 from kerastl.compression.twin.wrapped import wrap
 from kerastl.graph import flatten
+from kerastl.graph.flatten import input_layers
+from kerastl.graph.index import GraphIndex
 from kerastl.graph.run import is_inert
 
 
@@ -172,15 +173,12 @@ class _Making:
 
     def __init__(self, model: keras.Model, source: keras.Model) -> None:
         self.source = source
-        self.nodes = _keras.graph_nodes(source)
+        self.index = GraphIndex(source)
         self._entries = {}
         self._names = {}
         self._inert = getattr(model, "honours_fixed_statistics", False)
         self._training = {id(v) for v in model.trainable_variables}
         self._owners = collections.Counter(id(v) for layer in source.layers for v in layer.weights)
-        self._calls = collections.defaultdict(list)
-        for node in self.nodes:
-            self._calls[id(node.operation)].append(node)
 
     @property
     def entries(self) -> list[Entry]:
@@ -188,12 +186,7 @@ class _Making:
 
     def inputs(self) -> list[Any]:
         """A tf_keras input for each input of the source."""
-        layers_of = {
-            id(layer.output): layer
-            for layer in self.source.layers
-            if isinstance(layer, keras.layers.InputLayer)
-        }
-        ordered = [layers_of[id(x)] for x in self.source.inputs]
+        ordered = input_layers(self.source)
         refuse_inputs(ordered)
         return [self._input(layer) for layer in ordered]
 
@@ -206,7 +199,7 @@ class _Making:
     def run(self, inputs: list[Any]) -> Any:
         """The outputs of the rebuilt graph, in the structure of the source's."""
         tensors = {id(ref): x for ref, x in zip(self.source.inputs, inputs, strict=True)}
-        for node in self.nodes:
+        for node in self.index.nodes:
             given = [tensors[id(x)] for x in node.input_tensors]
             outputs = keras.tree.flatten(self._place(node, given))
             tensors.update(zip(map(id, node.outputs), outputs, strict=True))
@@ -247,7 +240,7 @@ class _Making:
         if any(self._owners[id(v)] > 1 for v in operation.weights):
             raise NoEqualError("weights that another layer holds, too")
         layer = layers.translated(operation, name)
-        require_plain_calls(self._calls[id(operation)], layer)
+        require_plain_calls(self.index.calls[id(operation)], layer)
         return layer
 
     def _call_equal(self, layer, node, tensors):
@@ -259,14 +252,14 @@ class _Making:
     def _place_wrapped(self, node, tensors, why):
         operation, name = node.operation, self._name(node.operation)
         refuse_constraints(operation)
-        layer = wrap(self._calls[id(operation)], self._inert, name=name)
+        layer = wrap(self.index.calls[id(operation)], self._inert, name=name)
         self._entries[id(operation)] = Entry(operation, layer, None, why)
         outputs = self._call_wrapped(layer, node, tensors)
         equality.carry_wrapped(operation, layer, self._training)
         return outputs
 
     def _call_wrapped(self, layer, node, tensors):
-        which = self._calls[id(node.operation)].index(node)
+        which = self.index.calls[id(node.operation)].index(node)
         with running(node.operation):
             return layer(tensors, which=which)
 

@@ -1,13 +1,13 @@
 """Pictures that are there twice: across the splits they flatter the result."""
 
 import csv
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from kerastl._base import files
 from kerastl._base.checks import listed
 from kerastl._base.types import PathLike
 
@@ -85,16 +85,13 @@ def write_skipped(path: PathLike, skipped: Iterable[tuple[str, str]]) -> None:
         ...     file.read_text().splitlines()
         ['path,reason', 'rose/img_12.jpg,truncated JPEG']
     """
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["path", "reason"])
-            writer.writerows((str(name), reason) for name, reason in skipped)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        files.replacing(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "reason"])
+        writer.writerows((str(name), reason) for name, reason in skipped)
 
 
 def skipped_notice(skipped: Sequence[tuple[str, str]], total: int) -> str:

@@ -7,7 +7,6 @@ or altered anywhere is refused.
 
 import hashlib
 import json
-import os
 import zipfile
 
 import numpy as np
@@ -18,11 +17,11 @@ HASH_LENGTH = hashlib.sha256().digest_size * 2
 
 
 def write(path, state):
-    """Write `state` to `path` and make sure that it is on the disk.
+    """Write `state` to `path`.
 
     Args:
-        path: Path of the file; an earlier one is overwritten in place, so write beside it and
-            rename, as `CheckpointFolder` does.
+        path: Path of the file; an earlier one is overwritten in place, so write it within
+            `files.replacing`, as `CheckpointFolder` does.
         state: What `encode` takes.
     """
     said, arrays = encode(state)
@@ -38,8 +37,6 @@ def write(path, state):
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         file.write(_first_line(digest))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read(path):

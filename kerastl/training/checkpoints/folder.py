@@ -1,8 +1,8 @@
 """The checkpoints of one run: the newest, and the one before it."""
 
-import os
 import pathlib
 
+from kerastl._base import files
 from kerastl.training.checkpoints import file
 from kerastl.training.checkpoints.file import CheckpointError
 
@@ -19,7 +19,7 @@ class CheckpointFolder:
         path: Folder; made when the first checkpoint is saved.
 
     Example:
-        >>> import tempfile
+        >>> import os, tempfile
         >>> with tempfile.TemporaryDirectory() as home:
         ...     folder = CheckpointFolder(f"{home}/run")
         ...     folder.load()
@@ -37,11 +37,8 @@ class CheckpointFolder:
         """Write `state` as the newest checkpoint; the newest until now becomes the previous one."""
         self.path.mkdir(parents=True, exist_ok=True)
         partial = self.path / PARTIAL
-        file.write(partial, state)
-        if self.newest.exists():
-            os.replace(self.newest, self.previous)
-        os.replace(partial, self.newest)
-        _sync(self.path)
+        with files.replacing(self.newest, partial=partial, keep=self.previous):
+            file.write(partial, state)
 
     def file_to_load(self):
         """Path of the newest checkpoint, or None.
@@ -76,14 +73,3 @@ class CheckpointFolder:
         except CheckpointError:
             return f"{self.previous} is no better. Delete {self.path} to begin anew."
         return f"No other is there. Delete {damaged} to begin anew."
-
-
-def _sync(folder):
-    """Bring the names in `folder` onto the disk, where the system can do that."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

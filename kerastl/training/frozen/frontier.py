@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl.graph.index import GraphIndex
 from kerastl.graph.run import folded_pairs, infer, is_inert, with_folding
 from kerastl.training.frozen.part import Subgraph, with_masks
 
@@ -32,9 +33,9 @@ def find_frontier(model):
         >>> [layer.name for layer in frontier.static_layers], frontier.tensors[0].shape
         (['body'], (None, 3))
     """
-    graph = _Graph(model)
+    cuts = _Cuts(model)
     static, upper, blocked_by = {id(tensor) for tensor in model.inputs}, set(), {}
-    for node in graph.nodes:
+    for node in cuts.index.nodes:
         if not all(id(tensor) in static for tensor in node.input_tensors):
             upper.add(id(node))
         elif why := unsteady(node.operation):
@@ -42,7 +43,7 @@ def find_frontier(model):
             blocked_by[node.operation] = why
         else:
             static.update(map(id, node.outputs))
-    return Frontier(graph, _cheapest(graph, upper), blocked_by)
+    return Frontier(cuts, _cheapest(cuts, upper), blocked_by)
 
 
 class Frontier:
@@ -55,18 +56,18 @@ class Frontier:
         blocked_by: Dict from each operation that stops the static part to why, in words.
     """
 
-    def __init__(self, graph, upper, blocked_by):
-        self.model, self.blocked_by = graph.model, blocked_by
-        self.tensors = graph.crossing(upper)
-        self._graph, self._upper_ids = graph, upper
-        below = graph.between({id(tensor) for tensor in self.model.inputs}, self.tensors)
+    def __init__(self, cuts, upper, blocked_by):
+        self.model, self.blocked_by = cuts.index.model, blocked_by
+        self.tensors = cuts.crossing(upper)
+        self._cuts, self._upper_ids = cuts, upper
+        below = cuts.between({id(tensor) for tensor in self.model.inputs}, self.tensors)
         operations = dict.fromkeys(node.operation for node in below)
         self.static_layers = [op for op in operations if isinstance(op, keras.Layer)]
 
     @property
     def reason(self):
         """Why there is nothing to compute once and for all, in one sentence, or None."""
-        foreign = [t for t in self.tensors if math.isinf(self._graph.size(t))]
+        foreign = [t for t in self.tensors if math.isinf(self._cuts.size(t))]
         if foreign:
             return f"the input {foreign[0].name!r} has no rows of numbers to be stored"
         if any(_learned(layer) for layer in self.static_layers):
@@ -93,7 +94,7 @@ class Frontier:
         """
         return Subgraph(
             self.model,
-            self._graph.chosen(self._upper_ids),
+            self._cuts.chosen(self._upper_ids),
             known=self.tensors,
             finish=functools.partial(_keras.outputs_from, self.model),
             name=f"{self.model.name}_upper",
@@ -110,7 +111,7 @@ class Frontier:
         computes bit for bit what the inputs would give.
         """
         crossed = {id(tensor) for tensor in old.tensors}
-        nodes = self._graph.between(crossed, self.tensors)
+        nodes = self._cuts.between(crossed, self.tensors)
         if nodes is None or any(
             id(conv.outputs[0]) in crossed for conv, _ in folded_pairs(self.model)
         ):
@@ -127,34 +128,32 @@ def _learned(layer):
     return any(_keras.own_trainable_variables(part) for part in _keras.with_sublayers(layer))
 
 
-class _Graph:
-    """The calls in a model's graph, and questions about cuts through it.
+class _Cuts:
+    """Questions about cuts through a model's graph.
 
     A cut is told by the set of the ids of the nodes above it.
     """
 
     def __init__(self, model):
-        self.model = model
-        self.nodes = _keras.graph_nodes(model)
-        self.makers = {id(t): node for node in self.nodes for t in node.outputs}
+        self.index = GraphIndex(model)
         self._batch = model.inputs[0].shape[0]
 
     def chosen(self, ids):
-        return [node for node in self.nodes if id(node) in ids]
+        return [node for node in self.index.nodes if id(node) in ids]
 
     def crossing(self, upper):
         """Tensors made below and needed above, each once."""
         above = self.chosen(upper)
         made = {id(tensor) for node in above for tensor in node.outputs}
         needed = [tensor for node in above for tensor in node.input_tensors]
-        crossing = {id(t): t for t in [*needed, *self.model.outputs] if id(t) not in made}
+        crossing = {id(t): t for t in [*needed, *self.index.model.outputs] if id(t) not in made}
         return list(crossing.values())
 
     def between(self, known, wanted):
         """Nodes that make `wanted` from tensors with the ids `known`; None if those do not do."""
         missing = {id(tensor) for tensor in wanted} - known
         nodes = []
-        for node in reversed(self.nodes):
+        for node in reversed(self.index.nodes):
             outputs = set(map(id, node.outputs))
             if outputs & missing:
                 nodes.append(node)
@@ -176,21 +175,21 @@ class _Graph:
         return sum(map(math.isinf, sizes)), sum(filter(math.isfinite, sizes))
 
 
-def _cheapest(graph, upper):
+def _cheapest(cuts, upper):
     """The cut `upper`, moved down past operations for as long as fewer bytes cross."""
     while True:
-        lower_cuts = [cut for t in graph.crossing(upper) for cut in _below(graph, upper, t)]
-        best = min(lower_cuts, key=graph.cost, default=upper)
-        if graph.cost(best) >= graph.cost(upper):
+        lower_cuts = [cut for t in cuts.crossing(upper) for cut in _below(cuts, upper, t)]
+        best = min(lower_cuts, key=cuts.cost, default=upper)
+        if cuts.cost(best) >= cuts.cost(upper):
             return upper
         upper = best
 
 
-def _below(graph, upper, tensor):
+def _below(cuts, upper, tensor):
     """Cuts below one, two, ... of the operations that lead to `tensor`, if they are cheap."""
-    while node := graph.makers.get(id(tensor)):
+    while node := cuts.index.makers.get(id(tensor)):
         cheap = not isinstance(node.operation, keras.Layer) or not node.operation.weights
-        if not cheap and math.isfinite(graph.size(tensor)):
+        if not cheap and math.isfinite(cuts.size(tensor)):
             return
         upper = upper | {id(node)}
         yield upper
@@ -240,4 +239,4 @@ def unsteady(operation):
 
 def _is_plain(layer):
     """Keras's own layers without weights draw from seed generators or do nothing at random."""
-    return type(layer).__module__.startswith("keras.src.layers.") and not layer.variables
+    return (_keras.keras_module(layer) or "").startswith("layers.") and not layer.variables
