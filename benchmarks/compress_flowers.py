@@ -101,8 +101,8 @@ def measured(run, name, options, home):
     rows = {row["name"]: row for row in result.metrics["rows"]}
     before, after = rows["float"], rows[stage]
     return {
-        "accuracy_before": before["accuracy"],
-        "accuracy": after["accuracy"],
+        "accuracy_before": before["score"],
+        "accuracy": after["score"],
         "size": after["bytes"] / before["bytes"],
         "gzip": after["gzip"] / before["gzip"],
         "time": after["ms"] / before["ms"],

@@ -22,8 +22,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from kerastl.data import Split
 from kerastl.recipes import TuneSettings, training
+from kerastl.tasks import PictureExamples, find_source
 
 FOLDS = 5
 STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # of scikit-learn's C
@@ -40,11 +40,12 @@ def main():
             epochs=options.epochs,
             seed=options.seed,
         )
-        backbone = training.load_backbone(config)
-        data = training.read(options.data, backbone, config)
+        source = find_source(options.data)
+        backbone = source.load_backbone(config)
+        data = source.read(source.prepare_for(backbone, config), config, seed=config.seed)
         text = f"{size:4d} px  frozen {shown(*frozen(backbone, data.train, options.divisions))}"
         if options.tuned:
-            text += f"  tuned {shown(*tuned(data, config))}"
+            text += f"  tuned {shown(*tuned(source, data, config))}"
         print(text, flush=True)
 
 
@@ -64,30 +65,30 @@ def arguments():
 
 def frozen(backbone, split, divisions):
     """Accuracy and cross-entropy of a logistic regression on what `backbone` gives."""
-    features = backbone.predict(np.asarray(split.images, "float32"), verbose=0)
+    features = backbone.predict(split.inputs(), verbose=0)
     scores = []
     for strength in STRENGTHS:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
         given = [
-            cross_val_predict(model, features, split.labels, cv=folds(d), method="predict_proba")
+            cross_val_predict(model, features, split.targets, cv=folds(d), method="predict_proba")
             for d in range(divisions)
         ]
-        scores.append(np.mean([score(p, split.labels) for p in given], axis=0))
+        scores.append(np.mean([score(p, split.targets) for p in given], axis=0))
     return min(scores, key=lambda pair: pair[1])
 
 
-def tuned(data, config):
+def tuned(source, data, config):
     """Accuracy and cross-entropy of networks tuned without the fold that they are asked about."""
-    images, labels = np.asarray(data.train.images), data.train.labels
-    probabilities = np.zeros((len(labels), len(data.class_names)), "float32")
+    images, labels, count = data.train.inputs(), data.train.targets, len(data.outputs)
+    probabilities = np.zeros((len(labels), count), "float32")
     for kept, held in folds(config.seed).split(images, labels):
         keras.utils.set_random_seed(config.seed)
-        backbone = training.load_backbone(config)
+        part = PictureExamples(images[kept].astype("uint8"), labels[kept], count)
+        without = dataclasses.replace(data, train=part)
         model = training.build(
-            backbone, len(data.class_names), dropout=config.dropout, name="tuned"
+            source.load_backbone(config), without, dropout=config.dropout, name="tuned"
         )
-        without = Split(images[kept], labels[kept], tuple(np.array(data.train.paths)[kept]))
-        training.train(model, dataclasses.replace(data, train=without), config)
+        training.train(model, without, config)
         probabilities[held] = model.predict(images[held], verbose=0)
     return score(probabilities, labels)
 

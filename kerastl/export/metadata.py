@@ -14,12 +14,14 @@ import dataclasses
 import io
 import zipfile
 from collections.abc import Collection, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from kerastl.export import flatbuffer, labels
-from kerastl.export.litert_model import Tensor
+
+if TYPE_CHECKING:
+    from kerastl.export.litert_model import Tensor
 
 BUFFER = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
@@ -32,8 +34,8 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # of the files in the archive, so that equal fil
 
 def embedded(
     content: bytes,
-    inputs: Sequence[Tensor],
-    outputs: Sequence[Tensor],
+    inputs: "Sequence[Tensor]",
+    outputs: "Sequence[Tensor]",
     *,
     name: str,
     pixels: Collection[str] = (),

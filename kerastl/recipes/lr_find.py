@@ -6,6 +6,7 @@ import pathlib
 
 import keras
 
+from kerastl._base import files
 from kerastl.callbacks import lr_find
 from kerastl.freezing import freeze, unfreeze
 from kerastl.recipes import training
@@ -100,9 +101,5 @@ def _checked_file(out):
 
 def _write(result, out, title):
     """Draw beside `out` and move it there, so that it is never half a file."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
+    with files.replacing(out) as partial:
         draw_lr_curve(result, partial, title=title)
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)

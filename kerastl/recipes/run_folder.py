@@ -7,7 +7,7 @@ import pathlib
 import shutil
 import tempfile
 
-from kerastl._base.files import held
+from kerastl._base import files
 
 MARK = "metrics.json"
 WORK = ".work"  # what a run needs to go on and its folder does not show
@@ -73,7 +73,7 @@ class RunFolder:
     def _lasting_folder(self, overwrite):
         folder = self.path.with_name(f".{self.path.name}.unfinished")
         folder.mkdir(exist_ok=True)
-        self._lock.enter_context(held(folder))
+        self._lock.enter_context(files.held(folder))
         job = folder / JOB
         known = json.loads(job.read_text(encoding="utf-8")) if job.is_file() else self._job
         if known != self._job:
@@ -86,9 +86,7 @@ class RunFolder:
                 )
             _empty(folder)
         if not job.is_file():
-            whole = job.with_suffix(".new")
-            whole.write_text(json.dumps(self._job, indent=2) + "\n", encoding="utf-8")
-            os.replace(whole, job)
+            files.write(job, json.dumps(self._job, indent=2) + "\n")
         return folder
 
     def _check_free(self, overwrite):
@@ -124,13 +122,7 @@ class RunFolder:
     def _publish(self):
         shutil.rmtree(self.partial / WORK, ignore_errors=True)
         (self.partial / JOB).unlink(missing_ok=True)
-        if not self.path.is_dir():
-            os.replace(self.partial, self.path)
-            return
-        earlier = self.path.with_name(f".{self.path.name}.earlier-{os.getpid()}")
-        os.replace(self.path, earlier)
-        os.replace(self.partial, self.path)
-        shutil.rmtree(earlier)
+        files.replaced(self.partial, self.path)
 
     def file(self, name):
         """Path at which to write the file `name` of the run."""

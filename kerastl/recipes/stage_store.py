@@ -1,12 +1,12 @@
 """The finished stages of a compression, kept until all of it is done."""
 
 import json
-import os
 import shutil
 
 import keras
 
 from kerastl import export
+from kerastl._base import files
 from kerastl.compression import sparsity
 from kerastl.recipes.device_files import Entry, compared, file_rows, names_inside
 from kerastl.training import FineTuner
@@ -37,10 +37,9 @@ class StageStore:
     def save(self, name, model, history):
         """Keep what the stage `name` gave; its checkpoints are of no use any more."""
         path, said = self._files(name)
-        said.write_text(json.dumps(history), encoding="utf-8")
-        new = self._folder / f"new-{path.name}"
-        FineTuner.from_model(model).save(new)  # without the state of its optimizer
-        os.replace(new, path)  # last: with it the stage is done
+        files.write(said, json.dumps(history))
+        with files.replacing(path) as new:  # last: with it the stage is done
+            FineTuner.from_model(model).save(new)  # without the state of its optimizer
         shutil.rmtree(self.checkpoints(name), ignore_errors=True)
 
     def _files(self, name):
