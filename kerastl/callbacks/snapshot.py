@@ -11,7 +11,7 @@ from kerastl.graph import is_fine_tuner
 class Snapshot:
     """All that training changes in a model and in its process.
 
-    Weights, statistics, seeds, the optimizer's slots, clocks and
+    Weights, statistics, seeds, what terms of the loss keep, the optimizer's slots, clocks and
     counters, its learning rate and schedule, metrics, the pass that the next `fit` of a `FineTuner`
     begins with, and the states of Python's and NumPy's random numbers.
 
@@ -86,5 +86,6 @@ def with_schedule(optimizer):
 
 
 def _state(model):
-    found = {id(v): v for v in (*model.variables, *model.optimizer.variables)}
+    of_terms = model.terms.variables if is_fine_tuner(model) else ()
+    found = {id(v): v for v in (*model.variables, *model.optimizer.variables, *of_terms)}
     return list(found.values())

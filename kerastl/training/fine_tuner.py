@@ -21,6 +21,7 @@ from kerastl.training.fitting import fit_by_epochs, for_keras, plan_fit
 from kerastl.training.frozen import Features
 from kerastl.training.group_norms import GroupNorms
 from kerastl.training.rates import by_position, by_variable_path
+from kerastl.training.terms import Terms, TermStep, targets_of, total_loss
 
 # What Keras documents for subclasses to override, and hands the inputs of a batch to.
 _GIVEN_INPUTS = ("call", "compute_loss", "compute_metrics", "train_step", "test_step")
@@ -58,6 +59,7 @@ class FineTuner(keras.Model):
     """
 
     runs_own_graph = True  # what `call` runs is the graph, layer by layer
+    _is_evaluating = False
     is_fine_tuner = True  # asked by `kerastl.graph.is_fine_tuner`
 
     @property
@@ -118,6 +120,7 @@ class FineTuner(keras.Model):
         no_decay=(),
         fused=False,
         norms=False,
+        terms=(),
         **kwargs,
     ):
         """Configure the model for training.
@@ -135,13 +138,18 @@ class FineTuner(keras.Model):
                 `Adam`, `AdamW` and `SGD`; see `LRMultiplier`.
             norms: Boolean, whether `fit` reports the gradient norm and the update norm of each
                 group that trains, as `gradient_norm/GROUP` and `update_norm/GROUP`.
+            terms: List of `kerastl.training.Term`s that are added to the loss in training, such as
+                `[kerastl.continual.L2SP()]`; each is reported as a metric of its name. They are
+                not saved with the model: compile it again, with them, after loading.
             **kwargs: Everything else that `keras.Model.compile` takes (`loss_weights`, `metrics`,
                 `jit_compile`, `steps_per_execution`, ...), by name.
 
         Raises:
             ValueError: If a multiplier matches nothing, or the optimizer's step is not linear in
-                its rate, or has no kernel for `fused=True`.
+                its rate, or has no kernel for `fused=True`, or two terms have one name.
+            TypeError: If one of `terms` is no term.
         """
+        terms = Terms(terms)
         given = keras.optimizers.get(optimizer)
         inner = inside(given)
         if not isinstance(inner, LRMultiplier):
@@ -159,7 +167,18 @@ class FineTuner(keras.Model):
         self._wraps_by_hand = given is optimizer
         self._rates_given = (multipliers, no_decay)
         self._group_norms = GroupNorms(self.groups) if norms else None
+        self._terms = terms
         self._reserved = frozenset()
+
+    @property
+    def terms(self):
+        """`Terms` that `compile` was given, those of strength 0 left out."""
+        return getattr(self, "_terms", None) or Terms()
+
+    def restore_terms(self, state):
+        """Give the terms of the loss back what a checkpoint kept of them."""
+        self._prepare_terms()
+        self.terms.restore(state)
 
     @property
     def lr_multiplier(self):
@@ -274,6 +293,7 @@ class FineTuner(keras.Model):
         """Build the optimizer over everything that may train, then trace as Keras does."""
         if self.optimizer is not None:
             self._allocate_slots()
+            self._prepare_terms()
         if self._group_norms is not None:
             with self.distribute_strategy.scope():
                 self._group_norms.prepare(self.trainable_variables)
@@ -293,19 +313,31 @@ class FineTuner(keras.Model):
 
     @property
     def metrics(self):
-        """Keras's metrics and, if asked for, the norms of each group."""
+        """Keras's, the norms of each group if asked for and, in training, those of terms."""
         norms = self._group_norms.metrics if getattr(self, "_group_norms", None) else []
-        return super().metrics + norms
+        terms = [] if self._is_evaluating else self.terms.metrics
+        return super().metrics + norms + terms
+
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`: terms of the loss take no part in it."""
+        self._is_evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._is_evaluating = False
 
     def train_step(self, data):
         """One step: gradients by `tf.GradientTape`, each layer's step times its multiplier."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             y_pred = self._predicted(x, training=True)
-            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            steps = self._steps_of_terms(x, y, y_pred, sample_weight)
+            loss = self.compute_loss(x, targets_of(steps, y), y_pred, sample_weight, training=True)
+            loss, values = total_loss(self, loss, steps)
             scaled = self.optimizer.scale_loss(loss)
         self._track(loss, x)
-        self._step(tape, scaled)
+        self.terms.track(steps, values, _num_rows(x))
+        self._step(tape, scaled, steps)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def test_step(self, data):
@@ -314,33 +346,54 @@ class FineTuner(keras.Model):
         y_pred = self._predicted(x, training=False)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
         self._track(loss, x)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        metrics = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        of_terms = {metric.name for metric in self.terms.metrics}
+        return {name: value for name, value in metrics.items() if name not in of_terms}
+
+    def _steps_of_terms(self, x, y, y_pred, sample_weight):
+        """Pairs of each term and what it is given of a training step."""
+        cached = isinstance(x, Features)
+        step = TermStep(self, None if cached else x, y, y_pred, sample_weight)
+        return self.terms.steps(step, x.row_values if cached else ())
 
     def _predicted(self, x, training):
         """Outputs for inputs, or for features at `frontier` that take their place in `fit`."""
         if isinstance(x, Features):
-            return self.fit_state.frontier.upper(x, training=training)
+            features = x._replace(row_values=())
+            return self.fit_state.frontier.upper(features, training=training)
         return self(x, training=True) if training else run_evaluation(self, x)
 
     def _track(self, loss, x):
         self._loss_tracker.update_state(
             _keras.unscale_loss_for_distribution(loss),
-            sample_weight=tf.shape(keras.tree.flatten(x)[0])[0],
+            sample_weight=_num_rows(x),
         )
 
-    def _step(self, tape, loss):
+    def _step(self, tape, loss, steps):
         variables = self.trainable_variables
         if not variables:
             raise ValueError(
                 f"Nothing in {self.name!r} trains: every layer is frozen. "
                 "Call `unfreeze(model, where)`, or `freeze_to(model, -1)` for the head alone."
             )
-        gradients = tape.gradient(loss, variables)
+        own = self.terms.trainable_variables
+        gradients = tape.gradient(loss, [*variables, *own])
+        gradients, of_terms = gradients[: len(variables)], gradients[len(variables) :]
         apply = self.optimizer.apply_gradients
+        scale = self.optimizer.scale_loss(tf.ones(())) if self.terms else None
         if self._group_norms is None:
             apply(zip(gradients, variables, strict=True))
         else:
             self._group_norms.around(apply, self.optimizer, gradients, variables)
+        if self.terms:
+            self.terms.apply(of_terms, scale)
+            unscaled = [None if g is None else g / tf.cast(scale, g.dtype) for g in gradients]
+            self.terms.after_step(steps, list(zip(variables, unscaled, strict=True)))
+
+    def _prepare_terms(self):
+        if self.terms:
+            with self.distribute_strategy.scope():
+                self.terms.prepare(self)
 
     # Keras keeps neither the flags inside composite layers, nor the random states of dropout, nor
     # the order in which weights got their optimizer slots, and drops the whole state of the
@@ -412,6 +465,11 @@ class FineTuner(keras.Model):
             self.set_schedule(**schedule)
         if slots:
             self.optimizer.build([weights[i] for i in slots])
+
+
+def _num_rows(x):
+    """The number of examples in a batch of inputs, or of features in their place."""
+    return tf.shape(keras.tree.flatten(x)[0])[0]
 
 
 def _seeds(model):

@@ -18,7 +18,8 @@ def capture(model):
 
     Weights, statistics and random states by position; the optimizer's state with the order of its
     slots; which leaves are frozen; multipliers, decay and schedule of the rate; the number of
-    passes, and what was read from cached features; the random states of Python, NumPy and Keras.
+    passes, and what was read from cached features; what terms of the loss keep; the random states
+    of Python, NumPy and Keras.
 
     Args:
         model: `FineTuner`, compiled.
@@ -34,6 +35,7 @@ def capture(model):
         "decay": _decay(lr_multiplier.inner_optimizer),
         "schedule": _schedule(lr_multiplier),
         "fit": model.fit_state.capture(),
+        "terms": model.terms.capture(),
         "random": _random_states(),
     }
 
@@ -54,6 +56,7 @@ def restore(model, state):
     _assign(model.variables, state["variables"])
     _assign(model.optimizer.variables, state["optimizer"])
     model.fit_state.restore(state["fit"])
+    model.restore_terms(state["terms"])
     _restore_random_states(state["random"])
 
 

@@ -57,6 +57,7 @@ class FeatureCache:
         self._model = model
         self.frontier, self._weights = None, None
         self._frozen_parts, self._cached, self._moved_features = {}, {}, {}
+        self._row_values = {}  # by the id of the passes, which are kept so that it stays theirs
 
     def update(self):
         """Find the frontier of the model as its layers are frozen now.
@@ -97,7 +98,8 @@ class FeatureCache:
         Args:
             passes: `Passes`, or None for data that cannot be read again row by row.
             epochs_left: Int, how often `passes` will be read with the frontier as it is.
-            optional: Boolean: an obstacle is no error even with `cache_frozen=True`.
+            optional: Boolean, for validation data: an obstacle is no error even with
+                `cache_frozen=True`, and terms of the loss do not read them.
             begun: Boolean, whether features at this frontier were used before, be it in a process
                 that was killed.
 
@@ -110,7 +112,8 @@ class FeatureCache:
         choice = "auto" if optional and self._choice is True else self._choice
         if choice is False:
             return decide(choice, None, epochs_left=epochs_left)
-        if obstacle := self._obstacle_at_sight(passes):
+        obstacle = self._obstacle_at_sight(passes, of_training=not optional)
+        if obstacle:
             return decide(choice, obstacle, epochs_left=epochs_left)
         views = self._settings.augmented_copies if passes.random else 1
         begun = begun or (self._may_have_begun(passes) and self._of(passes).begun)
@@ -128,14 +131,25 @@ class FeatureCache:
         Features that are not there yet are computed first. What a `reader` asked for before must
         have been read; two readers may read the same passes at a time.
         """
-        return self._of(passes).epoch(number, reader)
+        row_values = self._row_values_of(passes) if reader == "training" else ()
+        return self._of(passes).epoch(number, reader, row_values)
 
-    def _obstacle_at_sight(self, passes):
-        """Why features cannot be cached, as far as is seen without tracing the frozen part."""
+    def _row_values_of(self, passes):
+        """What the terms of the loss say of the examples of `passes`, computed once."""
+        if id(passes) not in self._row_values:
+            self._row_values[id(passes)] = passes, self._model.terms.row_values(passes)
+        return self._row_values[id(passes)][1]
+
+    def _obstacle_at_sight(self, passes, of_training):
+        """Why features cannot be cached, as far as is seen without tracing the frozen part.
+
+        Terms of the loss take part in training alone.
+        """
         return (
             self._model.reads_inputs
             or self.frontier.reason
             or obstacle_in_data(passes, self._settings.augmented_copies)
+            or (self._model.terms.why_not_cached(passes) if of_training else None)
             or obstacle_in_inputs(passes.input_spec)
         )
 

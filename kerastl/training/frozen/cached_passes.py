@@ -72,14 +72,15 @@ class CachedPasses:
         first = next(iter(self._inputs(self.views[0])))
         return self.frozen_part.why_not_by_rows(tf.nest.map_structure(lambda part: part[:4], first))
 
-    def epoch(self, number, reader="training"):
+    def epoch(self, number, reader="training", row_values=()):
         """Dataset of `(Features, *targets)`: the batches of pass `number` in their order.
 
         It is one dataset for all that a `reader` asks for: read it before asking for the next.
+        `row_values` ride with the features; they are those of the first time.
         """
         store = self.store(self._view(number))
         if reader not in self._readings:
-            self._readings[reader] = Reading(self.passes, self.frozen_part.specs)
+            self._readings[reader] = Reading(self.passes, self.frozen_part.specs, row_values)
         return self._readings[reader].of(number, store)
 
     def _view(self, number):
