@@ -18,7 +18,7 @@ FLOORS = {
     "freezing": 2, "optimizers": 2, "backbones": 2,
     "plans": 3,
     "training": 4,
-    "callbacks": 5, "adaptation": 5, "compression": 5,
+    "callbacks": 5, "adaptation": 5, "compression": 5, "continual": 5, "distillation": 5,
     "export": 6,
     "report": 7, "tasks": 7,
     "recipes": 8,

@@ -5,7 +5,10 @@ import contextlib
 import keras
 from keras.src.backend import compute_output_spec
 from keras.src.backend.common.global_state import get_global_attribute
-from keras.src.losses.loss import unscale_loss_for_distribution  # noqa: F401 (re-exported)
+from keras.src.losses.loss import (  # noqa: F401 (re-exported)
+    scale_loss_for_distribution,
+    unscale_loss_for_distribution,
+)
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
 from keras.src.utils.rng_utils import get_random_seed
 
@@ -58,6 +61,15 @@ def build_compiled(model, batch):
 
 def _symbol(tensor):
     return None if tensor is None else keras.KerasTensor(tensor.shape, tensor.dtype.name)
+
+
+def added_losses(model):
+    """The part of `model.compute_loss` that is not compiled: regularizers and `add_loss`.
+
+    Private name: `_aggregate_additional_loss`, which scales each for its replica. Keras has no
+    public way to one part of the loss.
+    """
+    return sum(model._aggregate_additional_loss(loss) for loss in model.losses)
 
 
 def begin_at(model, epoch):

@@ -51,7 +51,7 @@ def adapt_batch_norm(model: keras.Model, data: Iterable[Any]) -> int:
     others = [leaf for leaf in leaves if not isinstance(leaf, keras.layers.BatchNormalization)]
     held = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
     before = [variable.numpy() for variable in held]
-    if getattr(model, "runs_own_graph", False):  # a FineTuner has frozen layers infer
+    if getattr(model, "runs_own_graph", False):  # its `call` may have layers infer
         model = keras.Model(model.input, model.output)
     with _showing_batches(norms), _keras.inference_mode(others):
         run = tf.function(lambda batch: model(batch, training=True), autograph=False)

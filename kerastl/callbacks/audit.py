@@ -6,6 +6,7 @@ import keras
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl.graph import is_fine_tuner
 from kerastl.graph.flags import all_leaves, training_ids
 from kerastl.graph.run import is_inert
 
@@ -123,7 +124,7 @@ def expectations(model):
     Non-trainable state of layers in training mode other than batch-normalization statistics
     (seeds, counters) is in neither list.
     """
-    multipliers = getattr(model, "multipliers", {})
+    multipliers = model.multipliers if is_fine_tuner(model) else {}
     training = {id(v) for v in model.trainable_variables}
     visible = training_ids(model)
     move, stay = [], []
@@ -158,8 +159,9 @@ def _digests(model):
 
 def _rate(model):
     """The rate of the next step, with the schedule that a plan has laid over it."""
-    wrapper = getattr(model, "lr_multiplier", None)
-    return float(model.optimizer.learning_rate) if wrapper is None else wrapper.rate_now()
+    if is_fine_tuner(model):
+        return model.lr_multiplier.rate_now()
+    return float(model.optimizer.learning_rate)
 
 
 def _updates(optimizer):

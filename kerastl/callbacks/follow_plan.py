@@ -7,6 +7,7 @@ from kerastl._base import checks
 from kerastl.callbacks.plan_position import PlanPosition, ends_early, from_state, to_state
 from kerastl.callbacks.rate_log import RateLog, shared_rates
 from kerastl.freezing import freeze, unfreeze
+from kerastl.graph import check_fine_tuner
 from kerastl.graph.flags import is_batch_norm, with_leaves
 from kerastl.plans import TransferPlan
 
@@ -58,7 +59,7 @@ class FollowPlan(keras.callbacks.Callback):
         self.verbose = verbose
         self._log_path = log
         self._log = None
-        self._place = None
+        self._position = None
         self._restored = False
         self._applied = False
         self._midway = False
@@ -73,10 +74,10 @@ class FollowPlan(keras.callbacks.Callback):
 
     def get_state(self):
         """Where in the plan the training is, as a dict ready for JSON; empty before it began."""
-        if self._place is None:
+        if self._position is None:
             return {}
         self._notice_reduction()
-        return to_state(self._place, self.plan)
+        return to_state(self._position, self.plan)
 
     def set_state(self, state):
         """Go on from what `get_state` returned, in this process or an earlier one.
@@ -89,7 +90,7 @@ class FollowPlan(keras.callbacks.Callback):
             ValueError: If it belongs to another plan.
         """
         if state:
-            self._place, self._restored = from_state(state, self.plan), True
+            self._position, self._restored = from_state(state, self.plan), True
 
     def next_change(self, epoch):
         """The first epoch after `epoch` with which other groups train, or None.
@@ -97,7 +98,7 @@ class FollowPlan(keras.callbacks.Callback):
         Asked while `epoch` trains. A phase that ends early brings the change forward.
         """
         now = self._phase
-        change = self._place.phase_epoch + now.phase.epochs
+        change = self._position.phase_epoch + now.phase.epochs
         for phase in self._resolved.phases[now.index + 1 :]:
             if (phase.training, phase.phase.batch_norm) != (now.training, now.phase.batch_norm):
                 return change
@@ -105,14 +106,9 @@ class FollowPlan(keras.callbacks.Callback):
         return None
 
     def set_model(self, model):
-        if not hasattr(model, "reserve"):
-            raise TypeError(
-                "FollowPlan needs a FineTuner, whose optimizer takes up weights that thaw. "
-                "Use `FineTuner.from_model(model)`. "
-                f"Received: a {type(model).__module__}.{type(model).__qualname__}"
-            )
+        check_fine_tuner(model, "FollowPlan", "whose optimizer takes up weights that thaw")
         if model is not self.model and not self._restored:
-            self._place = None
+            self._position = None
         super().set_model(model)
         self._resolved = self.plan.resolve(model.groups)
         self._applied = False
@@ -146,7 +142,7 @@ class FollowPlan(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch, logs=None):
-        entering = self._find_place(epoch)
+        entering = self._find_position(epoch)
         if entering is None:
             return
         if not self._applied:
@@ -159,29 +155,29 @@ class FollowPlan(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         step, phase = self._step(), self._phase
         rates = shared_rates(self._optimizer, self._logged, step)
-        self._log.add(self._logged, self._place.epoch, phase, rates)
+        self._log.add(self._logged, self._position.epoch, phase, rates)
         self._logged = step
 
     def on_epoch_end(self, epoch, logs=None):
-        place, phase = self._place, self._phase.phase
+        position, phase = self._position, self._phase.phase
         if logs is not None and self._log.rows:
             *_, resolved, shared = self._log.rows[-1]
             logs["learning_rate"] = shared
             for name, rate in self._log.of_groups(resolved, shared).items():
                 logs[f"learning_rate/{name}"] = rate
         early = phase.early_stop is not None and ends_early(
-            phase.early_stop, place, self.model, logs
+            phase.early_stop, position, self.model, logs
         )
-        place.epoch, self._midway = epoch + 1, False
-        place.phase_over = early or place.epoch >= place.phase_epoch + phase.epochs
+        position.epoch, self._midway = epoch + 1, False
+        position.phase_over = early or position.epoch >= position.phase_epoch + phase.epochs
         if early and self.verbose:
-            print(f"Epoch {epoch + 1}: {self.plan.label(place.phase)} ends early")
+            print(f"Epoch {epoch + 1}: {self.plan.label(position.phase)} ends early")
         if self._is_over():
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
         self._restored = False
-        if self._place is not None and self._is_over():
+        if self._position is not None and self._is_over():
             self.model.set_schedule(None)
 
     @property
@@ -190,41 +186,41 @@ class FollowPlan(keras.callbacks.Callback):
 
     @property
     def _phase(self):
-        return self._resolved.phases[self._place.phase]
+        return self._resolved.phases[self._position.phase]
 
     def _step(self):
         return _keras.raw_step(self._optimizer)
 
     def _is_over(self):
-        return self._place.phase_over and self._place.phase == len(self.plan.phases) - 1
+        return self._position.phase_over and self._position.phase == len(self.plan.phases) - 1
 
     def _notice_reduction(self):
-        if self._place.peak is not None:
-            self._place.notice_reduction(float(self._optimizer.learning_rate))
+        if self._position.peak is not None:
+            self._position.notice_reduction(float(self._optimizer.learning_rate))
 
-    def _find_place(self, epoch):
+    def _find_position(self, epoch):
         """Be where `epoch` is in the plan; return whether the planned rate is to be set.
 
         It is not where a phase goes on that began before, and None where the plan is over.
         """
-        place = self._place
-        if place is not None and place.epoch != epoch:
+        position = self._position
+        if position is not None and position.epoch != epoch:
             self._check_not_restored(epoch)
-            place = None
-        if place is None:
+            position = None
+        if position is None:
             phase = self._resolved.phase_at(epoch)
             step = self._step() - self._steps_before(epoch, phase.start)
-            self._place = PlanPosition(epoch, phase.index, phase.start, step)
+            self._position = PlanPosition(epoch, phase.index, phase.start, step)
             return True
-        if not place.phase_over:
+        if not position.phase_over:
             if self._midway and not self._restored:  # interrupted, and the epoch begins again
-                place.phase_step = self._step() - self._steps_before(epoch, place.phase_epoch)
+                position.phase_step = self._step() - self._steps_before(epoch, position.phase_epoch)
             return False
         if self._is_over():
             self._stop_before(epoch)
             return None
         self._notice_reduction()
-        self._place = place.next_phase(self._step())
+        self._position = position.next_phase(self._step())
         return True
 
     def _steps_before(self, epoch, start):
@@ -234,12 +230,13 @@ class FollowPlan(keras.callbacks.Callback):
         if self._restored:
             raise RuntimeError(
                 "The state given to `set_state` must be of the epoch with which `fit` begins. "
-                f"Received: a state of epoch {self._place.epoch}, initial_epoch={epoch}"
+                f"Received: a state of epoch {self._position.epoch}, initial_epoch={epoch}"
             )
 
     def _stop_before(self, epoch):
         self.model.stop_training = True
-        if self.model.passes is None:  # Keras looks at `stop_training` after a batch only
+        # Where Keras reads the data by itself, it looks at `stop_training` after a batch only.
+        if self.model.fit_state.passes is None:
             raise RuntimeError(
                 f"The plan {self.plan.name!r} ended before epoch {epoch}, because phases ended "
                 "early. Nothing is left to train."
@@ -247,12 +244,12 @@ class FollowPlan(keras.callbacks.Callback):
 
     def _apply(self, set_rate):
         """Bring the model into the present phase, whatever it was in."""
-        place, phase = self._place, self._phase
+        position, phase = self._position, self._phase
         set_up(self.model, phase)
-        lay_schedule(self.model, self.plan, place, self.params.get("steps"))
+        lay_schedule(self.model, self.plan, position, self.params.get("steps"))
         if set_rate and phase.phase.learning_rate is not None:
-            self._optimizer.learning_rate = phase.phase.learning_rate * place.reduction
-            place.peak = float(self._optimizer.learning_rate)
+            self._optimizer.learning_rate = phase.phase.learning_rate * position.reduction
+            position.peak = float(self._optimizer.learning_rate)
         self._applied = True
         if self.verbose:
             self._tell(phase)
@@ -261,7 +258,7 @@ class FollowPlan(keras.callbacks.Callback):
         rates = [f"{name} {rate:.3g}" for name, rate in phase.rates.items()]
         said = "at" if phase.phase.learning_rate is not None else "at multiples of the rate"
         print(
-            f"Epoch {self._place.epoch + 1}: {self.plan.label(phase.index)} of "
+            f"Epoch {self._position.epoch + 1}: {self.plan.label(phase.index)} of "
             f"{len(self.plan.phases)} trains {said} {checks.listed(rates, 6)}"
         )
 
@@ -277,29 +274,29 @@ def set_up(model, phase):
         _set_weight_decay(model.lr_multiplier.inner_optimizer, phase.phase.weight_decay)
 
 
-def lay_schedule(model, plan, place, steps):
-    """Lay the schedule of the phase at `place`, or of the whole plan, over its steps.
+def lay_schedule(model, plan, position, steps):
+    """Lay the schedule of the phase at `position`, or of the whole plan, over its steps.
 
     Args:
         model: `FineTuner`.
         plan: `TransferPlan`.
-        place: `Place`.
+        position: `PlanPosition`.
         steps: Int, steps an epoch; not needed where the plan has no schedules.
     """
-    phase, start = plan.phases[place.phase], place.phase_step
-    if plan.schedules[place.phase] is None:
+    phase, start = plan.phases[position.phase], position.phase_step
+    if plan.schedules[position.phase] is None:
         model.set_schedule(None)
         return
     if plan.schedule is not None:
-        start -= plan.starts[place.phase] * steps
+        start -= plan.starts[position.phase] * steps
     if start < 0:
         raise ValueError(
             "To begin within a schedule, the optimizer must have taken the steps before it. "
-            f"Received: epoch {place.epoch}, and {-start} steps are missing. Restore the optimizer "
-            "with the weights (a `.keras` file holds both), or begin at epoch 0."
+            f"Received: epoch {position.epoch}, and {-start} steps are missing. Restore the "
+            "optimizer with the weights (a `.keras` file holds both), or begin at epoch 0."
         )
     epochs = phase.epochs if plan.schedule is None else plan.epochs
-    model.set_schedule(plan.schedules[place.phase], start=start, num_steps=epochs * steps)
+    model.set_schedule(plan.schedules[position.phase], start=start, num_steps=epochs * steps)
 
 
 def layers_of(groups, names):

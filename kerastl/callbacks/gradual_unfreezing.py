@@ -4,6 +4,7 @@ import keras
 
 from kerastl._base import checks
 from kerastl.freezing import freeze, unfreeze
+from kerastl.graph import check_fine_tuner
 
 
 class GradualUnfreezing(keras.callbacks.Callback):
@@ -50,12 +51,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
         self._training = None
 
     def set_model(self, model):
-        if not hasattr(model, "reserve"):
-            raise TypeError(
-                "GradualUnfreezing needs a FineTuner, whose optimizer takes up weights that thaw. "
-                "Use `FineTuner.from_model(model)`. "
-                f"Received: a {type(model).__module__}.{type(model).__qualname__}"
-            )
+        check_fine_tuner(model, "GradualUnfreezing", "whose optimizer takes up weights that thaw")
         super().set_model(model)
         self._plan = self._resolve(list(model.groups.names))
         self._training = None

@@ -10,6 +10,7 @@ from kerastl._base import checks
 from kerastl.callbacks.snapshot import Snapshot
 from kerastl.callbacks.suggestions import suggest
 from kerastl.data.passes import untuned
+from kerastl.graph import is_fine_tuner
 from kerastl.schedules import Exponential
 
 SMOOTHING = 0.98
@@ -293,7 +294,7 @@ def _feed(model, x, y, num_steps, fit_args):
 
 def _feed_of_dataset(model, x, num_steps, fit_args):
     passes = getattr(x, "repeatable", None)
-    if passes is not None and not hasattr(model, "passes_done"):
+    if passes is not None and not is_fine_tuner(model):
         # Keras would read the dataset itself, which gives another pass each time.
         return {"x": _from_the_first_pass(passes, num_steps), "epochs": 1}
     steps = fit_args.get("steps_per_epoch") or (

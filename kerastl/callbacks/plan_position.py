@@ -35,7 +35,7 @@ class PlanPosition:
     peak: float | None = None
 
     def next_phase(self, step):
-        """The place at the beginning of the next phase, at optimizer step `step`."""
+        """The position at the beginning of the next phase, at optimizer step `step`."""
         return PlanPosition(
             self.epoch, self.phase + 1, self.epoch, step, reduction=self.reduction, peak=self.peak
         )
@@ -47,13 +47,13 @@ class PlanPosition:
             self.peak = rate
 
 
-def to_state(place, plan):
-    """`place` as a dict ready for JSON, marked with the plan it belongs to."""
-    return {"plan": _mark(plan), **dataclasses.asdict(place)}
+def to_state(position, plan):
+    """`position` as a dict ready for JSON, marked with the plan it belongs to."""
+    return {"plan": _mark(plan), **dataclasses.asdict(position)}
 
 
 def from_state(state, plan):
-    """The `Place` that `to_state` described.
+    """The `PlanPosition` that `to_state` described.
 
     Raises:
         ValueError: If it belongs to another plan.
@@ -72,10 +72,10 @@ def _mark(plan):
     return hashlib.blake2b(plan.to_json().encode(), digest_size=8).hexdigest()
 
 
-def ends_early(rule, place, model, logs):
+def ends_early(rule, position, model, logs):
     """Whether `rule`, an `EarlyStop`, ends the phase after an epoch with these `logs`.
 
-    The rule itself is Keras's; what it has seen of the phase is kept in `place`.
+    The rule itself is Keras's; what it has seen of the phase is kept in `position`.
     """
     if rule.monitor not in (logs or {}):
         raise ValueError(
@@ -88,12 +88,12 @@ def ends_early(rule, place, model, logs):
         rule.monitor, patience=rule.patience, min_delta=rule.min_delta, mode=rule.mode
     )
     keras_own.set_model(model)
-    keras_own.best, keras_own.wait = place.best, place.wait
+    keras_own.best, keras_own.wait = position.best, position.wait
     stopping, model.stop_training = model.stop_training, False
     try:
-        keras_own.on_epoch_end(place.epoch, logs)
+        keras_own.on_epoch_end(position.epoch, logs)
         ended = model.stop_training
     finally:
         model.stop_training = stopping
-    place.best, place.wait = float(keras_own.best), keras_own.wait
+    position.best, position.wait = float(keras_own.best), keras_own.wait
     return ended

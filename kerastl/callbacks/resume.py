@@ -10,6 +10,7 @@ from kerastl import _keras
 from kerastl._base import checks
 from kerastl.callbacks.follow_plan import FollowPlan
 from kerastl.callbacks.gradual_unfreezing import GradualUnfreezing
+from kerastl.graph import check_fine_tuner
 from kerastl.training import checkpoints
 
 
@@ -83,12 +84,7 @@ class Resume(keras.callbacks.Callback):
         self._others = None
 
     def set_model(self, model):
-        if not hasattr(model, "lr_multiplier"):
-            raise TypeError(
-                "Resume needs a FineTuner, which reads its data pass by pass. Use "
-                "`FineTuner.from_model(model)`. "
-                f"Received: a {type(model).__module__}.{type(model).__qualname__}"
-            )
+        check_fine_tuner(model, "Resume", "which reads its data pass by pass")
         super().set_model(model)
 
     def set_callbacks(self, callbacks):
@@ -127,7 +123,7 @@ class Resume(keras.callbacks.Callback):
         # Once more, since callbacks have begun an epoch here that had begun for the model before.
         self._restore(state)
         with self.model.distribute_strategy.scope():
-            _keras.build_compiled(self.model, next(iter(self.model.passes.epoch(0))))
+            _keras.build_compiled(self.model, next(iter(self.model.fit_state.passes.epoch(0))))
         checkpoints.restore_metrics(self.model, state["metrics"])
         self._saved_step = state["step"]
 
@@ -136,7 +132,7 @@ class Resume(keras.callbacks.Callback):
         if self.every == "epoch" or step - self._saved_step < self.every:
             return
         # The end of an epoch is saved when validation and callbacks are through with it.
-        if step < self.model.passes.num_batches and not self.model.stop_training:
+        if step < self.model.fit_state.passes.num_batches and not self.model.stop_training:
             self._save(self._epoch, step)
             self._saved_step = step
 
@@ -152,7 +148,7 @@ class Resume(keras.callbacks.Callback):
                 "Resume must know the other callbacks. Give them to `FineTuner.fit` as a list. "
                 "Received: a CallbackList, or a fit of another model"
             )
-        if self.every != "epoch" and self.model.passes is None:
+        if self.every != "epoch" and self.model.fit_state.passes is None:
             raise ValueError(
                 "Steps within an epoch can be restored only for data whose passes can be "
                 "repeated: arrays, or a dataset of `kerastl.data.make_dataset`, without "
@@ -197,7 +193,7 @@ class Resume(keras.callbacks.Callback):
         self.began_at = epoch, step
         if step:
             self._midway = state
-            self.model.resume_at = epoch, step
+            self.model.fit_state.resume_at = epoch, step
         self.model.stop_training = state["stopped"]
         # A training that a callback ended early has no further epoch.
         _keras.begin_at(self.model, self.params["epochs"] if state["stopped"] else epoch)

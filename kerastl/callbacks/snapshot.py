@@ -5,14 +5,15 @@ import random
 import numpy as np
 
 from kerastl import _keras
+from kerastl.graph import is_fine_tuner
 
 
 class Snapshot:
     """All that training changes in a model and in its process.
 
-    Weights, statistics, seeds, the optimizer's slots, clocks and counters, its learning rate and
-    schedule, metrics, the pass that the next `fit` of a `FineTuner` begins with, and the states of
-    Python's and NumPy's random numbers.
+    Weights, statistics, seeds, what terms of the loss keep, the optimizer's slots, clocks and
+    counters, its learning rate and schedule, metrics, the pass that the next `fit` of a `FineTuner`
+    begins with, and the states of Python's and NumPy's random numbers.
 
     Made when `fit` begins; `take_state` follows before the first step, since callbacks may thaw
     layers in between.
@@ -25,7 +26,8 @@ class Snapshot:
         self.model = model
         self._values = self._multiplier = self._schedule = None
         self._metrics = [(variable, variable.numpy()) for variable in model.metrics_variables]
-        self._passes_done = getattr(model, "passes_done", None)
+        self._fit_state = model.fit_state if is_fine_tuner(model) else None
+        self._passes_done = self._fit_state and self._fit_state.passes_done
         self._random = random.getstate(), np.random.get_state()
 
     @property
@@ -43,7 +45,7 @@ class Snapshot:
         self._training = [id(variable) for variable in model.trainable_variables]
         self._multiplier = with_schedule(model.optimizer)
         self._schedule = self._multiplier and self._multiplier.schedule
-        self._place(None)
+        self._set_schedule(None)
 
     def is_of_same_state(self):
         """Whether the model still trains the same weights with the same slots and no schedule."""
@@ -61,13 +63,13 @@ class Snapshot:
         self.model.reset_metrics()  # those that came into being meanwhile
         for variable, value in (*self._metrics, *self._values):
             variable.assign(value)
-        self._place(self._schedule)
-        if self._passes_done is not None:
-            self.model.passes_done = self._passes_done
+        self._set_schedule(self._schedule)
+        if self._fit_state is not None:
+            self._fit_state.passes_done = self._passes_done
         random.setstate(self._random[0])
         np.random.set_state(self._random[1])
 
-    def _place(self, placed):
+    def _set_schedule(self, placed):
         """Set the schedule to what it was, or take it off, and have the step traced anew."""
         if self._multiplier is None or self._multiplier.schedule == placed:
             return
@@ -84,5 +86,6 @@ def with_schedule(optimizer):
 
 
 def _state(model):
-    found = {id(v): v for v in (*model.variables, *model.optimizer.variables)}
+    of_terms = model.terms.variables if is_fine_tuner(model) else ()
+    found = {id(v): v for v in (*model.variables, *model.optimizer.variables, *of_terms)}
     return list(found.values())

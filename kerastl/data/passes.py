@@ -32,9 +32,11 @@ class Passes(abc.ABC):
     Attributes:
         random: What makes the inputs of two passes differ besides their order, such as
             `"augmentation"`, or None.
+        changes_targets: Boolean, whether that changes the targets too, in every pass anew.
     """
 
     random = None
+    changes_targets = False
 
     def __init__(self, num_examples: int, batch_size: int, seed: int | None = None) -> None:
         self.num_examples = num_examples

@@ -7,7 +7,7 @@ import keras
 from kerastl import _keras
 from kerastl._base import checks
 from kerastl._base.types import BatchNormPolicy, Where
-from kerastl.graph import flat_layers, layer_groups, select_layers
+from kerastl.graph import flat_layers, is_fine_tuner, layer_groups, select_layers
 from kerastl.graph.flags import (
     all_leaves,
     count_trainable,
@@ -220,7 +220,7 @@ def freeze_batch_norm(
 def batch_norm_policy(
     model: keras.Model, batch_norm: BatchNormPolicy | None
 ) -> BatchNormPolicy | None:
-    honours = getattr(model, "honours_fixed_statistics", False)
+    honours = is_fine_tuner(model)
     if batch_norm is None:
         return "inference" if honours else "frozen"
     checks.one_of(batch_norm, BATCH_NORM_POLICIES, "batch_norm")

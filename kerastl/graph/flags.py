@@ -4,6 +4,7 @@ import keras
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl.graph.fine_tuner import is_fine_tuner
 from kerastl.graph.flatten import flat_layers
 from kerastl.graph.leaves import leaf_layers
 
@@ -101,7 +102,7 @@ def _set_leaf(layer, trainable, composite):
 
 def _require_slots(model, leaves):
     """Refuse a thaw that the model's optimizer, already built, could not carry out."""
-    if getattr(model, "honours_fixed_statistics", False):
+    if is_fine_tuner(model):
         return
     variables = [v for leaf in leaves for v in _keras.own_trainable_variables(leaf)]
     unknown = _keras.unknown_to_optimizer(model, variables)

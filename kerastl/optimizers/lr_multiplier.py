@@ -1,7 +1,14 @@
-"""One Keras optimizer with a learning rate of its own for every variable."""
+"""One Keras optimizer with a learning rate of its own for every variable.
+
+It is one file of over 400 lines because it is one class: a Keras optimizer has to answer for its
+steps, its rate, its slots and what is saved of it, and a third of the lines are docstrings.
+"""
+
+import warnings
 
 import keras
 import numpy as np
+from keras import ops
 
 from kerastl._base import checks
 from kerastl._keras import optimizer_internals as internals
@@ -9,13 +16,13 @@ from kerastl.optimizers import fused as _fused
 from kerastl.optimizers import keys as _keys
 from kerastl.optimizers import slots as _slots
 from kerastl.optimizers.keys import check_optimizer
-from kerastl.optimizers.placed_schedule import Scheduled
-from kerastl.optimizers.saved import Saved
+from kerastl.optimizers.placed_schedule import PlacedSchedule, check_number, momentum_name
 from kerastl.optimizers.steps import PerVariableSteps
+from kerastl.schedules import Schedule, from_config
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
-class LRMultiplier(Scheduled, Saved, keras.optimizers.Optimizer):
+class LRMultiplier(keras.optimizers.Optimizer):
     """Multiplies the step of each variable, and its decoupled weight decay, by a number.
 
     Use it to train early layers slower than late ones. It scales the *step*, not the gradient:
@@ -105,6 +112,79 @@ class LRMultiplier(Scheduled, Saved, keras.optimizers.Optimizer):
     def loss_scale_factor(self, value):
         if "inner_optimizer" in vars(self):  # Keras's constructor sets it before there is one
             self.inner_optimizer.loss_scale_factor = value
+
+    @property
+    def learning_rate(self):
+        """The shared rate, that of a variable whose multiplier is 1; with a schedule, its peak."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        if self.schedule is not None and callable(learning_rate):
+            raise ValueError(
+                "With a schedule set, `learning_rate` is its peak and must be a number. Received: "
+                f"learning_rate={learning_rate!r}. Call `set_schedule(None)` first."
+            )
+        self.inner_optimizer.learning_rate = learning_rate
+
+    @property
+    def schedule(self):
+        """The `PlacedSchedule` (`schedule`, `start`, `num_steps`) that leads the rate, or None."""
+        return vars(self).get("_schedule")
+
+    def set_schedule(self, schedule, *, start=0, num_steps=None, retraced=False):
+        """Let the shared rate, and momentum if the schedule has one, follow `schedule` from now on.
+
+        The rate of a step is `learning_rate * schedule.factor((step - start) / num_steps)`, the
+        progress held in [0, 1], computed inside the traced step from the counter of `apply` calls:
+        with gradient accumulation these are batches, not updates. Decoupled weight decay follows.
+        `learning_rate` stays a plain number, the peak, so that callbacks may set it.
+
+        A schedule with momentum sets `beta_1` of Adam, AdamW, Adamax, Lamb and Lion, `momentum` of
+        SGD and RMSprop. Adam's bias correction then is `1 - beta_1_t ** t`, with the `beta_1` of
+        the step, as in torch when its `OneCycleLR` cycles `betas`.
+
+        Args:
+            schedule: Schedule of `kerastl.schedules`, or None for a rate of `learning_rate`
+                throughout.
+            start: Int >= 0, the step at progress 0, or None for the present one.
+            num_steps: Int > 0, steps from progress 0 to 1. Not needed with `schedule=None`.
+            retraced: Whether the train function will be made anew
+                (`model.make_train_function(force=True)`) before the next step.
+
+        Raises:
+            ValueError: If the optimizer's rate is a schedule, or the schedule has momentum and the
+                optimizer has none that can be set.
+            RuntimeError: If the step has been traced and `retraced` is False.
+
+        Example:
+            >>> from kerastl.optimizers import LRMultiplier
+            >>> from kerastl.schedules import WarmupCosine
+            >>> optimizer = LRMultiplier(keras.optimizers.AdamW(1e-3))
+            >>> optimizer.set_schedule(WarmupCosine(warmup=0.1, start=0.25), num_steps=100)
+            >>> round(optimizer.rate_now(), 6)
+            0.00025
+        """
+        placed = None if schedule is None else self._placed(schedule, start, num_steps)
+        if placed == self.schedule:
+            return
+        if self._traced and not retraced:
+            raise RuntimeError(
+                "The schedule is part of the traced step. Pass `retraced=True` and call "
+                "`model.make_train_function(force=True)`, or use `FineTuner.set_schedule`. "
+                f"Received: schedule={schedule!r}"
+            )
+        vars(self)["_schedule"] = placed
+        if self._steps is not None:
+            self._steps.schedule = placed
+
+    def rate_now(self):
+        """The shared rate of the next step as a float, schedule included."""
+        rate, placed = float(ops.convert_to_numpy(self.learning_rate)), self.schedule
+        if placed is None:
+            return rate
+        done = (self._raw_step() - placed.start) / placed.num_steps
+        return rate * float(placed.schedule.factor(min(max(done, 0.0), 1.0)))
 
     @property
     def iterations(self):
@@ -219,6 +299,85 @@ class LRMultiplier(Scheduled, Saved, keras.optimizers.Optimizer):
         """Multiply `loss` by the static loss scale of the wrapped optimizer, if it has one."""
         return self.inner_optimizer.scale_loss(loss)
 
+    def set_weights(self, weights):
+        """Set the state, in the order of `variables`."""
+        own = len(self._variables)
+        super().set_weights(weights[:own])
+        self.inner_optimizer.set_weights(weights[own:])
+
+    def save_own_variables(self, store):
+        """Save the clocks and the order of the slots. Keras saves the wrapped optimizer itself."""
+        _slots.save(self._steps, self.variables_paths, store)
+
+    def load_own_variables(self, store):
+        """Load what `save_own_variables` wrote; raise if it belongs to other slots."""
+        if "paths" in store.keys():  # noqa: SIM118 (a store of Keras, not a dict)
+            _slots.load(self._steps, self.variables_paths, store)
+            return
+        warnings.warn(
+            f"The saved state is not of an LRMultiplier; optimizer {self.name!r} starts anew.",
+            stacklevel=2,
+        )
+
+    def _trackable_children(self, save_type="checkpoint", **kwargs):
+        """Leave the optimizer out of a SavedModel, which only serves.
+
+        TensorFlow 2.21 refuses to save a list that lost an element, as the lists of state do when
+        slots are added.
+        """
+        return {} if save_type == "savedmodel" else super()._trackable_children(save_type, **kwargs)
+
+    def get_config(self):
+        keys = self._keys
+        if self.built or self._groups is not None:
+            variables = internals.variables_of(self.inner_optimizer) if self.built else []
+            keys = _keys.rows(keys, variables, self._groups, self._is_spared)
+        config = {
+            "name": self.name,
+            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "multipliers": keys,
+            "no_decay": list(self._no_decay),
+            "fused": self.fused,
+        }
+        schedule = {} if self.schedule is None else {"schedule": self.schedule.to_config()}
+        return {**config, **schedule}
+
+    @property
+    def slot_variables(self):
+        """The model variables that have slots, in their order; rebuild in this order."""
+        return internals.variables_of(self.inner_optimizer)
+
+    def rates_of(self, variables):
+        """The multiplier of each of `variables`, with a slot or without, and if decay spares it.
+
+        Args:
+            variables: `keras.Variable`s, among them all that have slots.
+
+        Returns:
+            List of `[multiplier, spared]`, or None for a variable without a slot of which the
+            rows of a saved config say nothing.
+        """
+        if isinstance(self._keys, dict):
+            values = _keys.resolve(self._keys, variables, self._groups)
+            return [[rate, self._is_spared(v)] for rate, v in zip(values, variables, strict=True)]
+        said = {path: [rate, spared] for path, rate, spared in self._keys}
+        for variable, rate in zip(self.slot_variables, vars(self).get("_values", ()), strict=True):
+            said[variable.path] = [rate, self._is_spared(variable)]
+        return [said.get(variable.path) for variable in variables]
+
+    def restore_rates(self, variables, rates, groups):
+        """Take over what `rates_of` gave for the same variables under their earlier paths.
+
+        Args:
+            variables: `keras.Variable`s. The optimizer is not built yet.
+            rates: One entry for each of them, as from `rates_of`.
+            groups: `LayerGroups` that give later multipliers their meaning.
+        """
+        said = zip(variables, rates, strict=True)
+        rows = [[variable.path, *rate] for variable, rate in said if rate is not None]
+        self.set_multipliers(rows, groups=groups)
+        vars(self)["_no_decay"] = tuple(path for path, _, spared in rows if spared)
+
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
@@ -230,6 +389,31 @@ class LRMultiplier(Scheduled, Saved, keras.optimizers.Optimizer):
         if schedule is not None:
             made.set_schedule(**schedule)
         return made
+
+    def _is_spared(self, variable):
+        """Whether `variable` is not decayed; Keras does not save its own exclusions."""
+        if internals.is_excluded_from_decay(self.inner_optimizer, variable):
+            return True
+        slot = internals.slot_of(self.inner_optimizer, variable)
+        return variable.path in self._no_decay if slot is None else slot in self._steps.no_decay
+
+    def _placed(self, schedule, start, num_steps):
+        if isinstance(schedule, dict):  # of a saved config
+            schedule = from_config(schedule)
+        if not isinstance(schedule, Schedule):
+            raise TypeError(
+                "`schedule` must be one of kerastl.schedules, such as OneCycle(), or None. "
+                f"Received: schedule={schedule!r}"
+            )
+        check_number(self.inner_optimizer)
+        if schedule.momentum_at(0.0) is not None:
+            momentum_name(self.inner_optimizer)
+        start = self._raw_step() if start is None else start
+        checks.whole(start, 0, 2**31 - 1, "start")
+        return PlacedSchedule(schedule, start, checks.whole(num_steps, 1, 2**31 - 1, "num_steps"))
+
+    def _raw_step(self):
+        return int(ops.convert_to_numpy(internals.raw_iterations(self.inner_optimizer)))
 
     def _variables_of_step(self, grads, variables):
         if variables is None:

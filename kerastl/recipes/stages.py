@@ -9,11 +9,11 @@ from keras import ops
 from kerastl.callbacks import Audit, FollowPlan, Resume
 from kerastl.compression import prune_channels, prune_weights, quantize_aware, strip
 from kerastl.compression.kernels import all_kernels, find_kernels
+from kerastl.distillation import Distill
 from kerastl.plans import Phase, TransferPlan
 from kerastl.plans.strategies import COSINE
 from kerastl.recipes import training
 from kerastl.recipes.run_folder import Silent
-from kerastl.recipes.taught import Taught
 from kerastl.tasks import TaskData
 from kerastl.tasks.settings import CompressSettings
 from kerastl.training import FineTuner
@@ -162,12 +162,13 @@ def retrain(model, job, *, batch_norm="train"):
         settings.epochs, "all", learning_rate=settings.learning_rate, batch_norm=batch_norm
     )
     plan = TransferPlan([phase], name="retrain", schedule=COSINE)
+    terms = []
     if job.teacher is not None and settings.distill:
-        model = Taught.by(job.teacher, model, settings.distill)
+        terms, model = [Distill(job.teacher, settings.distill)], FineTuner.from_model(model)
         # The answers of one that was trained on smoothed labels are smooth.
         smoothing = (1 - settings.distill) * settings.label_smoothing
         settings = dataclasses.replace(settings, label_smoothing=smoothing)
-    training.compile_at_peak(model, data, settings)
+    training.compile_at_peak(model, data, settings, terms=terms)
     resume = [Resume(job.checkpoints)] if job.checkpoints else []
     with quick_statistics(model):
         history = model.fit(

@@ -1,5 +1,6 @@
-"""FineTuner: the Keras model that trains as the plan says."""
+"""FineTuner: the Keras model that trains as the plan says, and the terms of its loss."""
 
 from kerastl.training.fine_tuner import FineTuner
+from kerastl.training.terms import Term, TermStep
 
-__all__ = ["FineTuner"]
+__all__ = ["FineTuner", "Term", "TermStep"]

@@ -1,7 +1,6 @@
 """What each epoch of a FineTuner's `fit` is fed."""
 
 import dataclasses
-import json
 import time
 
 import numpy as np
@@ -9,6 +8,7 @@ import tensorflow as tf
 
 from kerastl import _keras
 from kerastl.data.passes import ArrayPasses
+from kerastl.training.fit_state import EpochRead
 from kerastl.training.frozen import FeatureCache
 
 
@@ -55,6 +55,7 @@ class Feed:
 
     def __init__(self, model, settings, callbacks):
         self._model, self._settings, self._callbacks = model, settings, callbacks
+        self._state = model.fit_state
         self._validation = validation_passes_of(
             settings.others.get("validation_data"),
             settings.others.get("validation_batch_size") or settings.batch_size,
@@ -75,21 +76,24 @@ class Feed:
         """Training data and validation data of `epoch`, as `keras.Model.fit` takes them."""
         self.batches_before = self._batches_before(epoch)
         self._cache.update()
-        self._used = []
-        told = self.report or json.loads(self._model.fed or "{}").get("report", [])
-        self.report = [row for row in told if row["epoch"] < epoch]
+        self._cached = []
+        self.report = [row for row in self._reported() if row["epoch"] < epoch]
         data = self._training_data(epoch)
         if self.batches_before:
-            left = self._model.passes.num_batches - self.batches_before
+            left = self._state.passes.num_batches - self.batches_before
             data = data.skip(self.batches_before)
             data = data.apply(tf.data.experimental.assert_cardinality(left))
         validation = self._validation_data(epoch)
-        fed = {"cut": self._cache.cut, "used": self._used, "report": self.report}
-        self._model.fed = json.dumps(fed)
+        self._state.latest_read = EpochRead(self._cache.cut, self._cached, self.report)
         return data, validation
 
+    def _reported(self):
+        """The rows of this process, or before its first epoch those of the one before a kill."""
+        before = self._state.latest_read
+        return self.report or (before.report if before else [])
+
     def _training_data(self, epoch):
-        passes, number = self._model.passes, epoch + self._model.pass_offset
+        passes, number = self._state.passes, epoch + self._state.pass_offset
         decision = self._decide("training", passes, epoch)
         if not decision.use:
             self._say(epoch, decision, 0.0)
@@ -115,20 +119,20 @@ class Feed:
 
         Both are known to a run that goes on after a kill, which must read what it would have read.
         """
-        before = json.loads(self._model.fed or "{}")
-        begun = name in before.get("used", ()) and before["cut"] == self._cache.cut
+        before = self._state.latest_read
+        begun = before is not None and name in before.cached and before.cut == self._cache.cut
         epochs_left = self._epochs_left(epoch)
         decision = self._cache.decide(passes, epochs_left=epochs_left, begun=begun, **options)
-        self._used += [name] * decision.use
+        self._cached += [name] * decision.use
         return decision
 
     def _prepare(self):
         """Have the model's steps take features at the present frontier."""
         if not self._is_built:
-            _keras.build_compiled(self._model, self._model.passes.batch_spec)
+            _keras.build_compiled(self._model, self._state.passes.batch_spec)
             self._is_built = True
-        if self._model.frontier is not self._cache.frontier:
-            self._model.frontier = self._cache.frontier
+        if self._state.frontier is not self._cache.frontier:
+            self._state.frontier = self._cache.frontier
             _keras.remake_train_function(self._model)
             self._model.test_function = None
 
@@ -143,7 +147,7 @@ class Feed:
         )
 
     def _batches_before(self, epoch):
-        begin, step = self._model.resume_at or (None, 0)
+        begin, step = self._state.resume_at or (None, 0)
         return step if epoch == begin else 0
 
 

@@ -1,28 +1,34 @@
-"""FineTuner: a Keras model whose frozen layers are inert and whose rates are per layer."""
+"""FineTuner: a Keras model whose frozen layers are inert and whose rates are per layer.
+
+It is one file of over 400 lines because it is one class: what Keras calls on a model (`compile`,
+`fit`, the steps, the configs) and what a plan calls on it (`reserve`, rates, the schedule).
+"""
 
 import keras
 import tensorflow as tf
 
 from kerastl import _keras
-from kerastl.graph import flatten, layer_groups
+from kerastl._keras import hub_repairs
+from kerastl.freezing import freezing_state, restore_freezing
+from kerastl.graph import flatten, layer_groups, leaf_layers, select_layers
 from kerastl.graph.run import run_evaluation, run_training
 from kerastl.optimizers import LRMultiplier
 from kerastl.optimizers import no_decay as no_decay_paths
 from kerastl.optimizers.loss_scale import around, inside
 from kerastl.training.feeding import Settings
+from kerastl.training.fit_state import FitState
 from kerastl.training.fitting import fit_by_epochs, for_keras, plan_fit
 from kerastl.training.frozen import Features
 from kerastl.training.group_norms import GroupNorms
-from kerastl.training.rated import Rated
-from kerastl.training.rates import by_variable_path
-from kerastl.training.saving import Continues
+from kerastl.training.rates import by_position, by_variable_path
+from kerastl.training.terms import Terms, TermStep, targets_of, total_loss
 
 # What Keras documents for subclasses to override, and hands the inputs of a batch to.
 _GIVEN_INPUTS = ("call", "compute_loss", "compute_metrics", "train_step", "test_step")
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
-class FineTuner(Rated, Continues, keras.Model):
+class FineTuner(keras.Model):
     """A functional Keras model that trains as it says: frozen is inert, rates are per layer.
 
     Use it wherever you would use `keras.Model(inputs, outputs)`: `compile`, `fit`, `evaluate`,
@@ -52,14 +58,16 @@ class FineTuner(Rated, Continues, keras.Model):
         ['body', 'head']
     """
 
-    frontier = None  # the `Frontier` whose features `fit` reads
-    passes = None  # the `Passes` that `fit` reads
-    passes_done = 0  # the pass that the next `fit` begins with
-    pass_offset = 0  # number of the pass minus number of the epoch, in the present `fit`
-    fed = None  # JSON text of what the latest epoch read from cached features, see `Feed`
-    resume_at = None  # (epoch, batches done in it), set by a callback that restores a run
     runs_own_graph = True  # what `call` runs is the graph, layer by layer
-    honours_fixed_statistics = True
+    _is_evaluating = False
+    is_fine_tuner = True  # asked by `kerastl.graph.is_fine_tuner`
+
+    @property
+    def fit_state(self):
+        """`FitState`: what the present or latest `fit` reads, has read, and goes on from."""
+        if getattr(self, "_fit_state", None) is None:
+            self._fit_state = FitState()
+        return self._fit_state
 
     @property
     def reads_inputs(self):
@@ -112,6 +120,7 @@ class FineTuner(Rated, Continues, keras.Model):
         no_decay=(),
         fused=False,
         norms=False,
+        terms=(),
         **kwargs,
     ):
         """Configure the model for training.
@@ -129,13 +138,18 @@ class FineTuner(Rated, Continues, keras.Model):
                 `Adam`, `AdamW` and `SGD`; see `LRMultiplier`.
             norms: Boolean, whether `fit` reports the gradient norm and the update norm of each
                 group that trains, as `gradient_norm/GROUP` and `update_norm/GROUP`.
+            terms: List of `kerastl.training.Term`s that are added to the loss in training, such as
+                `[kerastl.continual.L2SP()]`; each is reported as a metric of its name. They are
+                not saved with the model: compile it again, with them, after loading.
             **kwargs: Everything else that `keras.Model.compile` takes (`loss_weights`, `metrics`,
                 `jit_compile`, `steps_per_execution`, ...), by name.
 
         Raises:
             ValueError: If a multiplier matches nothing, or the optimizer's step is not linear in
-                its rate, or has no kernel for `fused=True`.
+                its rate, or has no kernel for `fused=True`, or two terms have one name.
+            TypeError: If one of `terms` is no term.
         """
+        terms = Terms(terms)
         given = keras.optimizers.get(optimizer)
         inner = inside(given)
         if not isinstance(inner, LRMultiplier):
@@ -153,7 +167,69 @@ class FineTuner(Rated, Continues, keras.Model):
         self._wraps_by_hand = given is optimizer
         self._rates_given = (multipliers, no_decay)
         self._group_norms = GroupNorms(self.groups) if norms else None
+        self._terms = terms
         self._reserved = frozenset()
+
+    @property
+    def terms(self):
+        """`Terms` that `compile` was given, those of strength 0 left out."""
+        return getattr(self, "_terms", None) or Terms()
+
+    def restore_terms(self, state):
+        """Give the terms of the loss back what a checkpoint kept of them."""
+        self._prepare_terms()
+        self.terms.restore(state)
+
+    @property
+    def lr_multiplier(self):
+        """The `LRMultiplier` of the compiled optimizer, also inside a `LossScaleOptimizer`."""
+        return inside(self.optimizer)
+
+    @property
+    def multipliers(self):
+        """Dict from the path of each variable with optimizer slots to its multiplier."""
+        return self.lr_multiplier.multipliers if self.optimizer.built else {}
+
+    def set_multipliers(self, multipliers):
+        """Change the multipliers, also between two epochs of a `fit`; the moments stay.
+
+        Args:
+            multipliers: As in `compile`. Replaces all earlier ones.
+        """
+        keys = by_variable_path(self, multipliers)
+        self.lr_multiplier.set_multipliers(keys, groups=self.groups, retraced=True)
+        self._rates_given = (multipliers, self._rates_given[1])
+        _keras.remake_train_function(self)
+
+    def set_schedule(self, schedule, *, start=None, num_steps=None):
+        """Let the shared rate follow a schedule, also from one epoch of a `fit` to the next.
+
+        Args:
+            schedule: Schedule of `kerastl.schedules`, or None for a constant rate. `learning_rate`
+                of the optimizer is its peak. See `LRMultiplier.set_schedule`.
+            start: Int, the optimizer step at progress 0, or None for the present one.
+            num_steps: Int > 0, steps from progress 0 to 1. Not needed with `schedule=None`.
+        """
+        before = self.lr_multiplier.schedule
+        self.lr_multiplier.set_schedule(schedule, start=start, num_steps=num_steps, retraced=True)
+        if self.lr_multiplier.schedule != before:
+            _keras.remake_train_function(self)
+
+    def reserve(self, where):
+        """Give optimizer slots to layers that will train later, before the first step is traced.
+
+        A thaw allocates missing slots by itself; reserving them up front keeps the order of the
+        slots, and so checkpoints, the same from the first epoch to the last.
+
+        Args:
+            where: As in `freeze`.
+        """
+        leaves = [leaf for layer in select_layers(self, where) for leaf in leaf_layers(layer)]
+        self._reserved = (
+            frozenset(  # ids, since Keras would save a list of variables as the model's own
+                id(v) for leaf in leaves for v in _keras.own_trainable_variables(leaf)
+            )
+        )
 
     def fit(  # noqa: PLR0913 (Keras's own arguments in their order, and four)
         self,
@@ -207,8 +283,8 @@ class FineTuner(Rated, Continues, keras.Model):
             cache_dir=cache_dir,
             cache_dtype=cache_dtype,
         )
-        self.passes = plan_fit(self, x, y, settings)
-        if self.passes is not None:
+        self.fit_state.passes = plan_fit(self, x, y, settings)
+        if self.fit_state.passes is not None:
             return fit_by_epochs(self, super().fit, settings)
         callbacks = for_keras(self, x, settings)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
@@ -217,26 +293,51 @@ class FineTuner(Rated, Continues, keras.Model):
         """Build the optimizer over everything that may train, then trace as Keras does."""
         if self.optimizer is not None:
             self._allocate_slots()
+            self._prepare_terms()
         if self._group_norms is not None:
             with self.distribute_strategy.scope():
                 self._group_norms.prepare(self.trainable_variables)
         return super().make_train_function(force=force)
 
+    def _allocate_slots(self):
+        wanted = {id(v) for v in self.trainable_variables} | self._reserved
+        variables = [v for v in self.variables if id(v) in wanted]
+        if not variables:
+            return
+        if not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(variables)
+        elif new := _keras.unknown_to_optimizer(self, variables):
+            with self.distribute_strategy.scope():
+                self.lr_multiplier.extend(new)
+
     @property
     def metrics(self):
-        """Keras's metrics and, if asked for, the norms of each group."""
+        """Keras's, the norms of each group if asked for and, in training, those of terms."""
         norms = self._group_norms.metrics if getattr(self, "_group_norms", None) else []
-        return super().metrics + norms
+        terms = [] if self._is_evaluating else self.terms.metrics
+        return super().metrics + norms + terms
+
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`: terms of the loss take no part in it."""
+        self._is_evaluating = True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._is_evaluating = False
 
     def train_step(self, data):
         """One step: gradients by `tf.GradientTape`, each layer's step times its multiplier."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
             y_pred = self._predicted(x, training=True)
-            loss = self.compute_loss(x, y, y_pred, sample_weight, training=True)
+            steps = self._steps_of_terms(x, y, y_pred, sample_weight)
+            loss = self.compute_loss(x, targets_of(steps, y), y_pred, sample_weight, training=True)
+            loss, values = total_loss(self, loss, steps)
             scaled = self.optimizer.scale_loss(loss)
         self._track(loss, x)
-        self._step(tape, scaled)
+        self.terms.track(steps, values, _num_rows(x))
+        self._step(tape, scaled, steps)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def test_step(self, data):
@@ -245,30 +346,133 @@ class FineTuner(Rated, Continues, keras.Model):
         y_pred = self._predicted(x, training=False)
         loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
         self._track(loss, x)
-        return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        metrics = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        of_terms = {metric.name for metric in self.terms.metrics}
+        return {name: value for name, value in metrics.items() if name not in of_terms}
+
+    def _steps_of_terms(self, x, y, y_pred, sample_weight):
+        """Pairs of each term and what it is given of a training step."""
+        cached = isinstance(x, Features)
+        step = TermStep(self, None if cached else x, y, y_pred, sample_weight)
+        return self.terms.steps(step, x.row_values if cached else ())
 
     def _predicted(self, x, training):
         """Outputs for inputs, or for features at `frontier` that take their place in `fit`."""
         if isinstance(x, Features):
-            return self.frontier.upper(x, training=training)
+            features = x._replace(row_values=())
+            return self.fit_state.frontier.upper(features, training=training)
         return self(x, training=True) if training else run_evaluation(self, x)
 
     def _track(self, loss, x):
         self._loss_tracker.update_state(
             _keras.unscale_loss_for_distribution(loss),
-            sample_weight=tf.shape(keras.tree.flatten(x)[0])[0],
+            sample_weight=_num_rows(x),
         )
 
-    def _step(self, tape, loss):
+    def _step(self, tape, loss, steps):
         variables = self.trainable_variables
         if not variables:
             raise ValueError(
                 f"Nothing in {self.name!r} trains: every layer is frozen. "
                 "Call `unfreeze(model, where)`, or `freeze_to(model, -1)` for the head alone."
             )
-        gradients = tape.gradient(loss, variables)
+        own = self.terms.trainable_variables
+        gradients = tape.gradient(loss, [*variables, *own])
+        gradients, of_terms = gradients[: len(variables)], gradients[len(variables) :]
         apply = self.optimizer.apply_gradients
+        scale = self.optimizer.scale_loss(tf.ones(())) if self.terms else None
         if self._group_norms is None:
             apply(zip(gradients, variables, strict=True))
         else:
             self._group_norms.around(apply, self.optimizer, gradients, variables)
+        if self.terms:
+            self.terms.apply(of_terms, scale)
+            unscaled = [None if g is None else g / tf.cast(scale, g.dtype) for g in gradients]
+            self.terms.after_step(steps, list(zip(variables, unscaled, strict=True)))
+
+    def _prepare_terms(self):
+        if self.terms:
+            with self.distribute_strategy.scope():
+                self.terms.prepare(self)
+
+    # Keras keeps neither the flags inside composite layers, nor the random states of dropout, nor
+    # the order in which weights got their optimizer slots, and drops the whole state of the
+    # optimizer when the set that trains differs. So the configs say all this. Weights are told by
+    # position, because the paths of auto-named layers differ between processes.
+
+    def get_config(self):
+        hub_repairs.mend_before_saving(self.layers)
+        config = hub_repairs.mend_config(super().get_config())
+        seeds = [state.numpy().tolist() for state in _seeds(self)]
+        return {**config, "freezing": freezing_state(self), "seeds": seeds}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        freezing = config.pop("freezing", None)
+        seeds = config.pop("seeds", None)
+        model = super().from_config(config, custom_objects=custom_objects)
+        hub_repairs.mend_after_loading(model.layers)
+        if freezing is not None:
+            restore_freezing(model, freezing)
+        for state, value in zip(_seeds(model), seeds or (), strict=seeds is not None):
+            state.assign(value)
+        return model
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if not config:  # not compiled
+            return config
+        lr_multiplier = self.lr_multiplier
+        positions = {id(weight): i for i, weight in enumerate(self.weights)}
+        given = {
+            "norms": self._group_norms is not None,
+            # As it is now: `compile` may have put a loss scale around what it was given.
+            "optimizer": keras.saving.serialize_keras_object(self.optimizer),
+            "slots": [positions[id(variable)] for variable in lr_multiplier.slot_variables],
+        }
+        if self._wraps_by_hand:
+            return {**config, **given, "rates": lr_multiplier.rates_of(self.weights)}
+        return {**config, **given, **self._rates_by_position()}
+
+    def _rates_by_position(self):
+        """The arguments of `compile` that say rates, and the optimizer without its multipliers."""
+        multipliers, no_decay = self._rates_given
+        schedule = self.lr_multiplier.schedule
+        if no_decay is not True:
+            no_decay = [i for i, weight in enumerate(self.weights) if weight.path in no_decay]
+        plain = around(self.optimizer, self.lr_multiplier.inner_optimizer)
+        return {
+            "optimizer": keras.saving.serialize_keras_object(plain),
+            "multipliers": by_position(self, multipliers),
+            "no_decay": no_decay,
+            "fused": self.lr_multiplier.fused,
+            "schedule": None if schedule is None else schedule.to_config(),
+        }
+
+    def compile_from_config(self, config):
+        config = keras.saving.deserialize_keras_object(config)
+        slots, schedule = config.pop("slots", None), config.pop("schedule", None)
+        weights = self.weights
+        if rates := config.pop("rates", None):
+            inside(config["optimizer"]).restore_rates(weights, rates, self.groups)
+        if config.get("no_decay", True) is not True:
+            config["no_decay"] = [weights[i].path for i in config["no_decay"]]
+        if "multipliers" in config:
+            config["multipliers"] = {weights[i].path: rate for i, rate in config["multipliers"]}
+        self.compile(**config)
+        if schedule:
+            self.set_schedule(**schedule)
+        if slots:
+            self.optimizer.build([weights[i] for i in slots])
+
+
+def _num_rows(x):
+    """The number of examples in a batch of inputs, or of features in their place."""
+    return tf.shape(keras.tree.flatten(x)[0])[0]
+
+
+def _seeds(model):
+    """The random states of a model: what is variable in it but no weight."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]

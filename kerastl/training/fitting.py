@@ -61,7 +61,7 @@ def _has_frozen(model):
 
 
 def fit_by_epochs(model, fit, settings):
-    """Train `model` on its `passes`, and have its callbacks see one training.
+    """Train `model` on the passes of its `fit_state`, and have its callbacks see one training.
 
     What callbacks do when an epoch begins (thaw, resume) decides what that epoch is fed: which
     pass, from which batch on, and whether from cached features.
@@ -74,10 +74,10 @@ def fit_by_epochs(model, fit, settings):
     Returns:
         The `History` callback.
     """
-    callbacks = one_training(model, settings, steps=model.passes.num_batches)
+    state = model.fit_state
+    callbacks = one_training(model, settings, steps=state.passes.num_batches)
     model.stop_training = False
-    model.resume_at = model.fed = None
-    model.pass_offset = max(0, model.passes_done - settings.initial_epoch)
+    state.begin(settings.initial_epoch)
     model.make_train_function()
     callbacks.begin()
     feed = Feed(model, settings, callbacks)
@@ -90,7 +90,7 @@ def fit_by_epochs(model, fit, settings):
                 break
             data, validation = feed.for_epoch(epoch)
             callbacks.batches_before = feed.batches_before
-            model.passes_done = epoch + model.pass_offset + 1
+            state.passes_done = epoch + state.pass_offset + 1
             fit(
                 data,
                 initial_epoch=epoch,
@@ -101,7 +101,7 @@ def fit_by_epochs(model, fit, settings):
                 verbose=settings.verbose,
                 **_for_keras(settings),
             )
-    model.resume_at = None
+    state.resume_at = None
     model.history.frozen_features = feed.report
     if settings.epochs > 0:
         model.optimizer.finalize_variable_values(model.trainable_weights)

@@ -10,6 +10,7 @@ from PIL import Image
 
 import kerastl
 from kerastl.compression import sparsity
+from kerastl.distillation import Distill
 from kerastl.export import LiteRTModel, file_sizes
 from kerastl.recipes import CompressSettings, RunFolder
 from kerastl.recipes.finished import load_run, read_for
@@ -23,7 +24,6 @@ from kerastl.recipes.stages import (
     stages_of,
     zeros_held,
 )
-from kerastl.recipes.taught import Taught
 from kerastl.report import draw_stages
 from kerastl.tasks.settings import ReadSettings
 from kerastl.training import FineTuner
@@ -252,7 +252,7 @@ def test_an_error_leaves_nothing(tuned, tmp_path, monkeypatch):
         assert ".out.unfinished" in os.listdir(tmp_path)
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(Taught, "compute_loss", broken)
+    monkeypatch.setattr(Distill, "targets", broken)
     with pytest.raises(RuntimeError, match="broken"):
         kerastl.compress(run, data, tmp_path / "out", prune=0.5, **FAST)
     assert os.listdir(tmp_path) == []

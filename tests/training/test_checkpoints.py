@@ -13,6 +13,7 @@ from kerastl import schedules
 from kerastl.freezing import freeze_to, unfreeze
 from kerastl.training import FineTuner, checkpoints
 from kerastl.training.checkpoints import CheckpointError, CheckpointFolder
+from kerastl.training.fit_state import EpochRead
 
 ARRAYS = {
     "float": np.array([0.1, np.nan, -np.inf], "float32"),
@@ -77,8 +78,8 @@ def test_other_files_are_refused(tmp_path):
     path.write_bytes(b"PK\x03\x04 a model of Keras, say")
     with pytest.raises(CheckpointError, match="not a checkpoint of kerastl"):
         checkpoints.read(path)
-    path.write_bytes(small(path).replace(b"checkpoint 1", b"checkpoint 2", 1))
-    with pytest.raises(CheckpointError, match="format 2, and this kerastl reads format 1"):
+    path.write_bytes(small(path).replace(b"checkpoint 2", b"checkpoint 3", 1))
+    with pytest.raises(CheckpointError, match="format 3, and this kerastl reads format 2"):
         checkpoints.read(path)
 
 
@@ -168,7 +169,8 @@ def test_restoring_brings_back_all_that_may_change():
     model.make_train_function(force=True)
     trained(model)
     random.random(), np.random.random(), keras.random.uniform(())
-    model.passes_done, model.fed = 5, "an epoch of features"
+    model.fit_state.passes_done = 5
+    model.fit_state.latest_read = EpochRead([0, 1], ["training"], [{"epoch": 0, "cached": True}])
     other = checkpoints.capture(model)
     assert all(plain(before[part]) != plain(other[part]) for part in before)
 

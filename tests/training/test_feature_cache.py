@@ -112,6 +112,7 @@ def test_a_frontier_that_moves_up_reads_no_inputs(dtype):
 
 class Unrepeatable(Noisy):
     random = "augmentation that mixes pictures and their labels"
+    changes_targets = True
 
 
 OBSTACLES = [

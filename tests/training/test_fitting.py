@@ -94,20 +94,20 @@ def test_an_epoch_is_the_pass_of_its_number(pixels):
     for _ in range(4):
         again.fit(dataset, epochs=1, verbose=0)  # begins at 0 each time, with new passes
     # Averages are put into the weights at the end of each fit, so the weights differ then.
-    assert whole.passes_done == halves.passes_done == again.passes_done == 4
-    assert halves.pass_offset == 0 and again.pass_offset == 3
+    assert [m.fit_state.passes_done for m in (whole, halves, again)] == [4, 4, 4]
+    assert halves.fit_state.pass_offset == 0 and again.fit_state.pass_offset == 3
 
 
 def test_arrays_are_left_to_keras_unless_a_pass_must_be_repeatable(pixels):
     model = make_tuner()
     model.fit(pixels, LABELS, verbose=0)
-    assert model.passes is None
+    assert model.fit_state.passes is None
 
     class Resumes(keras.callbacks.Callback):
         resumes = True
 
     model.fit(pixels, LABELS, verbose=0, callbacks=[Resumes()])
-    assert isinstance(model.passes, ArrayPasses)
+    assert isinstance(model.fit_state.passes, ArrayPasses)
 
 
 def test_going_on_in_the_midst_of_an_epoch(pixels):
@@ -117,7 +117,7 @@ def test_going_on_in_the_midst_of_an_epoch(pixels):
     class GoesOn(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             self.model._initial_epoch = 1
-            self.model.resume_at = (1, 3)
+            self.model.fit_state.resume_at = (1, 3)
 
         def on_train_batch_begin(self, batch, logs=None):
             seen.append(batch)

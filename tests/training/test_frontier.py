@@ -9,7 +9,7 @@ from kerastl.freezing import freeze, freeze_batch_norm, freeze_to, unfreeze
 from kerastl.training import FineTuner
 from kerastl.training.frozen import find_frontier
 from kerastl.training.frozen.frontier import unsteady
-from kerastl.training.frozen.lower import FrozenPart
+from kerastl.training.frozen.frozen_part import FrozenPart
 from tests.tolerances import REDUCTION
 from tests.training.frozen_features_cases import features_of, small
 

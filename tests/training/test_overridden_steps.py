@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 
 from kerastl.freezing import freeze_to
-from kerastl.recipes.taught import Taught
 from kerastl.training import FineTuner
-from tests import tolerances
 
 
 class OwnLoss(FineTuner):
@@ -94,23 +92,3 @@ def test_a_method_set_on_the_object_counts():
     assert model.reads_inputs is None
     model.compute_loss = lambda *args, **kwargs: 0.0
     assert "`compute_loss`" in model.reads_inputs
-
-
-def test_a_teacher_with_a_frozen_body_teaches_the_same_with_and_without_a_cache():
-    inputs = keras.Input((4,))
-    teacher = keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(inputs))
-    y = np.eye(2, dtype="float32")[RNG.integers(0, 2, 16)]
-    found = []
-    for cache_frozen in ("auto", False):
-        keras.utils.set_random_seed(2)
-        inputs = keras.Input((4,))
-        x = keras.layers.Dense(6, activation="tanh", name="body")(inputs)
-        head = keras.layers.Dense(2, activation="softmax", name="head")(x)
-        model = Taught.by(teacher, FineTuner(inputs, head), 0.5)
-        freeze_to(model, -1)
-        model.compile(keras.optimizers.SGD(0.1), "categorical_crossentropy")
-        history = model.fit(
-            X, y, epochs=3, batch_size=4, shuffle=False, verbose=0, cache_frozen=cache_frozen
-        )
-        found.append(history.history["loss"])
-    np.testing.assert_allclose(*found, **tolerances.REDUCTION)

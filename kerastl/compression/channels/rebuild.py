@@ -8,6 +8,7 @@ import numpy as np
 
 from kerastl.compression.reads import norms_after, sink_of
 from kerastl.freezing import freezing_state, restore_freezing
+from kerastl.graph import is_fine_tuner
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.rewrite import copy_of, rebuilt
 from kerastl.training import FineTuner
@@ -72,7 +73,7 @@ def rebuild(
             layers[id(layer)] = layer, copy_of(layer, **_settings(layer, cut.sizes(layer)))
         return layers[id(layer)][1](*args, **kwargs)
 
-    kind = FineTuner if isinstance(model, FineTuner) else keras.Model
+    kind = FineTuner if is_fine_tuner(model) else keras.Model
     smaller = rebuilt(GraphIndex(flat), place, cls=kind)
     for layer, new in layers.values():
         for old, fresh in zip(layer.weights, new.weights, strict=True):

@@ -11,7 +11,7 @@ from kerastl import _keras
 from kerastl.compression.quantize import parts
 from kerastl.compression.quantize.origins import Constant, Kernel, Same, Scale, affine
 from kerastl.compression.quantize.policy import FUSED, WEIGHTED, activation_name, is_plain, kind_of
-from kerastl.graph import flatten
+from kerastl.graph import flatten, is_fine_tuner
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.rewrite import copy_of, rebuilt
 from kerastl.training import FineTuner
@@ -55,7 +55,7 @@ def fold(model: keras.Model) -> Folded:
     """
     flat = flatten(model)
     folding = _Folding(model, GraphIndex(flat))
-    kind = FineTuner if isinstance(model, FineTuner) else keras.Model
+    kind = FineTuner if is_fine_tuner(model) else keras.Model
     made = rebuilt(folding.index, folding.place, cls=kind)
     origins = {}
     for layer, origin, trains in folding.made:

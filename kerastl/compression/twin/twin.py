@@ -21,7 +21,7 @@ from kerastl.compression.twin.equality import (
     require_same_shapes,
 )
 from kerastl.compression.twin.wrapped import wrap
-from kerastl.graph import flatten
+from kerastl.graph import flatten, is_fine_tuner
 from kerastl.graph.flatten import input_layers
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.run import is_inert
@@ -176,7 +176,7 @@ class _Making:
         self.index = GraphIndex(source)
         self._entries = {}
         self._names = {}
-        self._inert = getattr(model, "honours_fixed_statistics", False)
+        self._inert = is_fine_tuner(model)
         self._training = {id(v) for v in model.trainable_variables}
         self._owners = collections.Counter(id(v) for layer in source.layers for v in layer.weights)
 

@@ -129,6 +129,7 @@ class ImagePasses(Passes):
         super().__init__(len(labels), batch_size, seed)
         self._images, self._labels = images, labels
         self._augmenter, self._num_classes = augmenter, num_classes
+        self.changes_targets = augmenter.sees_labels
         if augmenter.sees_labels:
             self.random = "augmentation of pictures together with their labels"
         elif augmenter.steps:

@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"kerastl checkpoint "
 HASH_LENGTH = hashlib.sha256().digest_size * 2
 

@@ -30,7 +30,8 @@ def identity_of(model):
             "rates": _rates(model),
             "schedule": _schedule(model.lr_multiplier),
         },
-        "data": _data(model.passes),
+        "terms": model.terms.identity(),
+        "data": _data(model.fit_state.passes),
     }
     return json.loads(json.dumps(said, default=_text))
 

@@ -18,23 +18,24 @@ def capture(model):
 
     Weights, statistics and random states by position; the optimizer's state with the order of its
     slots; which leaves are frozen; multipliers, decay and schedule of the rate; the number of
-    passes, and what was read from cached features; the random states of Python, NumPy and Keras.
+    passes, and what was read from cached features; what terms of the loss keep; the random states
+    of Python, NumPy and Keras.
 
     Args:
         model: `FineTuner`, compiled.
     """
     lr_multiplier = model.lr_multiplier
-    place = {id(variable): i for i, variable in enumerate(model.weights)}
+    positions = {id(variable): i for i, variable in enumerate(model.weights)}
     return {
         "variables": _values(model.variables),
-        "slots": [place[id(variable)] for variable in lr_multiplier.slot_variables],
+        "slots": [positions[id(variable)] for variable in lr_multiplier.slot_variables],
         "optimizer": _values(model.optimizer.variables),
         "freezing": freezing_state(model),
         "rates": _rates(model),
         "decay": _decay(lr_multiplier.inner_optimizer),
         "schedule": _schedule(lr_multiplier),
-        "passes": [model.passes_done, model.pass_offset],
-        "fed": model.fed,
+        "fit": model.fit_state.capture(),
+        "terms": model.terms.capture(),
         "random": _random_states(),
     }
 
@@ -54,8 +55,8 @@ def restore(model, state):
     _restore_rates(model, state)
     _assign(model.variables, state["variables"])
     _assign(model.optimizer.variables, state["optimizer"])
-    model.passes_done, model.pass_offset = state["passes"]
-    model.fed = state["fed"]
+    model.fit_state.restore(state["fit"])
+    model.restore_terms(state["terms"])
     _restore_random_states(state["random"])
 
 
@@ -95,10 +96,10 @@ def _restore_slots(model, slots):
     variables = [model.weights[i] for i in slots]
     present = [id(variable) for variable in model.lr_multiplier.slot_variables]
     if present != [id(variable) for variable in variables[: len(present)]]:
-        place = {id(variable): i for i, variable in enumerate(model.weights)}
+        positions = {id(variable): i for i, variable in enumerate(model.weights)}
         raise CheckpointError(
             "The optimizer must have slots for the same weights in the same order as when the "
-            f"training began. Received: weights {listed([place[i] for i in present])}; in the "
+            f"training began. Received: weights {listed([positions[i] for i in present])}; in the "
             f"checkpoint: {listed(slots)}. Freeze and compile as before, in a new model."
         )
     with model.distribute_strategy.scope():

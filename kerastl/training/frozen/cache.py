@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 
 from kerastl._base import checks, files
+from kerastl.training.frozen.cached_passes import CachedPasses, CacheSettings, MovedFeatures
 from kerastl.training.frozen.frontier import find_frontier
-from kerastl.training.frozen.lower import FrozenPart, weights_hash
-from kerastl.training.frozen.source import CachedPasses, Keeping, MovedFeatures
+from kerastl.training.frozen.frozen_part import FrozenPart, weights_hash
 from kerastl.training.frozen.store import DTYPES
 
 
@@ -53,10 +53,11 @@ class FeatureCache:
             checks.whole(augmented_copies, 1, 10**6, "augmented_copies")
         checks.one_of(dtype, DTYPES, "dtype")
         self._choice = checks.one_of(cache_frozen, CHOICES, "cache_frozen")
-        self._keeping = Keeping(augmented_copies, cache_dir, dtype, progress)
+        self._settings = CacheSettings(augmented_copies, cache_dir, dtype, progress)
         self._model = model
         self.frontier, self._weights = None, None
-        self._lowers, self._cached, self._movers = {}, {}, {}
+        self._frozen_parts, self._cached, self._moved_features = {}, {}, {}
+        self._row_values = {}  # by the id of the passes, which are kept so that it stays theirs
 
     def update(self):
         """Find the frontier of the model as its layers are frozen now.
@@ -75,11 +76,11 @@ class FeatureCache:
         if not moved:
             self.frontier.blocked_by = frontier.blocked_by
         else:
-            self._movers = self._movers_to(frontier)
-            self.frontier, self._lowers, self._cached = frontier, {}, {}
+            self._moved_features = self._moved_features_to(frontier)
+            self.frontier, self._frozen_parts, self._cached = frontier, {}, {}
         weights = weights_hash(self.frontier)
         if not moved and weights != self._weights:
-            self._cached, self._movers = {}, {}
+            self._cached, self._moved_features = {}, {}
         self._weights = weights
         return moved
 
@@ -88,8 +89,8 @@ class FeatureCache:
         """Positions in the model of the layers below the frontier, or None without a cache."""
         if self.frontier is None:
             return None
-        place = {id(layer): i for i, layer in enumerate(self._model.layers)}
-        return [place[id(layer)] for layer in self.frontier.static_layers]
+        positions = {id(layer): i for i, layer in enumerate(self._model.layers)}
+        return [positions[id(layer)] for layer in self.frontier.static_layers]
 
     def decide(self, passes, *, epochs_left, optional=False, begun=False):
         """Whether to train or evaluate on cached features of `passes`.
@@ -97,7 +98,8 @@ class FeatureCache:
         Args:
             passes: `Passes`, or None for data that cannot be read again row by row.
             epochs_left: Int, how often `passes` will be read with the frontier as it is.
-            optional: Boolean: an obstacle is no error even with `cache_frozen=True`.
+            optional: Boolean, for validation data: an obstacle is no error even with
+                `cache_frozen=True`, and terms of the loss do not read them.
             begun: Boolean, whether features at this frontier were used before, be it in a process
                 that was killed.
 
@@ -110,9 +112,10 @@ class FeatureCache:
         choice = "auto" if optional and self._choice is True else self._choice
         if choice is False:
             return decide(choice, None, epochs_left=epochs_left)
-        if obstacle := self._obstacle_at_sight(passes):
+        obstacle = self._obstacle_at_sight(passes, of_training=not optional)
+        if obstacle:
             return decide(choice, obstacle, epochs_left=epochs_left)
-        views = self._keeping.augmented_copies if passes.random else 1
+        views = self._settings.augmented_copies if passes.random else 1
         begun = begun or (self._may_have_begun(passes) and self._of(passes).begun)
         decision = decide(choice, None, epochs_left=epochs_left, views=views, begun=begun)
         if not decision.use:
@@ -128,41 +131,52 @@ class FeatureCache:
         Features that are not there yet are computed first. What a `reader` asked for before must
         have been read; two readers may read the same passes at a time.
         """
-        return self._of(passes).epoch(number, reader)
+        row_values = self._row_values_of(passes) if reader == "training" else ()
+        return self._of(passes).epoch(number, reader, row_values)
 
-    def _obstacle_at_sight(self, passes):
-        """Why features cannot be cached, as far as is seen without tracing the frozen part."""
+    def _row_values_of(self, passes):
+        """What the terms of the loss say of the examples of `passes`, computed once."""
+        if id(passes) not in self._row_values:
+            self._row_values[id(passes)] = passes, self._model.terms.row_values(passes)
+        return self._row_values[id(passes)][1]
+
+    def _obstacle_at_sight(self, passes, of_training):
+        """Why features cannot be cached, as far as is seen without tracing the frozen part.
+
+        Terms of the loss take part in training alone.
+        """
         return (
             self._model.reads_inputs
             or self.frontier.reason
-            or obstacle_in_data(passes, self._keeping.augmented_copies)
+            or obstacle_in_data(passes, self._settings.augmented_copies)
+            or (self._model.terms.why_not_cached(passes) if of_training else None)
             or obstacle_in_inputs(passes.input_spec)
         )
 
     def _obstacle_below(self, cached):
         held = sum(other.held for other in self._cached.values())
         return (
-            cached.lower.reason
-            or obstacle_in_room(cached.to_come, held, self._keeping.cache_dir)
+            cached.frozen_part.reason
+            or obstacle_in_room(cached.to_come, held, self._settings.cache_dir)
             or (None if cached.begun else cached.mixes_rows)
         )
 
     def _may_have_begun(self, passes):
-        return self._keeping.cache_dir is not None or id(passes) in self._cached
+        return self._settings.cache_dir is not None or id(passes) in self._cached
 
     def _of(self, passes):
         if id(passes) not in self._cached:  # `CachedPasses` keeps them alive, so the id is theirs
             spec = passes.input_spec
-            if repr(spec) not in self._lowers:
-                self._lowers[repr(spec)] = FrozenPart(self.frontier, spec)
-            lower, mover = self._lowers[repr(spec)], self._movers.pop(id(passes), None)
-            cached = CachedPasses(passes, lower, self._weights, self._keeping, mover)
+            if repr(spec) not in self._frozen_parts:
+                self._frozen_parts[repr(spec)] = FrozenPart(self.frontier, spec)
+            part, moved = self._frozen_parts[repr(spec)], self._moved_features.pop(id(passes), None)
+            cached = CachedPasses(passes, part, self._weights, self._settings, moved)
             self._cached[id(passes)] = cached
         return self._cached[id(passes)]
 
-    def _movers_to(self, frontier):
-        """Dict from the ids of passes to a `Mover` from the present frontier up to `frontier`."""
-        if self.frontier is None or self._keeping.dtype != "float32":
+    def _moved_features_to(self, frontier):
+        """Dict from the ids of passes to their `MovedFeatures`, carried up to `frontier`."""
+        if self.frontier is None or self._settings.dtype != "float32":
             return {}
         above = frontier.above(self.frontier)
         if above is None or weights_hash(self.frontier) != self._weights:
@@ -176,7 +190,7 @@ class FeatureCache:
         inputs = sum(isinstance(layer, keras.layers.InputLayer) for layer in self._model.layers)
         layers = f"{below} of {len(self._model.layers) - inputs} layers"
         size = files.mib(cached.num_bytes * len(cached.views))
-        place = f"in {self._keeping.cache_dir}" if self._keeping.cache_dir else "in memory"
+        place = f"in {self._settings.cache_dir}" if self._settings.cache_dir else "in memory"
         return f"{layers} are computed once, {size} {place}"
 
 
@@ -247,7 +261,7 @@ def obstacle_in_data(passes, augmented_copies):
             "the data cannot be read again row by row: give arrays, or a dataset made by "
             "`kerastl.data.make_dataset`"
         )
-    if passes.random and "labels" in passes.random:
+    if passes.changes_targets:
         return f"{passes.random} changes the targets as well, in every epoch anew"
     if passes.random and not augmented_copies:
         return f"{passes.random} is random: pass augmented_copies=k to cache k views of the data"

@@ -15,10 +15,13 @@ class Features(NamedTuple):
     Attributes:
         tensors: Tuple of tensors, one for each tensor of the frontier.
         masks: Tuple of the same length: the boolean Keras mask of each, or `()` for none.
+        row_values: Dict from the name of a term of the loss to what it said of these examples, or
+            `()` for none.
     """
 
     tensors: tuple
     masks: tuple
+    row_values: dict | tuple = ()
 
 
 def with_masks(tensors):
@@ -79,7 +82,7 @@ class Subgraph(keras.Layer):
 
 def _values(known, features):
     values = {}
-    for reference, tensor, mask in zip(known, *features, strict=True):
+    for reference, tensor, mask in zip(known, features.tensors, features.masks, strict=True):
         values[id(reference)] = _masked(tensor, mask) if tf.is_tensor(mask) else tensor
     return values
 

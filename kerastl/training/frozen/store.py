@@ -191,10 +191,12 @@ class Reading:
     Args:
         passes: `Passes` over the data.
         specs: `Features` of `tf.TensorSpec`, as the network computes them.
+        row_values: Dict of structures of arrays with a row for each example, or `()` for none.
     """
 
-    def __init__(self, passes, specs):
+    def __init__(self, passes, specs, row_values=()):
         self._passes, self._specs = passes, specs
+        self._row_values, self._flat_row_values = row_values, tf.nest.flatten(row_values)
         self._order = self._store = None
 
     def of(self, number, store):
@@ -209,13 +211,17 @@ class Reading:
 
     @functools.cached_property
     def _dataset(self):
-        dtypes = [tf.as_dtype(array.dtype) for array in self._store.rows(slice(0, 0))]
+        arrays = [*self._store.rows(slice(0, 0)), *self._flat_row_values]
+        dtypes = [tf.as_dtype(array.dtype) for array in arrays]
 
         @tf.autograph.experimental.do_not_convert
         def batch(step):
             rows, *flat = tf.numpy_function(self._batch, [step], [tf.int64, *dtypes])
             rows = tf.ensure_shape(rows, (None,))
-            return (packed(flat, self._specs), *self._passes.targets(rows))
+            num_features = len(flat) - len(self._flat_row_values)
+            features = packed(flat[:num_features], self._specs)
+            features = features._replace(row_values=self._shaped(flat[num_features:]))
+            return (features, *self._passes.targets(rows))
 
         steps = tf.data.Dataset.range(self._passes.num_batches)
         return self._passes.counted(steps.map(batch).prefetch(2))
@@ -223,4 +229,12 @@ class Reading:
     def _batch(self, step):
         size = self._passes.batch_size
         rows = self._order[np.int64(step) * size :][:size]
-        return [rows, *self._store.rows(rows)]
+        return [rows, *self._store.rows(rows), *(array[rows] for array in self._flat_row_values)]
+
+    def _shaped(self, flat):
+        """Row values of a batch in their structure, with the shapes that the arrays tell."""
+        shaped = [
+            tf.ensure_shape(part, (None, *array.shape[1:]))
+            for part, array in zip(flat, self._flat_row_values, strict=True)
+        ]
+        return tf.nest.pack_sequence_as(self._row_values, shaped)

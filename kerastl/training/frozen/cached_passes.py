@@ -12,7 +12,7 @@ from kerastl.training.frozen.store import Reading, fill, make_store, num_bytes, 
 
 
 @dataclasses.dataclass(frozen=True)
-class Keeping:
+class CacheSettings:
     """How features are kept; the arguments of `FeatureCache`."""
 
     augmented_copies: int | None = None
@@ -26,22 +26,22 @@ class CachedPasses:
 
     Args:
         passes: `Passes` over the data.
-        lower: `Lower` at the frontier.
+        frozen_part: `FrozenPart` at the frontier.
         weights: Hash of the weights below the frontier.
-        keeping: `Keeping`.
-        mover: `Mover` from features at an earlier frontier, or None where there are none.
+        settings: `CacheSettings`.
+        moved: `MovedFeatures` from an earlier frontier, or None where there are none.
 
     Attributes:
         views: Sequence of the views: numbers of augmented copies, or None for the data as they are.
         stores: Dict from the views that are there to their `Store`.
     """
 
-    def __init__(self, passes, lower, weights, keeping, mover=None):
-        self.passes, self.lower, self.keeping = passes, lower, keeping
-        self.views = range(keeping.augmented_copies) if passes.random else [None]
+    def __init__(self, passes, frozen_part, weights, settings, moved=None):
+        self.passes, self.frozen_part, self.settings = passes, frozen_part, settings
+        self.views = range(settings.augmented_copies) if passes.random else [None]
         self.stores = {}
         self._readings = {}
-        self._weights, self._mover = weights, mover
+        self._weights, self._moved_features = weights, moved
 
     @property
     def num_bytes(self):
@@ -52,7 +52,7 @@ class CachedPasses:
     def held(self):
         """Bytes in memory now."""
         own = sum(store.num_bytes for store in self.stores.values() if store.folder is None)
-        return own + (self._mover.held if self._mover else 0)
+        return own + (self._moved_features.held if self._moved_features else 0)
 
     @property
     def to_come(self):
@@ -67,19 +67,20 @@ class CachedPasses:
     @functools.cached_property
     def mixes_rows(self):
         """Why the features of an example depend on its batch, or None; read off the first one."""
-        if self.lower.by_rows:
+        if self.frozen_part.by_rows:
             return None
         first = next(iter(self._inputs(self.views[0])))
-        return self.lower.why_not_by_rows(tf.nest.map_structure(lambda part: part[:4], first))
+        return self.frozen_part.why_not_by_rows(tf.nest.map_structure(lambda part: part[:4], first))
 
-    def epoch(self, number, reader="training"):
+    def epoch(self, number, reader="training", row_values=()):
         """Dataset of `(Features, *targets)`: the batches of pass `number` in their order.
 
         It is one dataset for all that a `reader` asks for: read it before asking for the next.
+        `row_values` ride with the features; they are those of the first time.
         """
         store = self.store(self._view(number))
         if reader not in self._readings:
-            self._readings[reader] = Reading(self.passes, self.lower.specs)
+            self._readings[reader] = Reading(self.passes, self.frozen_part.specs, row_values)
         return self._readings[reader].of(number, store)
 
     def _view(self, number):
@@ -90,47 +91,47 @@ class CachedPasses:
         if view not in self.stores:
             self.stores[view] = make_store(
                 self._layouts(),
-                lambda arrays: fill(arrays, self._batches(view), progress=self.keeping.progress),
+                lambda arrays: fill(arrays, self._batches(view), progress=self.settings.progress),
                 folder=self._folder(view),
             )
         if len(self.stores) == len(self.views):
-            self._mover = None
+            self._moved_features = None
         return self.stores[view]
 
     def forget_earlier(self):
         """Let go of features at an earlier frontier."""
-        self._mover = None
+        self._moved_features = None
 
     def _batches(self, view):
-        moved = self._mover.batches(view) if self._mover else None
-        return (self.lower(x) for x in self._inputs(view)) if moved is None else moved
+        moved = self._moved_features.batches(view) if self._moved_features else None
+        return (self.frozen_part(x) for x in self._inputs(view)) if moved is None else moved
 
     def _inputs(self, view):
         """Dataset of the batches of inputs of a view, in the order of the rows."""
         return self.passes.in_order() if view is None else self.passes.view(view)
 
     def _is_there(self, view):
-        if view in self.stores or self.keeping.cache_dir is None:
+        if view in self.stores or self.settings.cache_dir is None:
             return view in self.stores
         return self._folder(view).is_dir()
 
     def _layouts(self):
         rows = self.passes.num_examples
         return [
-            ((rows, *spec.shape[1:]), stored_dtype(spec.dtype.name, self.keeping.dtype))
-            for spec in tf.nest.flatten(self.lower.specs)
+            ((rows, *spec.shape[1:]), stored_dtype(spec.dtype.name, self.settings.dtype))
+            for spec in tf.nest.flatten(self.frozen_part.specs)
         ]
 
     def _folder(self, view):
         """Where a view lies on disk: named after everything that its features depend on."""
-        if self.keeping.cache_dir is None:
+        if self.settings.cache_dir is None:
             return None
-        key = [tf.__version__, self.lower.digest, self._weights, self._fingerprint]
-        key += [self.keeping.dtype, view]
+        key = [tf.__version__, self.frozen_part.digest, self._weights, self._fingerprint]
+        key += [self.settings.dtype, view]
         if view is not None:  # its randomness comes from these
             key += [self.passes.seed, self.passes.batch_size]
         name = hashlib.sha256(repr(key).encode()).hexdigest()[:24]
-        return Path(self.keeping.cache_dir) / f"features-{name}"
+        return Path(self.settings.cache_dir) / f"features-{name}"
 
     @functools.cached_property
     def _fingerprint(self):
@@ -163,5 +164,5 @@ class MovedFeatures:
         return (self._moved(store, slice(start, start + passes.batch_size)) for start in starts)
 
     def _moved(self, store, rows):
-        features = packed(store.rows(rows), self._old.lower.specs)
+        features = packed(store.rows(rows), self._old.frozen_part.specs)
         return [tensor.numpy() for tensor in tf.nest.flatten(self._run(features))]

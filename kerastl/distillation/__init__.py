@@ -1,0 +1,5 @@
+"""Learning from what another model answers."""
+
+from kerastl.distillation.distill import Distill
+
+__all__ = ["Distill"]

@@ -1,0 +1,67 @@
+"""Where a `fit` of a FineTuner stands: what it reads, what it has read, where it goes on."""
+
+import dataclasses
+
+from kerastl.data.passes import Passes
+from kerastl.training.frozen import Frontier
+
+
+@dataclasses.dataclass
+class EpochRead:
+    """What the latest epoch of a `fit` was fed.
+
+    A run that goes on after a kill reads what it would have read: cached features where they were
+    read at the same cut before, whatever number of epochs is left.
+
+    Attributes:
+        cut: Positions in the model of the layers below the frontier, or None without a cache.
+        cached: Which data came from cached features, of `"training"` and `"validation"`.
+        report: One dict an epoch so far, see `history.frozen_features` of `FineTuner.fit`.
+    """
+
+    cut: list | None
+    cached: list
+    report: list
+
+
+@dataclasses.dataclass
+class FitState:
+    """What a `FineTuner`, its `fit`, its callbacks and its checkpoints know of a training.
+
+    It is one object on the model, `model.fit_state`, and no part of what Keras saves of it.
+
+    Attributes:
+        passes: The `Passes` that `fit` reads, or None where Keras reads the data by itself.
+        frontier: The `Frontier` whose features `fit` reads, or None.
+        passes_done: Int, the pass that the next `fit` begins with.
+        pass_offset: Int, number of the pass minus number of the epoch, in the present `fit`.
+        latest_read: `EpochRead` of the latest epoch, or None before the first.
+        resume_at: `(epoch, batches done in it)`, set by a callback that restores a run, or None.
+    """
+
+    passes: Passes | None = None
+    frontier: Frontier | None = None
+    passes_done: int = 0
+    pass_offset: int = 0
+    latest_read: EpochRead | None = None
+    resume_at: tuple | None = None
+
+    def begin(self, initial_epoch):
+        """Forget the `fit` before this one, whose first epoch is `initial_epoch`."""
+        self.resume_at = self.latest_read = None
+        self.pass_offset = max(0, self.passes_done - initial_epoch)
+
+    def capture(self):
+        """What a checkpoint keeps, as plain data."""
+        read = self.latest_read
+        return {
+            "passes_done": self.passes_done,
+            "pass_offset": self.pass_offset,
+            "latest_read": None if read is None else dataclasses.asdict(read),
+        }
+
+    def restore(self, state):
+        """Take over what `capture` gave."""
+        self.passes_done, self.pass_offset = state["passes_done"], state["pass_offset"]
+        read = state["latest_read"]
+        self.latest_read = None if read is None else EpochRead(**read)
