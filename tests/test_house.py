@@ -25,6 +25,7 @@ FLOORS = {
 }  # fmt: skip
 SEAMS = ("_keras/", "compression/island.py")  # where private names of Keras and TensorFlow are met
 PRIVATE_MODULES = {"keras.src", "tensorflow.python", "tensorflow.lite.python"}
+NAMED_TUPLE = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}  # Python's, and public
 # Private names met elsewhere: (file, name) → why it is not behind a seam.
 MET_ELSEWHERE = {
     ("export/flatbuffer.py", "tensorflow.lite.python"): "owns the schema of LiteRT files",
@@ -145,7 +146,7 @@ def private_names(path, own):
             names = [getattr(node, "module", None), *(alias.name for alias in node.names)]
             yield from (m for m in PRIVATE_MODULES for n in names if f"{n}.".startswith(f"{m}."))
         elif isinstance(node, ast.Attribute) and is_private(node.attr):
-            is_ours = node.attr in own or node.attr.startswith("_kerastl_")
+            is_ours = node.attr in own | NAMED_TUPLE or node.attr.startswith("_kerastl_")
             yield from [] if is_ours else [node.attr]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from ["keras.src"] if "keras.src" in node.value else []
