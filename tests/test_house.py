@@ -1,6 +1,7 @@
 """The house holds: floors, what `import kerastl` loads, the sizes of rooms, the command line."""
 
 import ast
+import functools
 import inspect
 import pathlib
 import re
@@ -12,6 +13,8 @@ import pytest
 import kerastl
 
 ROOT = pathlib.Path(kerastl.__file__).parent
+CLI = ROOT.parent / "kerastl_cli"
+LONG = 400  # lines, from which a file says at its top why it is one
 FLOORS = {
     "_version": 0, "_base": 0, "_keras": 0,
     "graph": 1, "schedules": 1, "data": 1,
@@ -58,6 +61,18 @@ def imported(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def run_at_import(node):
+    """The nodes below `node` that run when the module is imported."""
+    for child in ast.iter_child_nodes(node):
+        is_function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        if is_function or (
+            isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        ):
+            continue
+        yield child
+        yield from run_at_import(child)
+
+
 def room(dotted):
     """The first part below `kerastl` of a dotted name, or None for what is not ours."""
     parts = dotted.split(".")
@@ -78,6 +93,123 @@ def test_imports_point_down(path):
         other = room(name)
         if other in FLOORS and other != own:
             assert FLOORS[other] < FLOORS[own], f"{path} imports {name} from its own floor or above"
+
+
+def test_the_public_page_is_plain_imports_of_rooms():
+    """Each name of `kerastl` comes from a room's own page, by an import that an editor reads."""
+    said = []
+    for node in ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8")).body[1:]:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module.split(".")[0] == "kerastl", ast.unparse(node)
+            said += [(node.module, alias.asname or alias.name) for alias in node.names]
+        else:
+            assert ast.unparse(node).startswith("__all__ = ["), ast.unparse(node)
+    assert {name for _, name in said} == set(kerastl.__all__)
+    for module, name in said:
+        assert module == "kerastl" or module.removeprefix("kerastl.") in FLOORS, module
+        if module != "kerastl" and name != "__version__":
+            assert name in sys.modules[module].__all__, f"{module} does not export {name}"
+
+
+def files_imported(path, *, at_import):
+    """The files of kerastl and kerastl_cli that the file `path` imports, by dotted name."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in run_at_import(tree) if at_import else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in files())
+        elif isinstance(node, ast.ImportFrom) and node.module in files():
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in files() else node.module
+
+
+@functools.cache
+def files():
+    """Dict from dotted name to path of each file of kerastl and kerastl_cli."""
+    found = {}
+    for path in (*modules(), *CLI.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def circles(imports):
+    """Groups of at least two that import one another: strongly connected components.
+
+    Tarjan, 1972. `imports` is a dict from name to the names it imports.
+
+    >>> circles({"a": ["b"], "b": ["c"], "c": ["b"]})
+    [['b', 'c']]
+    """
+    number, low, stack, found = {}, {}, [], []
+
+    def visit(name):
+        number[name] = low[name] = len(number)
+        stack.append(name)
+        for other in imports.get(name, ()):
+            if other not in number:
+                visit(other)
+            if other in stack:
+                low[name] = min(low[name], low[other])
+        if low[name] == number[name]:
+            at = stack.index(name)
+            found.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for name in imports:
+        if name not in number:
+            visit(name)
+    return [group for group in found if len(group) > 1]
+
+
+def test_no_files_import_one_another():
+    """What runs at import; a function may import what its own file is imported by."""
+    imports = {name: set(files_imported(path, at_import=True)) for name, path in files().items()}
+    assert circles(imports) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FLOORS if (ROOT / name).is_dir()])
+def test_sub_rooms_do_not_import_one_another(name):
+    """Folders of a room and the files beside them, functions included; not the room's own page."""
+    home = f"kerastl.{name}."
+
+    def part(dotted):
+        return dotted.removeprefix(home).split(".")[0]
+
+    imports = {part(dotted): set() for dotted in files() if dotted.startswith(home)}
+    for dotted, path in files().items():
+        if dotted.startswith(home):
+            others = {o for o in files_imported(path, at_import=False) if o.startswith(home)}
+            imports[part(dotted)] |= {part(other) for other in others} - {part(dotted)}
+    folders = {path.name for path in (ROOT / name).iterdir() if path.is_dir()}
+    assert [circle for circle in circles(imports) if folders & set(circle)] == []
+
+
+def test_recipes_are_imported_by_the_public_page_and_the_command_line_alone():
+    by = {
+        path.relative_to(ROOT).as_posix()
+        for path in modules()
+        if any(room(name) == "recipes" for name in imported(path))
+    }
+    assert {name for name in by if not name.startswith("recipes/")} <= {"__init__.py"}
+
+
+def test_the_command_line_imports_kerastl_inside_functions():
+    """So that `kerastl --help` need not wait for TensorFlow."""
+    for path in sorted(CLI.rglob("*.py")):
+        for node in run_at_import(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert "kerastl" not in {name.split(".")[0] for name in names}, f"{path}: {names}"
+
+
+def test_a_long_file_says_at_its_top_why():
+    """By the words "over 400 lines because" in its docstring."""
+    for path in files().values():
+        text = path.read_text(encoding="utf-8")
+        said = " ".join((ast.get_docstring(ast.parse(text)) or "").split())
+        is_long, tells = text.count("\n") > LONG, f"over {LONG} lines because" in said
+        assert is_long == tells, f"{path} has {text.count(chr(10))} lines; its docstring: {said}"
 
 
 def test_no_recipe_knows_a_modality():

@@ -2,6 +2,9 @@
 
 Python, the command line and the documentation read them here. Nothing but the standard library is
 imported at the top, so that `kerastl --help` need not wait for TensorFlow.
+
+It is one file of over 400 lines because the verbs share most of their settings: a setting is
+looked for here, whatever the verb.
 """
 
 import dataclasses

@@ -111,7 +111,7 @@ def test_its_schedules_equal_rates_set_by_hand_at_each_step():
     weights_equal(shaped, by_hand, **REDUCTION)
 
 
-def test_a_plan_of_make_trains_as_strategies_did_before_plans():
+def test_the_plan_of_gradual_trains_as_strategies_did_before_plans():
     """GradualUnfreezing, multipliers at compile and CosineDecay: what `tune` did up to now."""
     names, epochs = GROUPS, 10
     plan = strategies.gradual(names, epochs=epochs, learning_rate=0.02)

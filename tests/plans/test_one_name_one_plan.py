@@ -103,7 +103,7 @@ def test_readme():
     text = pathlib.Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
     names = set(re.findall(r"strategies\.(\w+)", text))
     assert names and names <= set(strategies.__all__)
-    calls = re.findall(r"strategies\.(\w+)\(model\.groups, (.*?)\)", text)
+    calls = re.findall(r"strategies\.(\w+)\(\s*model\.groups,(.*?)\)", text, re.DOTALL)
     assert calls
     for name, said in calls:
         keywords = ast.parse(f"f({said})", mode="eval").body.keywords
