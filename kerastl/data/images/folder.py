@@ -186,9 +186,19 @@ def read_scanned(
     notices = [*found.notices, *notices, *duplicate_notices(index, strata, records, files)]
     if skipped:
         notices.insert(0, skipped_notice(skipped, len(files)))
-    parts = [_part(index[name], pixels, targets, files) for name in ("train", "val", "test")]
+    train, val, test = (
+        _part(index[name], pixels, targets, files) for name in ("train", "val", "test")
+    )
     return ImageData(
-        found.class_names, *parts, tuple(skipped), tuple(notices), image_size, resize, found.kind
+        found.class_names,
+        train,
+        val,
+        test,
+        tuple(skipped),
+        tuple(notices),
+        image_size,
+        resize,
+        found.kind,
     )
 
 
