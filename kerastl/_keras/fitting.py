@@ -65,7 +65,7 @@ def _symbol(tensor):
     return None if tensor is None else keras.KerasTensor(tensor.shape, tensor.dtype.name)
 
 
-def added_losses(model: keras.Model):
+def added_losses(model: keras.Model) -> Any:
     """The part of `model.compute_loss` that is not compiled: regularizers and `add_loss`.
 
     Private name: `_aggregate_additional_loss`, which scales each for its replica. Keras has no

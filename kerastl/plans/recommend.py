@@ -1,15 +1,13 @@
 """Which strategy fits the data at hand, with the reason."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from kerastl._base import checks
 from kerastl.graph.layer_groups import Groups
 from kerastl.plans.resolved import group_names
 from kerastl.plans.strategies import full, head, partial
-
-if TYPE_CHECKING:
-    from kerastl.plans.transfer_plan import TransferPlan
+from kerastl.plans.transfer_plan import TransferPlan
 
 SHIFTS = ("near", "far")
 FEW = 5  # examples a class below which nothing can be held back to measure on
