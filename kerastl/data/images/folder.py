@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -137,16 +138,16 @@ def load_image_folder(
 
 
 def read_scanned(
-    found,
+    found: ScannedImages,
     *,
-    image_size,
-    seed=0,
-    strict=False,
-    val_share=VAL_SHARE,
-    resize="stretch",
-    cache_dir=None,
-    progress=None,
-):
+    image_size: ImageSize,
+    seed: int = 0,
+    strict: bool = False,
+    val_share: float = VAL_SHARE,
+    resize: Resize = "stretch",
+    cache_dir: PathLike | None = None,
+    progress: OnProgress | None = None,
+) -> "ImageData":
     """Read and divide the pictures that were found, as `load_image_folder` does.
 
     Pictures of classes are divided class by class, others all together.
@@ -202,7 +203,7 @@ def read_scanned(
     )
 
 
-def targets_of(found, targets):
+def targets_of(found: ScannedImages, targets: Sequence[Any]) -> np.ndarray:
     """The `targets` of `found`, a list, as one array: see `Split.labels`."""
     if found.kind == "class":
         return np.array(targets, np.int64)
