@@ -7,10 +7,11 @@ import functools
 import importlib.util
 import pathlib
 import sys
+from typing import Any
 
 
 @functools.cache
-def beside(name):
+def beside(name: str) -> Any:
     """The module `kerastl.NAME`, loaded by its path under a name of its own.
 
     Args:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 
 import click
 
@@ -18,7 +19,7 @@ INTERRUPTED, BAD_INPUT = 1, 2
     epilog="Exit codes: 0 done, 1 interrupted or failed on the way, 2 unusable input.",
 )
 @click.version_option(beside("_version").__version__, prog_name="kerastl")
-def cli():
+def cli() -> None:
     """Exact, fast and visible transfer learning for Keras 3 on TensorFlow."""
 
 
@@ -26,12 +27,12 @@ for verb in VERBS:
     cli.add_command(verb)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with 0, 1 (interrupted, failed) or 2 (unusable input)."""
     sys.exit(run(arguments))
 
 
-def run(arguments=None):
+def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

@@ -1,6 +1,8 @@
 """Options of the command line, made from the fields of the settings."""
 
 import dataclasses
+from collections.abc import Callable, Collection
+from typing import Any
 
 import click
 
@@ -9,7 +11,7 @@ from kerastl_cli.beside import beside
 settings = beside("tasks.settings")
 
 
-def options_of(cls, *, without=()):
+def options_of(cls: type, *, without: Collection[str] = ()) -> Callable[[Any], Any]:
     """Decorator that gives a command an option for each field of the settings class `cls`.
 
     Args:
@@ -63,7 +65,9 @@ def _none_by_name(context, option, value):
     return None if value.lower() == "none" else value
 
 
-def out_options(what="Run folder.", default="a new one in saved_models"):
+def out_options(
+    what: str = "Run folder.", default: str = "a new one in saved_models"
+) -> Callable[[Any], Any]:
     """`--out`, `--overwrite` and `--json`, of verbs that write something."""
 
     def decorate(command):

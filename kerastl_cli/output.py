@@ -1,16 +1,18 @@
 """What verbs print: a table for people, one JSON object for machines."""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import click
 
 
-def print_json(value):
+def print_json(value: Any) -> None:
     """One JSON object on standard output."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def print_table(title, header, rows):
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table on standard output. The first column is text, the others are right-aligned."""
     import rich.box
     import rich.console
@@ -27,7 +29,7 @@ def print_table(title, header, rows):
     console.print(table)
 
 
-def percent(share):
+def percent(share: float | None) -> str:
     """A share as text, or a dash for None.
 
     Example:
@@ -37,7 +39,7 @@ def percent(share):
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def size(num_bytes):
+def size(num_bytes: float) -> str:
     """Bytes as text with a unit.
 
     Example:
@@ -50,13 +52,13 @@ def size(num_bytes):
     return f"{num_bytes} B"
 
 
-def notices(lines):
+def notices(lines: Iterable[str]) -> None:
     """Lines for the user, on standard error."""
     for line in lines:
         click.echo(f"Note: {line}", err=True)
 
 
-def metrics_table(metrics, folder):
+def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
     """The tables that `tune` and `demo` end with."""
     noun = metrics["examples"]
     rows = [
@@ -81,7 +83,7 @@ def metrics_table(metrics, folder):
     _tables(metrics)
 
 
-def score_tables(title, report):
+def score_tables(title: str, report: Mapping[str, Any]) -> None:
     """The tables that `evaluate` prints: the score, and what the objective judges besides."""
     rows = [(report["score_name"], score(report["score"], report))]
     rows += [("loss", f"{report['loss']:.4g}"), ("examples", report["num_examples"])]
@@ -96,7 +98,7 @@ def _tables(metrics):
         print_table(title, header, rows)
 
 
-def score(value, metrics):
+def score(value: float | None, metrics: Mapping[str, Any]) -> str:
     """A score as text: in percent where it is a share, or a dash for None.
 
     Args:
@@ -111,7 +113,9 @@ def score(value, metrics):
     return percent(value) if is_share else f"{value:.3f}"
 
 
-def files_table(title, rows, metrics, first="file"):
+def files_table(
+    title: str, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], first: str = "file"
+) -> None:
     """The table of `file_rows`: what each form of a network gives and costs.
 
     Agreement is with the row above; shares are of the first row that has the figure.
@@ -120,7 +124,9 @@ def files_table(title, rows, metrics, first="file"):
     print_table(title, header, file_cells(rows, metrics))
 
 
-def file_cells(rows, metrics):
+def file_cells(
+    rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any]
+) -> list[tuple[str, ...]]:
     """The cells of `file_rows` as text.
 
     Example:
@@ -163,7 +169,7 @@ def _file_lines(name, lite, metrics):
     ]
 
 
-def dicts_table(title, rows):
+def dicts_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """A table of dicts with the same keys."""
     cells = [[f"{v:,}" if isinstance(v, int) else v for v in row.values()] for row in rows]
     print_table(title, list(rows[0]), cells)
@@ -177,7 +183,7 @@ RULES = {
 }
 
 
-def rates_table(result):
+def rates_table(result: Any) -> None:
     """What the LR finder suggests, by rule."""
     rows = [
         (rule, "-" if rate is None else f"{rate:.2g}", RULES[rule])
@@ -187,7 +193,7 @@ def rates_table(result):
     click.echo(result.summary())
 
 
-def print_export(result, as_json):
+def print_export(result: Any, as_json: bool) -> None:
     """What `export` prints: the ladder if there was one, and the rows."""
     ladder = result.ladder
     kept = [] if ladder is None else [entry.layer for entry in ladder.chosen.kept]
@@ -209,7 +215,7 @@ def print_export(result, as_json):
         click.echo(f"Written: {result.path}")
 
 
-def contestants_table(comparison, seeds):
+def contestants_table(comparison: Mapping[str, Any], seeds: int) -> None:
     """The ways to learn that the demo compares."""
     print_table(
         f"{comparison['num_labels']} labelled digits, {seeds} seeds, accuracy on "

@@ -1,5 +1,7 @@
 """Progress on the terminal: a line a stage, a bar for what takes long."""
 
+from typing import Any
+
 import rich.console
 import rich.progress
 
@@ -10,7 +12,7 @@ class Progress:
     Where standard error is no terminal, each stage is one plain line and there are no bars.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._console = rich.console.Console(stderr=True, highlight=False)
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("{task.description}"),
@@ -31,26 +33,26 @@ class Progress:
     def __exit__(self, *error):
         self._bar.stop()
 
-    def stage(self, name, total=None):
+    def stage(self, name: str, total: int | None = None) -> None:
         """A stage of the run begins."""
         if self._task is not None:
             self._bar.remove_task(self._task)
         self._console.print(f"[dim]{name}[/dim]")
         self._task = self._bar.add_task(name, total=total, note="")
 
-    def count(self, done, total):
+    def count(self, done: int, total: int) -> None:
         """`done` of `total` pieces of the stage are done."""
         self._bar.update(self._task, completed=done, total=total)
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         """A few words behind the bar."""
         self._bar.update(self._task, note=text)
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """A line that stays."""
         self._console.print(text)
 
-    def callbacks(self):
+    def callbacks(self) -> list[Any]:
         """Keras callbacks that show steps and epochs."""
         import keras
 

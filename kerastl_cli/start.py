@@ -11,7 +11,7 @@ from kerastl_cli.beside import beside
 KEEP_MEMORY = "TF_CPU_ALLOCATOR_USE_BFC"
 
 
-def start_tensorflow():
+def start_tensorflow() -> None:
     """Import TensorFlow and Keras; raise what they raise, show nothing else.
 
     Their native parts write to the terminal before any log level counts, and TensorFlow's logger

@@ -1,5 +1,7 @@
 """The verbs: each calls the public function of its name and prints what that gives."""
 
+from typing import Any
+
 import click
 
 from kerastl_cli import output
@@ -17,7 +19,7 @@ EXAMPLE = "Example: kerastl "
 @click.argument("data", type=click.Path())
 @options_of(settings.TuneSettings)
 @out_options()
-def tune(data, out, overwrite, as_json, **options):
+def tune(data: str, out: str | None, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Fine-tune a pretrained network on the pictures in DATA.
 
     DATA is a folder of class folders, or one with train/ and val/ or test/ in it; or a table
@@ -46,7 +48,7 @@ def tune(data, out, overwrite, as_json, **options):
 @click.argument("data", type=click.Path())
 @options_of(settings.CompareSettings)
 @out_options("Folder.")
-def compare(data, out, overwrite, as_json, **options):
+def compare(data: str, out: str | None, overwrite: bool, as_json: bool, **options: Any) -> None:
     """Train a network on DATA by each strategy and print what each costs and gives.
 
     All have the same epochs, examples and seeds. The folder holds metrics.json, comparison.md and
@@ -84,7 +86,7 @@ def compare(data, out, overwrite, as_json, **options):
     help="Picture of the curve; an earlier one is replaced.",
 )
 @json_option
-def lr_find(data, out, as_json, **options):
+def lr_find(data: str, out: str | None, as_json: bool, **options: Any) -> None:
     """Raise the learning rate step by step on DATA and print what suits.
 
     DATA is as `kerastl tune` takes it. The rate is that of the head, for --learning-rate of
@@ -121,7 +123,14 @@ def lr_find(data, out, as_json, **options):
     help="Also list every layer with its index, for freezing by index.",
 )
 @json_option
-def inspect(model, weights, alpha, image_size, show_layers, as_json):
+def inspect(
+    model: str,
+    weights: str,
+    alpha: float | None,
+    image_size: int | None,
+    show_layers: bool,
+    as_json: bool,
+) -> None:
     """Print the layer groups of MODEL: a network's name, a preset or a .keras file."""
     start_tensorflow()
     from kerastl import inspect_model
@@ -146,7 +155,7 @@ def inspect(model, weights, alpha, image_size, show_layers, as_json):
 @click.argument("model", type=click.Path())
 @click.argument("data", type=click.Path())
 @json_option
-def evaluate(model, data, as_json):
+def evaluate(model: str, data: str, as_json: bool) -> None:
     """Measure MODEL on DATA.
 
     MODEL is a run folder, a .keras or a .tflite file; task.json and labels.txt are looked for
@@ -183,7 +192,7 @@ def evaluate(model, data, as_json):
     help="How many classes or labels to name for each.",
 )
 @json_option
-def predict(model, files, top, as_json):
+def predict(model: str, files: tuple[str, ...], top: int, as_json: bool) -> None:
     """Say what MODEL sees in FILES (or in the files of the folders among them).
 
     MODEL is a run folder, a .keras or a .tflite file; task.json and labels.txt are looked for
@@ -210,7 +219,9 @@ def predict(model, files, top, as_json):
 )
 @options_of(settings.CompressSettings)
 @out_options()
-def compress(model, data, out, overwrite, as_json, **options):
+def compress(
+    model: str, data: str, out: str | None, overwrite: bool, as_json: bool, **options: Any
+) -> None:
     """Make MODEL, a run folder or a .keras file, small, and measure each stage.
 
     First whole channels go, then weights become zero, each while the model trains on --data; then
@@ -247,7 +258,9 @@ def compress(model, data, out, overwrite, as_json, **options):
 )
 @options_of(settings.ExportSettings)
 @out_options("File to write.", "one beside the model")
-def export(model, out, data, overwrite, as_json, **options):
+def export(
+    model: str, out: str | None, data: str | None, overwrite: bool, as_json: bool, **options: Any
+) -> None:
     """Write MODEL, a run folder or a .keras file, as a file for a device.
 
     The file is run and compared with the model before it appears at its path, and measured beside
@@ -274,7 +287,7 @@ def export(model, out, data, overwrite, as_json, **options):
     help="Runs with different labelled digits and starting weights.",
 )
 @out_options()
-def demo(seeds, out, overwrite, as_json):
+def demo(seeds: int, out: str | None, overwrite: bool, as_json: bool) -> None:
     """Show the main job offline: rendered glyphs to handwritten digits, ten labels a class.
 
     A small network that was pretrained on letters and digits drawn with fonts is fine-tuned on

@@ -1,9 +1,11 @@
 """Argument checks and their wording: what is needed, what came, what to do next."""
 
 import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
-def closest(name, options, n=3):
+def closest(name: str, options: Iterable[Any], n: int = 3) -> str:
     """The `n` names of `options` nearest to `name`, quoted, for an error message.
 
     Example:
@@ -15,7 +17,7 @@ def closest(name, options, n=3):
     return ", ".join(repr(option) for option in near or options[:n])
 
 
-def listed(names, limit=10):
+def listed(names: Iterable[Any], limit: int = 10) -> str:
     """`names` on one line, cut after `limit` with a count of what is left.
 
     Example:
@@ -27,7 +29,7 @@ def listed(names, limit=10):
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def one_of(value, options, name):
+def one_of(value: Any, options: Sequence[Any], name: str) -> Any:
     """Return `value` if it is one of `options`, else raise with the nearest of them.
 
     Example:
@@ -44,7 +46,7 @@ Closest: 'gradual'.
     return value
 
 
-def in_range(value, low, high, name, what="a number"):
+def in_range(value: Any, low: float, high: float, name: str, what: str = "a number") -> Any:
     """Return `value` if `low <= value <= high`, else raise ValueError (TypeError for no number)."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(
@@ -57,7 +59,7 @@ def in_range(value, low, high, name, what="a number"):
     return value
 
 
-def whole(value, low, high, name):
+def whole(value: Any, low: int, high: int, name: str) -> int:
     """Return `value` if it is an int in [low, high], else raise.
 
     Example:

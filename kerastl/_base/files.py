@@ -12,8 +12,12 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+
+from kerastl._base.types import PathLike
 
 try:
     import fcntl
@@ -22,7 +26,9 @@ except ImportError:  # Windows has no such locks; two runs at one folder are the
 
 
 @contextlib.contextmanager
-def replacing(path, *, partial=None, keep=None):
+def replacing(
+    path: PathLike, *, partial: pathlib.Path | None = None, keep: PathLike | None = None
+) -> Iterator[pathlib.Path]:
     """A path to write to, whose file takes the place of `path` if nothing goes wrong meanwhile.
 
     Args:
@@ -48,13 +54,13 @@ def replacing(path, *, partial=None, keep=None):
         partial.unlink(missing_ok=True)
 
 
-def write(path, content):
+def write(path: PathLike, content: str | bytes) -> None:
     """Write `content`, bytes or text for UTF-8, to the file `path`: wholly or not at all."""
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def replaced(made, path, *, keep=None):
+def replaced(made: PathLike, path: PathLike, *, keep: PathLike | None = None) -> None:
     """Put the file or folder `made` at `path`, in place of what is there.
 
     Args:
@@ -76,7 +82,7 @@ def replaced(made, path, *, keep=None):
     _sync_one(os.path.dirname(os.path.abspath(path)))
 
 
-def sync(path):
+def sync(path: PathLike) -> None:
     """Bring a file, or a folder with all in it, onto the disk."""
     if not os.path.isdir(path):
         _sync_one(path)
@@ -103,7 +109,7 @@ def _sync_one(path):
 
 
 @contextlib.contextmanager
-def appearing(folder):
+def appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """An empty folder to fill, which becomes `folder` if nothing goes wrong meanwhile.
 
     If another process has made `folder` in the meantime, that one stays.
@@ -128,7 +134,7 @@ def appearing(folder):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def checked(path, suffix):
+def checked(path: PathLike, suffix: str) -> str:
     """`path` as a string that ends in `suffix`, in a folder that exists.
 
     Raises:
@@ -144,7 +150,7 @@ def checked(path, suffix):
 
 
 @contextlib.contextmanager
-def work_folder(path):
+def work_folder(path: PathLike) -> Iterator[str]:
     """An empty folder beside `path`, gone afterwards; errors of the disk speak of `path`.
 
     Beside the goal, so that the last step is a rename and cannot stop half-way.
@@ -160,7 +166,7 @@ def work_folder(path):
         raise OSError(error.errno, os.strerror(error.errno), path) from error
 
 
-def full_disk(error):
+def full_disk(error: BaseException) -> OSError | None:
     """The OSError that a native library reported in words of its own, or None."""
     if "No space left on device" in str(error):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -168,7 +174,7 @@ def full_disk(error):
 
 
 @contextlib.contextmanager
-def held(folder):
+def held(folder: pathlib.Path) -> Iterator[None]:
     """Hold `folder` by a lock file beside it while this lasts; a kill lets go of it too.
 
     Raises:
@@ -189,7 +195,7 @@ def held(folder):
         os.close(handle)
 
 
-def fits_in_memory(num_bytes):
+def fits_in_memory(num_bytes: int) -> bool:
     """Whether `num_bytes` may be held in memory: an eighth of it, at least 1 GiB.
 
     An eighth, because splitting copies the pixels once and training needs its own share.
@@ -208,7 +214,7 @@ def _physical_memory():
         return 0  # not told on this system: the 1 GiB floor stands
 
 
-def allocate(path, shape, dtype, what):
+def allocate(path: PathLike, shape: tuple[int, ...], dtype: Any, what: str) -> np.memmap:
     """A new `.npy` file of zeros, mapped into memory, with its room on disk made sure of.
 
     Args:
@@ -235,7 +241,7 @@ def allocate(path, shape, dtype, what):
     return array
 
 
-def mib(num_bytes):
+def mib(num_bytes: int) -> str:
     """`num_bytes` for a person.
 
     Example:

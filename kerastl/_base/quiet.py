@@ -4,12 +4,13 @@ import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 
 _KEPT = 2000  # characters of the log that an error carries
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Hold back what is written to the file descriptors 1 and 2 inside the block.
 
     The converter and the runtime print from C++, out of the reach of `redirect_stdout`. If the

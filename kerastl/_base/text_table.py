@@ -1,7 +1,9 @@
 """Rows of text under one another."""
 
+from collections.abc import Collection, Iterable, Sequence
 
-def in_columns(rows, right=()):
+
+def in_columns(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> str:
     """Rows of equally many strings as lines, each column as wide as its widest cell.
 
     Args:
@@ -20,7 +22,7 @@ def in_columns(rows, right=()):
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
-def markdown(header, rows):
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the columns after the first are set flush right.
 
     Args:

@@ -29,3 +29,7 @@ ImageSize: TypeAlias = int | tuple[int, int]
 
 # Called as `progress(done, total)`; what it returns is not looked at.
 OnProgress: TypeAlias = Callable[[int, int], object]
+
+# Whether the outputs of frozen layers are cached in `fit`, and in which numbers.
+CacheFrozen: TypeAlias = bool | Literal["auto"]
+CacheDtype: TypeAlias = Literal["float32", "float16"]

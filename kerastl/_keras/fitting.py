@@ -1,6 +1,8 @@
 """Private names of Keras's `fit`, its optimizers, callbacks and random states."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 from keras.src.backend import compute_output_spec
@@ -18,7 +20,7 @@ SWAP_EMA_STATE = ("_ema_weights_in_model",)
 TENSORBOARD_STATE = ("_global_train_batch", "_global_test_batch", "_previous_epoch_iterations")
 
 
-def remake_train_function(model):
+def remake_train_function(model: keras.Model) -> None:
     """Have the next step traced anew, if `model` has been compiled and traced before.
 
     Which variables train is fixed when the step is traced; a later change of `trainable` has no
@@ -29,7 +31,7 @@ def remake_train_function(model):
 
 
 @contextlib.contextmanager
-def without_train_function(model):
+def without_train_function(model: keras.Model) -> Iterator[None]:
     """Let changes of what trains in `model` add up, and have its step traced once after them.
 
     `make_train_function` gives slots to what trains at that moment, also to what is about to be
@@ -42,7 +44,7 @@ def without_train_function(model):
         model.make_train_function()
 
 
-def build_compiled(model, batch):
+def build_compiled(model: keras.Model, batch: tuple[Any, ...]) -> None:
     """Make the state of the compiled loss and metrics from one batch `(x, y, ...)` of `fit`.
 
     `Trainer._symbolic_build` does so after it has traced the whole model for the shape of its
@@ -63,7 +65,7 @@ def _symbol(tensor):
     return None if tensor is None else keras.KerasTensor(tensor.shape, tensor.dtype.name)
 
 
-def added_losses(model):
+def added_losses(model: keras.Model) -> Any:
     """The part of `model.compute_loss` that is not compiled: regularizers and `add_loss`.
 
     Private name: `_aggregate_additional_loss`, which scales each for its replica. Keras has no
@@ -72,19 +74,19 @@ def added_losses(model):
     return sum(model._aggregate_additional_loss(loss) for loss in model.losses)
 
 
-def begin_at(model, epoch):
+def begin_at(model: keras.Model, epoch: int) -> None:
     """Have the present `fit` of `model` begin at `epoch`; to be called in `on_train_begin`."""
     model._initial_epoch = epoch
 
 
-def take_initial_epoch(model):
+def take_initial_epoch(model: keras.Model) -> int | None:
     """The epoch at which a callback has told `fit` to begin, or None; `fit` then forgets it."""
     epoch, model._initial_epoch = model._initial_epoch, None
     return epoch
 
 
 @contextlib.contextmanager
-def without_finalizing(optimizer):
+def without_finalizing(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Keep `fit` from overwriting weights by their moving averages while this lasts.
 
     Keras does so at the end of each `fit`; one training that consists of several has one end.
@@ -96,7 +98,9 @@ def without_finalizing(optimizer):
         del vars(optimizer)["finalize_variable_values"]
 
 
-def unknown_to_optimizer(model, variables):
+def unknown_to_optimizer(
+    model: keras.Model, variables: Sequence[keras.Variable]
+) -> list[keras.Variable]:
     """Those of `variables` for which the built optimizer of `model` holds no slots."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not optimizer.built:
@@ -105,12 +109,12 @@ def unknown_to_optimizer(model, variables):
     return [v for v in variables if optimizer._var_key(v) not in known]
 
 
-def raw_step(optimizer):
+def raw_step(optimizer: keras.optimizers.Optimizer) -> int:
     """Calls of `apply` so far; the public `iterations` counts whole cycles of accumulation."""
     return int(keras.ops.convert_to_numpy(optimizer._iterations))
 
 
-def rate_at(optimizer, step):
+def rate_at(optimizer: keras.optimizers.Optimizer, step: int) -> float:
     """The learning rate of `optimizer` at `step`; the public one is that of the present step."""
     rate = optimizer._learning_rate
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
@@ -118,7 +122,7 @@ def rate_at(optimizer, step):
     return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
-def step_counter(optimizer):
+def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """The variable that counts the calls of `apply` of the optimizer that takes the steps.
 
     A `LossScaleOptimizer` counts the steps that it skips too, and `iterations` is no variable.
@@ -128,7 +132,7 @@ def step_counter(optimizer):
     return optimizer._iterations
 
 
-def moving_averages(optimizer):
+def moving_averages(optimizer: keras.optimizers.Optimizer) -> dict[int, keras.Variable]:
     """Dict from the id of a model variable to its moving average, empty without `use_ema`.
 
     `SwapEMAWeights` is the only public way to them.
@@ -143,18 +147,18 @@ def moving_averages(optimizer):
     return {id(variable): average for variable, average in pairs}
 
 
-def random_seed():
+def random_seed() -> int | None:
     """The seed given to `keras.utils.set_random_seed`, or None; Keras has a setter only."""
     return get_random_seed()
 
 
-def global_random_state():
+def global_random_state() -> Any:
     """The state that unseeded `keras.random` functions draw from, or None if none has drawn."""
     generator = get_global_attribute(GLOBAL_SEED_GENERATOR)
     return None if generator is None else generator.state.numpy()
 
 
-def set_global_random_state(state):
+def set_global_random_state(state: Any) -> None:
     """Undo what was drawn since `global_random_state` gave `state`."""
     if state is not None:
         global_seed_generator().state.assign(state)

@@ -6,6 +6,9 @@ This file can go when a functional model offers its edges, and `call` a way to r
 mode of its own.
 """
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
 import keras
 from keras.src.backend import get_keras_mask, set_keras_mask  # noqa: F401 (re-exported)
 from keras.src.models.functional import Functional
@@ -13,7 +16,7 @@ from keras.src.ops.function import _build_map
 from keras.src.ops.node import Node
 
 
-def graph_of(model):
+def graph_of(model: keras.Layer) -> Any:
     """The functional graph that `model` runs when called, or None if there is none.
 
     A functional model is its own graph and a built Sequential model holds one. A subclass that
@@ -34,7 +37,7 @@ def _runs_graph(model, cls):
     return getattr(type(model), "runs_own_graph", False) or type(model).call is cls.call
 
 
-def graph_nodes(model):
+def graph_nodes(model: keras.Model) -> list[Any]:
     """The calls in a functional model's graph, in the order Keras runs them, inputs left out.
 
     `Model.operations` has no edges; only `_nodes_by_depth` has.
@@ -43,17 +46,17 @@ def graph_nodes(model):
     return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
 
 
-def call_arguments(node, tensors):
+def call_arguments(node: Any, tensors: Mapping[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The `(args, kwargs)` recorded at `node`, with values from `tensors` (id → value)."""
     return node.arguments.fill_in(tensors)
 
 
-def producer_of(tensor):
+def producer_of(tensor: keras.KerasTensor) -> Any:
     """The operation that made a symbolic tensor. Private name: `_keras_history`."""
     return tensor._keras_history.operation
 
 
-def operations_between(inputs, outputs):
+def operations_between(inputs: Any, outputs: Any) -> list[keras.Operation]:
     """Every operation between two structures of symbolic tensors, each once.
 
     Private name: `_build_map`. `keras.Function(inputs, outputs).operations` is public, but
@@ -62,7 +65,12 @@ def operations_between(inputs, outputs):
     return list(_build_map(inputs, outputs)[1])
 
 
-def record_call(operation, args, kwargs, like):
+def record_call(
+    operation: keras.Operation,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    like: Sequence[keras.KerasTensor],
+) -> list[keras.KerasTensor]:
     """Record a call of `operation` without running it; returns tensors shaped as `like`.
 
     Private name: `Node`. Calling an operation is the only public way to record a call, and
@@ -73,7 +81,7 @@ def record_call(operation, args, kwargs, like):
     return outputs
 
 
-def run_graph(model, inputs, mask, operation_fn):
+def run_graph(model: keras.Model, inputs: Any, mask: Any, operation_fn: Callable[..., Any]) -> Any:
     """Run a functional model's graph on `inputs`, each node through `operation_fn(operation)`.
 
     `Functional.call` offers no way to give each layer its own `training`; it overwrites the value
@@ -89,7 +97,9 @@ def run_graph(model, inputs, mask, operation_fn):
     return outputs[0] if single else outputs
 
 
-def run_nodes(nodes, values, operation_fn):
+def run_nodes(
+    nodes: Iterable[Any], values: dict[int, Any], operation_fn: Callable[..., Any]
+) -> None:
     """Run some of a graph's nodes, as `run_graph` runs all of them.
 
     Args:
@@ -103,7 +113,7 @@ def run_nodes(nodes, values, operation_fn):
         values.update(zip(map(id, node.outputs), outputs, strict=True))
 
 
-def outputs_from(model, values):
+def outputs_from(model: keras.Model, values: Mapping[int, Any]) -> Any:
     """The outputs of `model`, structured as those of a call, from `values` as in `run_nodes`."""
     flat = [values[id(tensor)] for tensor in model.outputs]
     outputs = keras.tree.pack_sequence_as(model._outputs_struct, flat)

@@ -5,8 +5,13 @@ each layer is saved by its own config. Each entry can go when `tests/training/te
 says that KerasHub has mended it.
 """
 
+from collections.abc import Iterable
+from typing import Any
 
-def mend_before_saving(layers):
+import keras
+
+
+def mend_before_saving(layers: Iterable[keras.Layer]) -> None:
     """Give layers the attributes that their `get_config` reads and their constructor forgot."""
     for layer in layers:
         for name, value in _FORGOTTEN.get(type(layer).__name__, {}).items():
@@ -14,7 +19,7 @@ def mend_before_saving(layers):
                 setattr(layer, name, value(layer))
 
 
-def mend_config(config):
+def mend_config(config: dict[str, Any]) -> dict[str, Any]:
     """Rename or drop, in place, what `get_config` says and the constructor does not take."""
     for layer in config["layers"]:
         changes = _UNKNOWN.get(layer["class_name"], {})
@@ -25,7 +30,7 @@ def mend_config(config):
     return config
 
 
-def mend_after_loading(layers):
+def mend_after_loading(layers: Iterable[keras.Layer]) -> None:
     """Build sublayers that a constructor makes and that nothing builds before weights arrive."""
     for layer in layers:
         if type(layer).__name__ == "RelativeEmbedding" and not layer.layer_norm.built:

@@ -1,6 +1,8 @@
 """Private names of Keras's layers: what is in them, and what they do in training."""
 
 import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
@@ -10,39 +12,39 @@ from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing
 NORMALIZERS_WITH_STATISTICS = (keras.layers.BatchNormalization,)
 
 
-def sublayers(layer):
+def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """The layers directly inside `layer`. Keras gives only models a public `layers`."""
     return list(layer._layers)
 
 
-def sublayers_without_inputs(layer):
+def sublayers_without_inputs(layer: keras.Layer) -> list[keras.Layer]:
     """The layers directly inside `layer`, each once, the input layers of nested models left out."""
     unique = {id(child): child for child in layer._layers}
     return [c for c in unique.values() if not isinstance(c, keras.layers.InputLayer)]
 
 
-def with_sublayers(layer):
+def with_sublayers(layer: keras.Layer) -> Iterable[keras.Layer]:
     """`layer` and every layer inside it, of Keras or tf_keras. Neither has a public list."""
     return layer._flatten_layers()
 
 
-def own_trainable_variables(layer):
+def own_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     """Variables that `layer` itself created as trainable, whatever their flag is now."""
     return list(layer._trainable_variables)
 
 
-def own_variables(layer):
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
     """All variables that `layer` itself holds: weights, statistics and seeds."""
     seeds = [generator.state for generator in layer._seed_generators]
     return [*layer._trainable_variables, *layer._non_trainable_variables, *seeds]
 
 
-def own_weights(layer):
+def own_weights(layer: keras.Layer) -> list[keras.Variable]:
     """The weights that `layer` itself holds, statistics included, seeds not."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
-def set_own_trainable(layer, trainable):
+def set_own_trainable(layer: keras.Layer, trainable: bool) -> None:
     """Set the flag of `layer` and of its own variables, leaving its sublayers as they are.
 
     The public setter recurses into every sublayer, and TensorFlow's tracker skips it altogether
@@ -53,22 +55,22 @@ def set_own_trainable(layer, trainable):
         variable.trainable = trainable
 
 
-def reveal(container):
+def reveal(container: keras.Layer) -> None:
     """Set a container's own flag to True: a parent set to False hides children that train."""
     container._trainable = True
 
 
-def accepts_training(operation):
+def accepts_training(operation: keras.Operation) -> bool:
     """Whether `operation` is to be told if it runs in training or in inference mode."""
     return "training" in getattr(operation, "_call_context_args", {})
 
 
-def takes_training(layer):
+def takes_training(layer: keras.Layer) -> bool:
     """Whether the `call` of `layer` has an argument `training`."""
     return layer._call_has_training_arg
 
 
-def keras_module(operation):
+def keras_module(operation: keras.Operation) -> str:
     """Where in Keras the class of `operation` is written, as "layers.core.dense"; None elsewhere.
 
     Keras 3.15.1 writes its classes below `keras.src`, and no public name tells Keras's own class
@@ -78,7 +80,7 @@ def keras_module(operation):
     return name.removeprefix(below) if name.startswith(below) else None
 
 
-def is_augmentation(layer):
+def is_augmentation(layer: keras.Layer) -> bool:
     """Whether `layer` changes pictures at random before the network sees them.
 
     Such a layer is input, not network: freezing what stands behind it must not switch it off.
@@ -87,13 +89,13 @@ def is_augmentation(layer):
     return random and isinstance(layer, BaseImagePreprocessingLayer)
 
 
-def draws_at_random(layer):
+def draws_at_random(layer: keras.Layer) -> bool:
     """Whether `layer` itself holds a generator of random seeds, as all random Keras layers do."""
     return bool(layer._seed_generators)
 
 
 @contextlib.contextmanager
-def inference_mode(layers):
+def inference_mode(layers: Iterable[keras.Layer]) -> Iterator[None]:
     """Run `layers` with `training=False` while this lasts, however their parents call them.
 
     A composite layer (a whole ViT encoder, say) passes its own `training` to what it holds.
@@ -119,12 +121,12 @@ def _always_inference(call):
     return inference_call
 
 
-def forget_losses(model):
+def forget_losses(model: keras.Model) -> None:
     """Drop the losses that layers added in the last call, as calling `model` itself would."""
     model._clear_losses()
 
 
-def losses_of_call(layer):
+def losses_of_call(layer: keras.Layer) -> list[Any]:
     """What the last call of `layer` added by `add_loss`, the terms of its weights left out.
 
     The public `losses` mixes both.

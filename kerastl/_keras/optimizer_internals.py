@@ -6,6 +6,8 @@ passes one `learning_rate` to every `update_step`. This file can go when it has 
 """
 
 import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -30,7 +32,7 @@ KNOWN_OVERRIDES = {
 }
 
 
-def overridden_methods(optimizer):
+def overridden_methods(optimizer: keras.optimizers.Optimizer) -> list[str]:
     """Names of the methods that `optimizer` replaces in a way that `LRMultiplier` cannot see."""
     kind = type(optimizer)
     return [
@@ -44,20 +46,22 @@ def overridden_methods(optimizer):
     ]
 
 
-def install(optimizer, **hooks):
+def install(
+    optimizer: keras.optimizers.Optimizer, **hooks: Callable[..., Any]
+) -> dict[str, Callable[..., Any]]:
     """Put a method for each of `HOOKS` on the instance; return the methods they replace."""
     originals = {name: getattr(optimizer, name) for name in HOOKS}
     vars(optimizer).update({name: hooks[name] for name in HOOKS})
     return originals
 
 
-def is_hooked(optimizer):
+def is_hooked(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether `install` was called on `optimizer` before."""
     return any(name in vars(optimizer) for name in HOOKS)
 
 
 @contextlib.contextmanager
-def standing_in(optimizer, **attributes):
+def standing_in(optimizer: keras.optimizers.Optimizer, **attributes: Any) -> Iterator[None]:
     """Show `optimizer` other values of its private `attributes` while this lasts.
 
     Through `vars`, because setting an attribute of an optimizer would track it as new state.
@@ -71,7 +75,7 @@ def standing_in(optimizer, **attributes):
         own.update(kept)
 
 
-def comparable(shown):
+def comparable(shown: dict[str, Any]) -> dict[str, Any]:
     """`shown` with a momentum that Python code may compare with 0 while a step is traced.
 
     SGD asks `self.momentum != 0` and RMSprop `self.momentum > 0` to see if they have any at all.
@@ -86,7 +90,7 @@ class _PositiveTensor:
 
     __hash__ = None
 
-    def __init__(self, tensor):
+    def __init__(self, tensor: tf.Tensor) -> None:
         self._tensor = tensor
         self.dtype, self.shape = tensor.dtype, tensor.shape
 
@@ -100,37 +104,37 @@ class _PositiveTensor:
         return tf.convert_to_tensor(self._tensor, dtype=dtype, name=name)
 
 
-def variables_of(optimizer):
+def variables_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The model variables that `optimizer` is built on, in the order of its slots."""
     return list(optimizer._trainable_variables)
 
 
-def slot_of(optimizer, variable):
+def slot_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int | None:
     """Position of `variable` in the slots, or None. Resolves replicas of mirrored variables."""
     return optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
 
 
-def raw_iterations(optimizer):
+def raw_iterations(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """The counter of `apply` calls; `iterations` counts whole accumulation cycles."""
     return optimizer._iterations
 
 
-def average_of(optimizer, slot):
+def average_of(optimizer: keras.optimizers.Optimizer, slot: int) -> keras.Variable:
     """The moving average kept for the variable at `slot`."""
     return optimizer._model_variables_moving_average[slot]
 
 
-def moments_of(optimizer, slot):
+def moments_of(optimizer: keras.optimizers.Optimizer, slot: int) -> tuple[tf.Variable, tf.Variable]:
     """Adam's first and second moment at `slot`, as TensorFlow's variables."""
     return raw(optimizer._momentums[slot]), raw(optimizer._velocities[slot])
 
 
-def product_of(optimizer):
+def product_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable | None:
     """Nadam's running product of momenta, the only state it shares among variables, or None."""
     return getattr(optimizer, "_u_product", None)
 
 
-def decay_of(optimizer, variable):
+def decay_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> float | None:
     """The weight decay that `optimizer` means for `variable`, or None.
 
     Keras decides on the raw TensorFlow variable, whose name is the whole path; Muon decides on the
@@ -143,23 +147,28 @@ def decay_of(optimizer, variable):
     return optimizer.weight_decay
 
 
-def is_excluded_from_decay(optimizer, variable):
+def is_excluded_from_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
     """Whether `exclude_from_weight_decay` took `variable` out, by path or name."""
     named = variable if isinstance(optimizer, keras.optimizers.Muon) else raw(variable)
     return not optimizer._use_weight_decay(named)
 
 
-def is_tracing():
+def is_tracing() -> bool:
     """Whether this runs inside a `tf.function`, once for many steps."""
     return tf.inside_function()
 
 
-def raw(variable):
+def raw(variable: keras.Variable) -> tf.Variable:
     """The TensorFlow variable behind a Keras variable."""
     return variable.value if isinstance(variable, keras.Variable) else variable
 
 
-def update_each(optimizer, variables, function, arguments):
+def update_each(
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+) -> None:
     """Call `function(variable, *its arguments)` on every device that holds a copy of each one."""
 
     def merged(distribution, variables, arguments):
@@ -171,17 +180,19 @@ def update_each(optimizer, variables, function, arguments):
     )
 
 
-def strategy_scope(optimizer):
+def strategy_scope(optimizer: keras.optimizers.Optimizer) -> Any:
     """The scope of the `tf.distribute` strategy under which `optimizer` was made."""
     return optimizer._distribution_strategy.scope()
 
 
-def untrack(optimizer, variable):
+def untrack(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> None:
     """Take `variable` out of the state of `optimizer`."""
     optimizer._untrack_variable(variable)
 
 
-def drop_own_rate_and_counter(wrapper, inner):
+def drop_own_rate_and_counter(
+    wrapper: keras.optimizers.Optimizer, inner: keras.optimizers.Optimizer
+) -> None:
     """Have `wrapper` hold no rate and counter of its own, but show those of `inner`."""
     for name in ("_iterations", "_learning_rate"):
         wrapper._untrack_variable(getattr(wrapper, name))
@@ -189,13 +200,13 @@ def drop_own_rate_and_counter(wrapper, inner):
     vars(wrapper)["_iterations"] = inner._iterations
 
 
-def adopt_slots(wrapper, inner):
+def adopt_slots(wrapper: keras.optimizers.Optimizer, inner: keras.optimizers.Optimizer) -> None:
     """Have `wrapper` answer for the variables that `inner` is built on."""
     vars(wrapper)["_trainable_variables"] = variables_of(inner)
     vars(wrapper)["_trainable_variables_indices"] = inner._trainable_variables_indices
 
 
-def grow(optimizer, variables):
+def grow(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
     """Give the built `optimizer` slots for more `variables`; known ones keep theirs.
 
     A second optimizer of the same configuration is built on all variables, so that the order of

@@ -8,17 +8,23 @@ names here are those that it calls. This file can go when the test of Keras's ow
 `tests/optimizers/test_lr_multiplier_distributed.py` fails.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+import keras
 import tensorflow as tf
 from keras import ops
 
 
-def must_meet_first(optimizer):
+def must_meet_first(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether replicas would meet in a branch of a decision that `optimizer` takes in each."""
     decides = optimizer.gradient_accumulation_steps or optimizer.ema_overwrite_frequency
     return bool(decides) and not tf.__internal__.distribute.strategy_supports_no_merge_call()
 
 
-def apply_where_replicas_meet(optimizer, grads, variables):
+def apply_where_replicas_meet(
+    optimizer: keras.optimizers.Optimizer, grads: Sequence[Any], variables: Sequence[keras.Variable]
+) -> None:
     """What Keras's `_backend_apply_gradients` does, its decisions taken once for all replicas."""
 
     def met(distribution, grads):

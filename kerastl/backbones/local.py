@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -25,7 +26,7 @@ def build(
             f"`name` ends in .keras, so it must be a saved model that exists. Received: {path!r}"
         )
     try:
-        model = keras.models.load_model(path, compile=False)
+        model: Any = keras.models.load_model(path, compile=False)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} could not be loaded as a Keras model: {error}") from error
     return wrap(model, weights=weights, image_size=image_size, pooling=pooling)
@@ -106,7 +107,8 @@ def image_backbone(
             "`image_size` is for backbones that take pictures; "
             f"{network.name!r} does not. Received: image_size={shape[:2]}"
         )
-    expected = network.input.shape[1:]
+    takes: Any = network.input  # one tensor, as `is_image_backbone` has seen
+    expected = takes.shape[1:]
     if any(n is not None and n != m for n, m in zip(expected, shape, strict=True)):
         raise ValueError(
             f"`image_size` must be {tuple(expected[:2])} for {network.name!r}, which was made for "

@@ -1,7 +1,6 @@
 """From what a backbone gives out to one feature vector an example."""
 
-from collections.abc import Mapping
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import keras
 
@@ -17,7 +16,7 @@ def check_pooling(pooling: Pooling | None) -> Pooling | None:
 
 
 def pooled(
-    outputs: keras.KerasTensor | Mapping[str, keras.KerasTensor],
+    outputs: keras.KerasTensor | dict[str, keras.KerasTensor],
     pooling: Pooling | None = "auto",
     mask: keras.KerasTensor | None = None,
 ) -> keras.KerasTensor:
@@ -72,12 +71,12 @@ def _sequence(outputs):
     )
 
 
-def _pool_map(outputs, pooling):
+def _pool_map(outputs, pooling) -> Any:
     layer = keras.layers.GlobalMaxPooling2D if pooling == "max" else None
     return (layer or keras.layers.GlobalAveragePooling2D)(name="pooled_features")(outputs)
 
 
-def _pool_tokens(outputs, pooling, mask):
+def _pool_tokens(outputs, pooling, mask) -> Any:
     if pooling == "token":
         return outputs[:, 0, :]
     if pooling == "max":

@@ -1,7 +1,7 @@
 """The input preparation of `keras.applications`, as layers inside the model."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 
@@ -63,5 +63,6 @@ def rescale(
     # Tuples come back from JSON as lists; lists from the start keep configs equal.
     scale = list(scale) if isinstance(scale, (tuple, list)) else scale
     offset = list(offset) if isinstance(offset, (tuple, list)) else offset
-    layer = keras.layers.Rescaling(scale, offset=offset, dtype="float32", name="preprocessing")
+    settings: dict[str, Any] = {"scale": scale, "offset": offset}  # Keras takes lists, too
+    layer = keras.layers.Rescaling(**settings, dtype="float32", name="preprocessing")
     return layer(pixels)

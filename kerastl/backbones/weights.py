@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import h5py
 import keras
@@ -186,7 +187,8 @@ def opened(path: str) -> Iterator[h5py.File]:
 
 def legacy_root(file: h5py.File) -> h5py.Group | None:
     """The group that holds the layers of the Keras 2 format, or None for the Keras 3 format."""
-    for group in (file, file.get("model_weights")):
+    groups: tuple[Any, ...] = (file, file.get("model_weights"))
+    for group in groups:
         if group is not None and _attribute(group, "layer_names"):
             return group
     return None
@@ -208,7 +210,8 @@ def legacy_layers(root: h5py.Group) -> list[tuple[str, list[np.ndarray]]]:
     """List of `(layer name, [arrays])` in the order saved, for layers that have weights."""
     layers = []
     for name in _attribute(root, "layer_names"):
-        values = [np.asarray(root[name][w]) for w in _attribute(root[name], "weight_names")]
+        group: Any = root[name]
+        values = [np.asarray(group[w]) for w in _attribute(group, "weight_names")]
         if values:
             layers.append((name, values))
     return layers

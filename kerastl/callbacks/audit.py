@@ -1,6 +1,8 @@
 """Check, after the first steps of each phase, that what moved is what was meant to move."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -50,7 +52,7 @@ class Audit(keras.callbacks.Callback):
         1
     """
 
-    def __init__(self, steps=3):
+    def __init__(self, steps: int = 3) -> None:
         super().__init__()
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"`steps` must be an int > 0. Received: steps={steps!r}")
@@ -59,11 +61,11 @@ class Audit(keras.callbacks.Callback):
         self._phase = None
         self._before = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._phase = None
         self._before = None
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         phase = frozenset(id(v) for v in self.model.trainable_variables)
         if phase != self._phase:
             self._phase = phase
@@ -72,7 +74,7 @@ class Audit(keras.callbacks.Callback):
         self._learns = _rate(self.model) > 0
         self._step_before = _updates(self.model.optimizer)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._before is None:
             return
         if self._learns:  # a warm-up may start at a rate of zero, where nothing moves
@@ -80,7 +82,7 @@ class Audit(keras.callbacks.Callback):
         if self._watched >= self.steps:
             self._judge(final=False)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._before is not None and self._watched >= self.steps:
             self._judge(final=True)
 
@@ -103,7 +105,7 @@ class Audit(keras.callbacks.Callback):
         self.phases_checked += 1
 
 
-def compare(model, moved):
+def compare(model: keras.Model, moved: Mapping[int, bool]) -> tuple[list[str], list[str]]:
     """What stood still but should have moved, and what moved but should not have.
 
     Args:
@@ -118,7 +120,7 @@ def compare(model, moved):
     return still, [v.path for v in must_stay if moved[id(v)]]
 
 
-def expectations(model):
+def expectations(model: keras.Model) -> tuple[list[keras.Variable], list[keras.Variable]]:
     """The variables of `model` that must move in training, and those that must not.
 
     Non-trainable state of layers in training mode other than batch-normalization statistics

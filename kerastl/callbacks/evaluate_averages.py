@@ -1,5 +1,8 @@
 """Measure a model by the averages of its weights while its weights train on."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from kerastl import _keras
@@ -25,25 +28,25 @@ class EvaluateAverages(keras.callbacks.Callback):
         True
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._kept = []
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         averages = _keras.moving_averages(self.model.optimizer)
         for variable in self.model.trainable_variables:
             if averages.get(id(variable)) is not None:
                 self._kept.append((variable, keras.ops.convert_to_numpy(variable)))
                 variable.assign(averages[id(variable)])
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         for variable, value in self._kept:
             variable.assign(value)
         self._kept = []
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """Nothing: no evaluation lasts beyond an epoch."""
         return {}
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Nothing."""

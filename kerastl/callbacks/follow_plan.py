@@ -1,15 +1,24 @@
 """Carry a transfer plan through one `fit`."""
 
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
 import keras
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl._base.types import PathLike
 from kerastl.callbacks.plan_position import PlanPosition, ends_early, from_state, to_state
 from kerastl.callbacks.rate_log import RateLog, shared_rates
 from kerastl.freezing import freeze, unfreeze
 from kerastl.graph import check_fine_tuner
 from kerastl.graph.flags import is_batch_norm, with_leaves
+from kerastl.graph.layer_groups import LayerGroups
 from kerastl.plans import TransferPlan
+from kerastl.plans.resolved import ResolvedPhase
+
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
 
 class FollowPlan(keras.callbacks.Callback):
@@ -48,7 +57,9 @@ class FollowPlan(keras.callbacks.Callback):
         5
     """
 
-    def __init__(self, plan, *, log=None, verbose=0):
+    def __init__(
+        self, plan: TransferPlan, *, log: PathLike | None = None, verbose: int = 0
+    ) -> None:
         super().__init__()
         if not isinstance(plan, TransferPlan):
             raise TypeError(
@@ -65,21 +76,21 @@ class FollowPlan(keras.callbacks.Callback):
         self._midway = False
 
     @property
-    def rates(self):
+    def rates(self) -> list[tuple[int, dict[str, float]]]:
         """List of `(step, {group: rate})`, one for every optimizer step of the latest `fit`."""
         return [
             (step, {name: shared * phase.multipliers[name] for name in phase.training})
             for step, _, phase, shared in (self._log.rows if self._log else [])
         ]
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         """Where in the plan the training is, as a dict ready for JSON; empty before it began."""
         if self._position is None:
             return {}
         self._notice_reduction()
         return to_state(self._position, self.plan)
 
-    def set_state(self, state):
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `get_state` returned, in this process or an earlier one.
 
         Args:
@@ -92,7 +103,7 @@ class FollowPlan(keras.callbacks.Callback):
         if state:
             self._position, self._restored = from_state(state, self.plan), True
 
-    def next_change(self, epoch):
+    def next_change(self, epoch: int) -> int | None:
         """The first epoch after `epoch` with which other groups train, or None.
 
         Asked while `epoch` trains. A phase that ends early brings the change forward.
@@ -105,7 +116,7 @@ class FollowPlan(keras.callbacks.Callback):
             change += phase.phase.epochs
         return None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         check_fine_tuner(model, "FollowPlan", "whose optimizer takes up weights that thaw")
         if model is not self.model and not self._restored:
             self._position = None
@@ -119,7 +130,7 @@ class FollowPlan(keras.callbacks.Callback):
             freeze(model, layers_of(model.groups, never))
         model.reserve(layers_of(model.groups, ever))
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self.params["epochs"] > self.plan.epochs:
             raise ValueError(
                 f"`fit(epochs=...)` must be at most {self.plan.epochs}, the epochs of the plan "
@@ -141,7 +152,7 @@ class FollowPlan(keras.callbacks.Callback):
                 "LearningRateSchedule or function for its rate."
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         entering = self._find_position(epoch)
         if entering is None:
             return
@@ -152,13 +163,13 @@ class FollowPlan(keras.callbacks.Callback):
         self._restored, self._midway = False, True
         self._logged = self._step()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         step, phase = self._step(), self._phase
         rates = shared_rates(self._optimizer, self._logged, step)
         self._log.add(self._logged, self._position.epoch, phase, rates)
         self._logged = step
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         position, phase = self._position, self._phase.phase
         if logs is not None and self._log.rows:
             *_, resolved, shared = self._log.rows[-1]
@@ -175,7 +186,7 @@ class FollowPlan(keras.callbacks.Callback):
         if self._is_over():
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._restored = False
         if self._position is not None and self._is_over():
             self.model.set_schedule(None)
@@ -266,7 +277,7 @@ class FollowPlan(keras.callbacks.Callback):
 HEAD = "head"  # what `layer_groups` calls the new layers behind a backbone
 
 
-def set_up(model, phase):
+def set_up(model: "FineTuner", phase: ResolvedPhase) -> None:
     """What trains, at which multipliers and weight decay, as the `ResolvedPhase` says."""
     _thaw(model, phase)
     model.set_multipliers(dict(phase.multipliers))
@@ -274,7 +285,9 @@ def set_up(model, phase):
         _set_weight_decay(model.lr_multiplier.inner_optimizer, phase.phase.weight_decay)
 
 
-def lay_schedule(model, plan, position, steps):
+def lay_schedule(
+    model: "FineTuner", plan: TransferPlan, position: PlanPosition, steps: int | None
+) -> None:
     """Lay the schedule of the phase at `position`, or of the whole plan, over its steps.
 
     Args:
@@ -299,7 +312,7 @@ def lay_schedule(model, plan, position, steps):
     model.set_schedule(plan.schedules[position.phase], start=start, num_steps=epochs * steps)
 
 
-def layers_of(groups, names):
+def layers_of(groups: LayerGroups, names: Iterable[str]) -> list[keras.Layer]:
     """The layers of the groups called `names`, as a list: a name alone may also be a layer's."""
     return [layer for name in names for layer in groups[name]]
 

@@ -1,8 +1,12 @@
 """Thaw layer groups from the head down, inside one `fit`."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from kerastl._base import checks
+from kerastl._base.types import BatchNormPolicy
 from kerastl.freezing import freeze, unfreeze
 from kerastl.graph import check_fine_tuner
 
@@ -38,7 +42,14 @@ class GradualUnfreezing(keras.callbacks.Callback):
         https://arxiv.org/abs/1801.06146
     """
 
-    def __init__(self, schedule=None, *, every=1, batch_norm="inference", verbose=0):
+    def __init__(
+        self,
+        schedule: Mapping[int, int | str] | None = None,
+        *,
+        every: int = 1,
+        batch_norm: BatchNormPolicy = "inference",
+        verbose: int = 0,
+    ) -> None:
         super().__init__()
         if schedule is not None:
             _check_epochs(schedule)
@@ -50,7 +61,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
         self.verbose = verbose
         self._training = None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         check_fine_tuner(model, "GradualUnfreezing", "whose optimizer takes up weights that thaw")
         super().set_model(model)
         self._plan = self._resolve(list(model.groups.names))
@@ -58,7 +69,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
         names = {name for thawed in self._plan.values() for name in thawed}
         model.reserve([layer for name in sorted(names) for layer in model.groups[name]])
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         names = self.groups_training(epoch)
         if names == self._training:
             return
@@ -71,12 +82,12 @@ class GradualUnfreezing(keras.callbacks.Callback):
                 f"{checks.listed(names, 6)}"
             )
 
-    def groups_training(self, epoch):
+    def groups_training(self, epoch: int) -> list[str]:
         """Names of the groups that train in `epoch` (from 0), ordered from input to head."""
         thawed = {name for start, names in self._plan.items() if start <= epoch for name in names}
         return [name for name in self.model.groups.names if name in thawed]
 
-    def next_change(self, epoch):
+    def next_change(self, epoch: int) -> int | None:
         """The first epoch after `epoch` with which other groups train, or None."""
         return min((start for start in self._plan if start > epoch), default=None)
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -62,7 +64,7 @@ class LRFinder(keras.callbacks.Callback):
         fastai's `LRFinder`.
     """
 
-    def __init__(self, start=1e-7, end=10.0, num_steps=100):
+    def __init__(self, start: float = 1e-7, end: float = 10.0, num_steps: int = 100) -> None:
         super().__init__()
         self.start = float(checks.in_range(start, 1e-30, 1e30, "start", "a rate"))
         self.end = float(checks.in_range(end, 1e-30, 1e30, "end", "a rate"))
@@ -81,16 +83,16 @@ class LRFinder(keras.callbacks.Callback):
         self._rates, self._losses, self._batch_losses = [], [], []
         self._average = 0.0
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._forget()
         check_model(self.model)
         self._before = Snapshot(self.model)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if not self._before.is_taken:
             self._check_length(self.params.get("epochs", 1) - epoch, self.params.get("steps"))
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if not self._before.is_taken:
             self._before.take_state()
         if not self._before.is_of_same_state():
@@ -106,7 +108,7 @@ class LRFinder(keras.callbacks.Callback):
         # Keras logs the mean over the epoch so far; of one batch, that is the loss of the batch.
         _loss_metric(self.model).reset_state()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._ended:
             return
         loss = float(logs["loss"])
@@ -117,7 +119,7 @@ class LRFinder(keras.callbacks.Callback):
             self.model.stop_training = True
             self.restore()  # before other callbacks end the epoch
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         steps = len(self._rates)
         self.restore()  # Keras has put moving averages into the weights, if it keeps any
         self._before = None
@@ -131,7 +133,7 @@ class LRFinder(keras.callbacks.Callback):
             self._rates[:count], self._losses, self._batch_losses, self.num_steps
         )
 
-    def restore(self):
+    def restore(self) -> None:
         """Put the model back as it was before the first step; harmless when it is."""
         if self._before is not None:
             self._before.restore()
@@ -156,7 +158,7 @@ class LRFinder(keras.callbacks.Callback):
         )
 
 
-def check_model(model):
+def check_model(model: keras.Model) -> None:
     """Raise if a ramp on `model` could not be led step by step or not be taken back."""
     if not model.built:
         raise ValueError(
@@ -201,24 +203,30 @@ class LRFinderResult:
         batch_losses: Tuple of the loss of each batch.
     """
 
-    rates: tuple
-    losses: tuple
-    suggestions: dict
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggestions: dict[str, float | None]
     reason: str | None = None
-    batch_losses: tuple = ()
+    batch_losses: tuple[float, ...] = ()
 
     @classmethod
-    def of_curve(cls, rates, losses, batch_losses, num_steps):
+    def of_curve(
+        cls,
+        rates: Sequence[float],
+        losses: Sequence[float],
+        batch_losses: Sequence[float],
+        num_steps: int,
+    ) -> "LRFinderResult":
         """The result for a curve that would have had `num_steps` points without divergence."""
         suggestions, reason = suggest(rates, losses, batch_losses, num_steps)
         return cls(tuple(rates), tuple(losses), suggestions, reason, tuple(batch_losses))
 
     @property
-    def suggestion(self):
+    def suggestion(self) -> float | None:
         """The rate to use, that of the longest valley, or None where the curve has none."""
         return self.suggestions["valley"]
 
-    def summary(self):
+    def summary(self) -> str:
         """Text: what each rule suggests, or why none does."""
         if self.reason is not None:
             return f"No suggestion: {self.reason}."
@@ -228,14 +236,23 @@ class LRFinderResult:
         ]
         return f"Suggested learning rate {self.suggestion:.2g} ({', '.join(shown)})."
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<LRFinderResult of {len(self.rates)} steps: {self.summary()}>"
 
 
 CHOSEN_HERE = ("epochs", "initial_epoch", "validation_data", "validation_split")
 
 
-def lr_find(model, x, y=None, *, start=1e-7, end=10.0, num_steps=100, **fit_args):
+def lr_find(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    start: float = 1e-7,
+    end: float = 10.0,
+    num_steps: int = 100,
+    **fit_args: Any,
+) -> LRFinderResult:
     """Find a learning rate by the range test; the model and its data stay as they were.
 
     Args:

@@ -2,10 +2,14 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
 from kerastl._base import checks
+from kerastl.plans.phase import EarlyStop
+from kerastl.plans.transfer_plan import TransferPlan
 
 
 @dataclasses.dataclass
@@ -34,25 +38,25 @@ class PlanPosition:
     reduction: float = 1.0
     peak: float | None = None
 
-    def next_phase(self, step):
+    def next_phase(self, step: int) -> "PlanPosition":
         """The position at the beginning of the next phase, at optimizer step `step`."""
         return PlanPosition(
             self.epoch, self.phase + 1, self.epoch, step, reduction=self.reduction, peak=self.peak
         )
 
-    def notice_reduction(self, rate):
+    def notice_reduction(self, rate: float) -> None:
         """Remember by how much `rate`, the present one, was lowered since it was set."""
         if self.peak is not None and rate != self.peak:
             self.reduction *= rate / self.peak
             self.peak = rate
 
 
-def to_state(position, plan):
+def to_state(position: PlanPosition, plan: TransferPlan) -> dict[str, Any]:
     """`position` as a dict ready for JSON, marked with the plan it belongs to."""
     return {"plan": _mark(plan), **dataclasses.asdict(position)}
 
 
-def from_state(state, plan):
+def from_state(state: Mapping[str, Any], plan: TransferPlan) -> PlanPosition:
     """The `PlanPosition` that `to_state` described.
 
     Raises:
@@ -72,7 +76,12 @@ def _mark(plan):
     return hashlib.blake2b(plan.to_json().encode(), digest_size=8).hexdigest()
 
 
-def ends_early(rule, position, model, logs):
+def ends_early(
+    rule: EarlyStop | None,
+    position: PlanPosition,
+    model: keras.Model,
+    logs: Mapping[str, Any] | None,
+) -> bool:
     """Whether `rule`, an `EarlyStop`, ends the phase after an epoch with these `logs`.
 
     The rule itself is Keras's; what it has seen of the phase is kept in `position`.

@@ -2,14 +2,18 @@
 
 import csv
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from kerastl import _keras
 from kerastl._base import files
+from kerastl._base.types import PathLike
+from kerastl.optimizers.lr_multiplier import LRMultiplier
+from kerastl.plans.resolved import ResolvedPhase
 
 
-def shared_rates(optimizer, start, end):
+def shared_rates(optimizer: LRMultiplier, start: int, end: int) -> list[float]:
     """The shared rate of each step of `optimizer`, an `LRMultiplier`, from `start` to before `end`.
 
     The rate of a step is its present learning rate times the factor of its schedule.
@@ -32,12 +36,12 @@ class RateLog:
         rows: List of `(step, epoch, ResolvedPhase, shared rate)`.
     """
 
-    def __init__(self, groups, path):
+    def __init__(self, groups: Sequence[str], path: PathLike | None) -> None:
         self._groups = groups
         self._path = None if path is None else pathlib.Path(path)
         self.rows = []
 
-    def begin(self, step):
+    def begin(self, step: int) -> None:
         """Begin the file; one of an earlier process keeps its rows of steps before `step`."""
         if self._path is None:
             return
@@ -48,7 +52,7 @@ class RateLog:
         ):
             csv.writer(file).writerows([self._header, *kept])
 
-    def add(self, step, epoch, phase, rates):
+    def add(self, step: int, epoch: int, phase: ResolvedPhase, rates: Sequence[float]) -> None:
         """Remember that the steps from `step` on were taken at these shared `rates`."""
         new = [(step + i, epoch, phase, rate) for i, rate in enumerate(rates)]
         self.rows += new
@@ -61,7 +65,7 @@ class RateLog:
                 for i, _, _, rate in new
             )
 
-    def of_groups(self, phase, shared):
+    def of_groups(self, phase: ResolvedPhase, shared: float) -> dict[str, float]:
         """Dict from each group that trains at some time to its rate, 0 while it is frozen."""
         return {
             name: shared * phase.multipliers[name] if name in phase.training else 0.0

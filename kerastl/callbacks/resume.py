@@ -2,12 +2,15 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl._base.types import PathLike
 from kerastl.callbacks.follow_plan import FollowPlan
 from kerastl.callbacks.gradual_unfreezing import GradualUnfreezing
 from kerastl.graph import check_fine_tuner
@@ -72,7 +75,14 @@ class Resume(keras.callbacks.Callback):
 
     resumes = True  # has `fit` give it passes that can be repeated, and call it last
 
-    def __init__(self, folder, *, every="epoch", extra=None, verbose=0):
+    def __init__(
+        self,
+        folder: PathLike,
+        *,
+        every: int | Literal["epoch"] = "epoch",
+        extra: Any = None,
+        verbose: int = 0,
+    ) -> None:
         super().__init__()
         if every != "epoch":
             checks.whole(every, 1, 2**31 - 1, "every")
@@ -83,11 +93,11 @@ class Resume(keras.callbacks.Callback):
         self._folder = checkpoints.CheckpointFolder(folder)
         self._others = None
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         check_fine_tuner(model, "Resume", "which reads its data pass by pass")
         super().set_model(model)
 
-    def set_callbacks(self, callbacks):
+    def set_callbacks(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
         """Told by `FineTuner.fit`: all callbacks of the training."""
         self._others = [c for c in callbacks if c is not self]
         rivals = (Resume, keras.callbacks.BackupAndRestore)
@@ -98,7 +108,7 @@ class Resume(keras.callbacks.Callback):
                     f"{type(callback).__name__}. Leave one of them out."
                 )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._check()
         self.began_at = self._midway = None
         self._epoch, self._saved_step = 0, 0
@@ -112,10 +122,10 @@ class Resume(keras.callbacks.Callback):
         self._restore(state)
         self._go_on(state, path)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch, self._saved_step = epoch, 0
 
-    def on_metrics_reset(self, epoch):
+    def on_metrics_reset(self, epoch: int) -> None:
         """Called by `FineTuner.fit` when an epoch has begun for all and metrics are at zero."""
         state, self._midway = self._midway, None
         if state is None or state["epoch"] != epoch:
@@ -127,7 +137,7 @@ class Resume(keras.callbacks.Callback):
         checkpoints.restore_metrics(self.model, state["metrics"])
         self._saved_step = state["step"]
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         step = batch + 1
         if self.every == "epoch" or step - self._saved_step < self.every:
             return
@@ -136,10 +146,10 @@ class Resume(keras.callbacks.Callback):
             self._save(self._epoch, step)
             self._saved_step = step
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._save(epoch + 1, 0)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         _keras.take_initial_epoch(self.model)  # Keras keeps it for the next `fit`
 
     def _check(self):
@@ -214,14 +224,14 @@ ATTRIBUTES = {
 }  # fmt: skip
 
 
-def is_known(callback):
+def is_known(callback: keras.callbacks.Callback) -> bool:
     """Whether `state_of` can tell the state of `callback`."""
     return _kept_by_itself(callback) or isinstance(
         callback, (keras.callbacks.CSVLogger, *ATTRIBUTES)
     )
 
 
-def state_of(callback):
+def state_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
     """The state of a known `callback`, as JSON-able values and arrays."""
     if _kept_by_itself(callback):
         return callback.get_state()
@@ -230,7 +240,7 @@ def state_of(callback):
     return {name: getattr(callback, name) for name in _attributes(callback)}
 
 
-def restore(callback, state):
+def restore(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> None:
     """Give a known `callback` back what `state_of` told; after its `on_train_begin`."""
     if _kept_by_itself(callback):
         callback.set_state(state)
@@ -241,7 +251,7 @@ def restore(callback, state):
             setattr(callback, name, state[name])
 
 
-def settings_of(callback):
+def settings_of(callback: keras.callbacks.Callback) -> Any:
     """What a run must have in common with the run that it goes on with, as JSON-able values."""
     if isinstance(callback, GradualUnfreezing):
         schedule = callback.schedule and {str(e): g for e, g in callback.schedule.items()}

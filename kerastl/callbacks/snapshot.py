@@ -1,11 +1,14 @@
 """A compiled model as it was before some steps, to be put back bit for bit."""
 
 import random
+from typing import Any
 
+import keras
 import numpy as np
 
 from kerastl import _keras
 from kerastl.graph import is_fine_tuner
+from kerastl.optimizers.lr_multiplier import LRMultiplier
 
 
 class Snapshot:
@@ -22,7 +25,7 @@ class Snapshot:
         model: Compiled `keras.Model`.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         self.model = model
         self._values = self._multiplier = self._schedule = None
         self._metrics = [(variable, variable.numpy()) for variable in model.metrics_variables]
@@ -31,11 +34,11 @@ class Snapshot:
         self._random = random.getstate(), np.random.get_state()
 
     @property
-    def is_taken(self):
+    def is_taken(self) -> bool:
         """Whether `take_state` was called."""
         return self._values is not None
 
-    def take_state(self):
+    def take_state(self) -> None:
         """Copy all variables, and take the schedule off until `restore`."""
         model = self.model
         if not model.optimizer.built:
@@ -47,7 +50,7 @@ class Snapshot:
         self._schedule = self._multiplier and self._multiplier.schedule
         self._set_schedule(None)
 
-    def is_of_same_state(self):
+    def is_of_same_state(self) -> bool:
         """Whether the model still trains the same weights with the same slots and no schedule."""
         same = [id(variable) for variable in _state(self.model)]
         return (
@@ -56,7 +59,7 @@ class Snapshot:
             and not (self._multiplier and self._multiplier.schedule)
         )
 
-    def restore(self):
+    def restore(self) -> None:
         """Put everything back; may be called again."""
         if not self.is_taken:
             return
@@ -78,7 +81,7 @@ class Snapshot:
         _keras.remake_train_function(self.model)
 
 
-def with_schedule(optimizer):
+def with_schedule(optimizer: Any) -> LRMultiplier | None:
     """The `LRMultiplier` that is or stands in `optimizer`, or None."""
     while optimizer is not None and not hasattr(optimizer, "set_schedule"):
         optimizer = getattr(optimizer, "inner_optimizer", None)

@@ -5,6 +5,8 @@ The rules are those of fastai 2.7 (`valley`, `slide`, `minimum`, `steep` in
 also cuts off a beginning on which nothing moves.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 RULES = ("valley", "steep", "slide", "minimum")
@@ -20,7 +22,12 @@ SLIDE_INTERVAL = 15
 SLIDE_THRESHOLD = 0.005
 
 
-def suggest(rates, losses, batch_losses, num_steps):
+def suggest(
+    rates: Sequence[float] | np.ndarray,
+    losses: Sequence[float] | np.ndarray,
+    batch_losses: Sequence[float] | np.ndarray,
+    num_steps: int,
+) -> tuple[dict[str, float | None], str | None]:
     """What the four rules say of a curve.
 
     A curve has no suggestion if its loss never falls clearly: on a loss that stands still, rules
@@ -52,7 +59,7 @@ def suggest(rates, losses, batch_losses, num_steps):
     return {**chosen, "minimum": chosen["minimum"] / 10}, None
 
 
-def first_move(losses):
+def first_move(losses: np.ndarray) -> int:
     """Index of the first loss that is not the one at the start, within `LEAST_FALL`; 0 if none.
 
     A new head that starts at zero has the same loss on every batch, and falls by a few millionths
@@ -62,7 +69,9 @@ def first_move(losses):
     return int(np.argmax(np.abs(losses - losses[0]) > LEAST_FALL * abs(losses[0])))
 
 
-def why_none(losses, batch_losses):
+def why_none(
+    losses: Sequence[float] | np.ndarray, batch_losses: Sequence[float] | np.ndarray
+) -> str | None:
     """Why there is nothing to suggest, or None.
 
     Args:
@@ -83,7 +92,7 @@ def why_none(losses, batch_losses):
     )
 
 
-def fall_in_errors(batch_losses):
+def fall_in_errors(batch_losses: Sequence[float] | np.ndarray) -> float:
     """How clearly some stretch of batches lies below all those before it.
 
     The largest difference of the two means, in standard errors of such a difference.
@@ -100,7 +109,7 @@ def fall_in_errors(batch_losses):
     return best
 
 
-def noise_of(batch_losses):
+def noise_of(batch_losses: Sequence[float] | np.ndarray) -> float:
     """Standard deviation of the loss from batch to batch, whatever its trend.
 
     From the median step between neighbours: of a normal distribution with deviation `s` that is
@@ -111,7 +120,7 @@ def noise_of(batch_losses):
     return float(np.median(np.abs(np.diff(batch_losses)))) / (0.6745 * np.sqrt(2.0))
 
 
-def valley(losses):
+def valley(losses: Sequence[float] | np.ndarray) -> int | None:
     """The middle of the longest strictly falling subsequence.
 
     With `length` its number of points and `end` its last index, the index is
@@ -133,12 +142,12 @@ def valley(losses):
     return max(0, end - length + int(length / 3) + int(length / 6))
 
 
-def steep(rates, losses):
+def steep(rates: Sequence[float] | np.ndarray, losses: Sequence[float] | np.ndarray) -> int:
     """Where the loss falls fastest over the logarithm of the rate: `argmin dloss / dlog(rate)`."""
     return int(np.argmin(np.diff(losses) / np.diff(np.log(rates))))
 
 
-def slide(losses):
+def slide(losses: Sequence[float] | np.ndarray) -> int | None:
     """From the right end leftwards, the point from which the gradient changes little.
 
     Two points `SLIDE_INTERVAL` apart slide to the left while their gradients (per step) differ by

@@ -156,7 +156,7 @@ def matrix_view(kernel: Kernel) -> View | None:
     return None
 
 
-def channels_view(kernel: Kernel) -> View:
+def channels_view(kernel: Kernel) -> View | None:
     """`Kernel` with the inputs that one output multiplies in the last dimension but one.
 
     That is the dimension along which `m_by_n` counts. None for what multiplies nothing.

@@ -155,10 +155,10 @@ class Refit:
         """A `PrunedLayer` for each mask."""
         for mask in self._masks:
             kernel = mask.kernel
-            errors = self._found.get(id(mask), (None, None))
+            masked, error = self._found.get(id(mask), (None, None))
             note = why_not_fitted(kernel) or "is inside a composite layer"
             note = "" if id(mask) in self._found else f"not fitted: {note}"
-            yield PrunedLayer(kernel.path, mask.pruned, kernel.size, *errors, note)
+            yield PrunedLayer(kernel.path, mask.pruned, kernel.size, masked, error, note)
 
 
 L = keras.layers

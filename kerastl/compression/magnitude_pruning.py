@@ -90,7 +90,8 @@ class MagnitudePruning(keras.callbacks.Callback):
         self.skipped = {}
         self.sparsities = []
         self._masks = []
-        self._resolved = self._state = None
+        self._resolved: Any = None
+        self._state: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         with self.model.distribute_strategy.scope():

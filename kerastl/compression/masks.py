@@ -33,8 +33,10 @@ class Mask(keras.constraints.Constraint):
         self.pattern = pattern
         self.before = kernel.variable.constraint
         self.keep = tf.Variable(tf.ones(kernel.variable.shape, tf.bool), trainable=False)
-        self.threshold = tf.Variable(-1.0, trainable=False)  # below 0: no mask was made
-        self._schedule = self._counter = None
+        # Below 0: no mask was made.
+        self.threshold = tf.Variable(tf.constant(-1.0), trainable=False)
+        self._schedule: Any = None
+        self._counter: Any = None
 
     def follow(self, schedule: Any, counter: keras.Variable | None) -> None:
         """From now on make new masks when `schedule` says so, by the steps in `counter`."""
@@ -82,7 +84,7 @@ class Mask(keras.constraints.Constraint):
         """Whether every weight that is pruned is zero."""
         kept = tf.cast(self.keep, tf.bool)
         weight = tf.convert_to_tensor(self.kernel.variable)
-        return not bool(tf.reduce_any((weight != 0) & ~kept))
+        return not bool(tf.reduce_any((weight != 0) & tf.logical_not(kept)))
 
     def get_state(self) -> dict[str, Any]:
         """The mask, one bit a weight, and its threshold."""
@@ -93,7 +95,7 @@ class Mask(keras.constraints.Constraint):
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take up the mask that `get_state` told."""
-        shape = tuple(self.keep.shape)
+        shape: tuple[Any, ...] = tuple(self.keep.shape)
         bits = np.unpackbits(state["keep"], count=self.kernel.size)
         self.keep.assign(bits.reshape(shape).astype(bool))
         self.threshold.assign(state["threshold"])
@@ -110,7 +112,7 @@ class Mask(keras.constraints.Constraint):
             block_size=pattern.block_size,
             m_by_n=pattern.m_by_n,
         )
-        shape = tuple(self.keep.shape)
+        shape: tuple[Any, ...] = tuple(self.keep.shape)
         self.keep.assign(keep if view is None else view.back(keep, shape))
         self.threshold.assign(tf.cast(threshold, tf.float32))
         return True

@@ -47,7 +47,7 @@ class PruningReport:
         return sum(row.zeros for row in self.layers) / sum(row.size for row in self.layers)
 
     def __str__(self) -> str:
-        cells = [("layer", "zeros", "error of zeros alone", "error", "")]
+        cells: list[tuple[str, ...]] = [("layer", "zeros", "error of zeros alone", "error", "")]
         for row in self.layers:
             errors = (row.error_masked, row.error)
             shown = ("-" if error is None else f"{error:.4f}" for error in errors)

@@ -98,10 +98,11 @@ def _constant(schedule):
     return getattr(schedule, "target_sparsity", None)
 
 
-def _pair(value, name):
+def _pair(value, name) -> tuple[int, int]:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(f"`{name}` must be a pair of ints > 0. Received: {name}={value!r}")
-    return tuple(checks.whole(part, 1, 2**31 - 1, name) for part in value)
+    first, second = (checks.whole(part, 1, 2**31 - 1, name) for part in value)
+    return first, second
 
 
 LAST_STEP = 2**31 - 1

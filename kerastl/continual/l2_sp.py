@@ -60,7 +60,7 @@ class L2SP(Term):
         anchors: keras.Model | None = None,
         where_new: Any = None,
         name: str = "l2_sp",
-    ):
+    ) -> None:
         checks.in_range(strength, 0.0, float("inf"), "strength")
         checks.in_range(strength_new, 0.0, float("inf"), "strength_new")
         if anchors is not None and where_new is not None:

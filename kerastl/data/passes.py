@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl._base.types import TensorLike
+from kerastl.data.rows import Rows
 
 # Plain Python, to be traced as it stands: AutoGraph takes longer to read it than the data takes.
 _as_is = tf.autograph.experimental.do_not_convert
@@ -93,7 +94,8 @@ class Passes(abc.ABC):
         if self.seed is None:
             return self._unshuffled
         key = self._key(number)
-        return tf.random.experimental.stateless_shuffle(self._unshuffled, key, alg="philox")
+        random: Any = tf.random  # `experimental` is added to it when it is imported
+        return random.experimental.stateless_shuffle(self._unshuffled, key, alg="philox")
 
     def in_order(self) -> tf.data.Dataset:
         """Dataset of the batches of inputs in the order of the rows, not augmented."""
@@ -192,7 +194,7 @@ class ArrayPasses(Passes):
         return hash_of_arrays(tf.nest.flatten([self._x, self._targets]))
 
 
-def hash_of_arrays(arrays: Iterable[np.ndarray]) -> str:
+def hash_of_arrays(arrays: Iterable[np.ndarray | Rows]) -> str:
     """Hash of shapes, types and contents, read in pieces, as hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:

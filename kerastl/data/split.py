@@ -80,7 +80,8 @@ def stratified_split(
         drawn = np.split(rng.permutation(rows), [num_train, num_train + num_val])
         for part, piece in zip(parts, drawn, strict=True):
             part.append(piece)
-    return tuple(_sorted(part) for part in parts)
+    train, val, test = (_sorted(part) for part in parts)
+    return train, val, test
 
 
 def check_seed(seed: int) -> int:

@@ -67,7 +67,7 @@ class Distill(Term):
         temperature: float = 1.0,
         from_logits: bool = False,
         name: str = "distill",
-    ):
+    ) -> None:
         checks.in_range(share, 0.0, 1.0, "share")
         checks.in_range(temperature, 1e-3, 1e3, "temperature")
         self._teacher = teacher

@@ -168,7 +168,7 @@ class _explaining:
             raise _explained(error) from error
 
 
-def _explained(error):
+def _explained(error: Exception) -> Exception:
     text = str(error)
     unknown = dict.fromkeys(
         re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", text)
@@ -178,8 +178,8 @@ def _explained(error):
             f"The model needs operations that LiteRT does not have: {listed(unknown)}. "
             "Replace the layers that use them. Nothing was written."
         )
-    if full_disk(error):
-        return full_disk(error)
+    if (full := full_disk(error)) is not None:
+        return full
     first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     failure = RuntimeError(f"The model could not be converted to LiteRT: {first}")
     failure.__notes__ = getattr(error, "__notes__", [])

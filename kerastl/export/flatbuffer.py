@@ -54,7 +54,7 @@ def is_litert(content: bytes) -> bool:
 
 def operation_table(content: bytes) -> tuple[Operation, ...]:
     """Tuple of `Operation`, the most frequent first."""
-    counts = collections.Counter()
+    counts: collections.Counter[tuple[str, str, str | None]] = collections.Counter()
     for op, graph, operator in _operators(content):
         dtype = graph.dtype(operator.outputs[0]) if len(operator.outputs) else "none"
         counts[op, dtype, graph.weights(operator)] += 1
@@ -72,8 +72,6 @@ def constants(content: bytes) -> list[np.ndarray]:
 
     Quantized weights have a zero point of 0, so that a zero is a zero in every dtype.
     """
-    import numpy as np
-
     schema, found = _schema(), {}
     model = _parse(schema, content)
     for index in range(len(model.subgraphs)):
@@ -134,8 +132,6 @@ def with_buffer(content: bytes, name: str, data: bytes) -> bytes:
         name: String.
         data: Bytes.
     """
-    import numpy as np
-
     schema = _schema()
     model = _parse(schema, content)
     buffer, entry = schema.BufferT(), schema.MetadataT()
@@ -186,7 +182,7 @@ class _Graph:
         largest = max(arrays, key=lambda tensor: tensor.shape.prod())
         return self._dtypes[largest.type]
 
-    def constants(self) -> Iterator[tuple[int, str, bytes]]:
+    def constants(self) -> Iterator[tuple[int, str, np.ndarray]]:
         """Each constant as `(number of its buffer, dtype, bytes)`."""
         for tensor in self._tensors:
             data = self._buffers[tensor.buffer].data
@@ -217,7 +213,7 @@ def _operators(content):
             yield f"CUSTOM:{code.customCode.decode()}" if custom else name, graph, operator
 
 
-def _schema():
+def _schema() -> Any:  # generated code, whose comments name wrong types
     from tensorflow.lite.python import schema_py_generated
 
     return schema_py_generated
@@ -276,7 +272,7 @@ class _Once:
     def __getattr__(self, name):
         return getattr(self._table, name)
 
-    def Pack(self, builder: Any) -> int:
+    def Pack(self, builder: Any) -> Any:
         if builder is not self._builder:
             self._builder, self._place = builder, self._table.Pack(builder)
         return self._place

@@ -19,7 +19,7 @@ from kerastl.export.conversion import converted, saved_model
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.naming import AnyModel, graph_of, in_structure, inputs_by_name
 from kerastl.export.parity import accuracy
-from kerastl.export.quantization import MODES, require_float
+from kerastl.export.quantization import MODES, Quantization, require_float
 from kerastl.export.selective import LayerError, SelectiveQuantizer
 from kerastl.export.verify import check_outputs, needs_flex
 
@@ -127,6 +127,12 @@ def _climb(task, ladder):
 class _Task:
     """One model, the data it is measured on, and the file made last."""
 
+    work: str  # the folder, the SavedModel in it and the samples are known once there is a folder
+    saved: str
+    samples: dict[str, np.ndarray] | None
+    content: bytes
+    made: str
+
     def __init__(
         self,
         model: AnyModel,
@@ -141,8 +147,8 @@ class _Task:
         self._labels, self._score = labels, score
         scores = model.predict(in_structure(graph, self._data), verbose=0)
         self.accuracy = score(np.asarray(scores), labels)
-        self.work = self.saved = self.samples = self.content = self.made = None
-        self.layers, self._float_size = (), None
+        self.layers: tuple[LayerError, ...] = ()
+        self._float_size = 0
 
     def baseline(self) -> "Rung":
         """The float32 file, to compare sizes and times with."""
@@ -153,7 +159,7 @@ class _Task:
         check_outputs(self._model, self._graph, self.made, samples=self.samples)
         return rung
 
-    def plain(self, name: str) -> "Rung":
+    def plain(self, name: Quantization) -> "Rung":
         """One way to quantize the whole model."""
         try:
             content = converted(

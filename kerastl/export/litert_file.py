@@ -176,7 +176,7 @@ def described(made: str, content: bytes, graph: AnyModel, labels: Sequence[str] 
     )
 
 
-def need_ranges(saved: str, name: str) -> None:
+def need_ranges(saved: str, name: Quantization | None) -> None:
     """Refuse to quantize activations without data, unless the model brings their ranges.
 
     Raises:

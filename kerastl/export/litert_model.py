@@ -133,7 +133,7 @@ class LiteRTModel:
             )
         return arrays
 
-    def _ordered(self, x):
+    def _ordered(self, x: Any) -> list[np.ndarray]:
         names = [tensor.name for tensor in self.inputs]
         if isinstance(x, dict):
             if len(x) == len(names) == 1:
@@ -141,7 +141,7 @@ class LiteRTModel:
             if sorted(x) != sorted(names):
                 raise ValueError(f"`x` must have the keys {names}. Received: {sorted(x)}")
             return [x[name] for name in names]
-        arrays = x if isinstance(x, (list, tuple)) and len(names) > 1 else [x]
+        arrays: list[Any] = list(x) if isinstance(x, (list, tuple)) and len(names) > 1 else [x]
         if len(arrays) != len(names):
             raise ValueError(
                 f"`x` must hold {len(names)} arrays, for {names}. Received: {len(arrays)}"
@@ -210,7 +210,7 @@ def described(details: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tup
     for detail in details:
         plain = plain_name(detail["name"])
         scale, zero_point = detail["quantization"]
-        shape = [int(n) for n in detail["shape"]]
+        shape: list[int | None] = [int(n) for n in detail["shape"]]
         signature = detail.get("shape_signature", ())
         if len(signature) and signature[0] == -1:
             shape[0] = None

@@ -106,7 +106,10 @@ def read_pixels(content: bytes) -> tuple[str, ...]:
     if data is None:
         return ()
     inputs = [entry for graph in Reader.root(data).tables(3) for entry in graph.tables(2)]
-    return tuple(entry.text(0) for entry in inputs if entry.table(3).byte(0) == _IMAGE)
+    contents = [(entry.text(0), entry.table(3)) for entry in inputs]
+    return tuple(
+        name for name, what in contents if name is not None and what and what.byte(0) == _IMAGE
+    )
 
 
 def _read(content, tensors, kind):

@@ -180,7 +180,7 @@ def _share(value):
     return "-" if value is None else f"{value:.4f}"
 
 
-def classes(scores: np.ndarray) -> np.ndarray:
+def classes(scores: np.ndarray) -> np.ndarray | None:
     """The class of each row of scores: the largest, or of one score whether it is over 0.5.
 
     Returns:
@@ -208,13 +208,13 @@ def accuracy(scores: np.ndarray, labels: Sequence[int] | np.ndarray) -> float:
     Raises:
         ValueError: If they do not go together.
     """
-    labels = np.asarray(labels)
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        labels = labels.argmax(1)
+    known = np.asarray(labels)
+    if known.ndim == 2 and known.shape[1] > 1:
+        known = known.argmax(1)
     found = classes(scores)
-    if found is None or len(labels) != len(found):
+    if found is None or len(known) != len(found):
         raise ValueError(
             "`labels` must be one class for each row of class scores. "
-            f"Received: labels of shape {labels.shape}, scores of shape {scores.shape}"
+            f"Received: labels of shape {known.shape}, scores of shape {scores.shape}"
         )
-    return float(np.mean(found == labels.reshape(-1)))
+    return float(np.mean(found == known.reshape(-1)))

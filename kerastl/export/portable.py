@@ -106,7 +106,7 @@ def _run_saved_model(path):
 
 
 def _run_onnx(path):
-    import onnxruntime
+    import onnxruntime  # pyright: ignore[reportMissingImports] (asked for by `find_spec`)
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda graph, named: session.run(None, named)

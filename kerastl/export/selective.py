@@ -107,7 +107,7 @@ class SelectiveQuantizer:
         return nodes
 
 
-def _energies(content, rows):
+def _energies(content, rows) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Dict from tensor to `(signal, error)`: sums of squares a channel, over all examples."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -116,7 +116,7 @@ def _energies(content, rows):
     details = {detail["index"]: detail for detail in runner.get_tensor_details()}
     # The runtime offers no public list of operations (ai_edge_litert 2.3).
     checks = [op["inputs"] for op in runner._get_ops_details() if op["op_name"] == _VERIFY]
-    sums = collections.defaultdict(lambda: (0.0, 0.0))
+    sums: dict[str, Any] = collections.defaultdict(lambda: (0.0, 0.0))
     for row in rows:
         for detail in runner.get_input_details():
             runner.set_tensor(detail["index"], row[plain_name(detail["name"])])

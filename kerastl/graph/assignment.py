@@ -1,15 +1,18 @@
 """From a model to named lists of units, by its family's rules or the generic one."""
 
 import re
+from collections.abc import Sequence
+
+import keras
 
 from kerastl.graph.families import APPLICATIONS, CV, HUB_IMAGE, HUB_TEXT
 from kerastl.graph.group_rules import assign, match_path
-from kerastl.graph.leaves import units_and_walk
+from kerastl.graph.leaves import Unit, units_and_walk
 
 FAMILIES = (*APPLICATIONS, *HUB_IMAGE, *HUB_TEXT, *CV)
 
 
-def assignment(model):
+def assignment(model: keras.Model) -> tuple[str, dict[str, list[Unit]]]:
     """`(family name, {group: [Unit]})` in order from input to head, every group with variables.
 
     A model with the layers of no family, or of several, goes to the generic rule.
@@ -58,7 +61,7 @@ MAX_BLOCKS = 8
 _ENDS_BACKBONE = re.compile(r"Global(?:Average|Max)Pooling[123]D|Flatten")
 
 
-def assign_generic(units):
+def assign_generic(units: Sequence[Unit]) -> list[str]:
     """A group name for each unit: `block_1` to at most `block_8`, and `head`.
 
     1. `head` is every layer after the last global pooling or `Flatten` layer that has layers

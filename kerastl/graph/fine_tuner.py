@@ -1,7 +1,9 @@
 """Whether a model is a `FineTuner`: the one answer, for rooms on floors below and above it."""
 
+from typing import Any
 
-def is_fine_tuner(model):
+
+def is_fine_tuner(model: Any) -> bool:
     """Whether `model` is a `kerastl.FineTuner` or of a class derived from it.
 
     Its frozen layers and held statistics stand still whatever its containers say, its optimizer
@@ -16,7 +18,7 @@ def is_fine_tuner(model):
     return getattr(type(model), "is_fine_tuner", False) is True
 
 
-def check_fine_tuner(model, who, reason):
+def check_fine_tuner(model: Any, who: str, reason: str) -> None:
     """Raise unless `model` is a `FineTuner`.
 
     Args:

@@ -1,5 +1,7 @@
 """The `trainable` flags of a model's leaves: read as Keras acts on them, written at any depth."""
 
+from collections.abc import Iterable
+
 import keras
 
 from kerastl import _keras
@@ -9,7 +11,7 @@ from kerastl.graph.flatten import flat_layers
 from kerastl.graph.leaves import leaf_layers
 
 
-def is_frozen(layer):
+def is_frozen(layer: keras.Layer) -> bool:
     """Whether nothing in `layer` trains: its own flag is off, or that of every leaf in it.
 
     Example:
@@ -27,21 +29,21 @@ def is_frozen(layer):
     return all(is_frozen(sublayer) for sublayer in inner)
 
 
-def count_weights(model):
+def count_weights(model: keras.Model) -> int:
     """Number of scalars in the weights of `model`."""
     return sum(int(keras.ops.size(weight)) for weight in model.weights)
 
 
-def count_trainable(model):
+def count_trainable(model: keras.Model) -> int:
     """Number of scalars in the weights of `model` that train."""
     return sum(int(keras.ops.size(weight)) for weight in model.trainable_weights)
 
 
-def all_leaves(model):
+def all_leaves(model: keras.Model) -> list[keras.Layer]:
     return with_leaves(flat_layers(model))
 
 
-def with_leaves(layers):
+def with_leaves(layers: Iterable[keras.Layer]) -> list[keras.Layer]:
     seen = {}
     for layer in layers:
         for leaf in leaf_layers(layer):
@@ -49,7 +51,7 @@ def with_leaves(layers):
     return list(seen.values())
 
 
-def set_frozen(model, leaves, frozen):
+def set_frozen(model: keras.Model, leaves: Iterable[keras.Layer], frozen: bool) -> None:
     """Freeze or thaw `leaves` of `model` and nothing else; have the next step traced anew."""
     if not frozen:
         _require_slots(model, leaves)
@@ -57,7 +59,7 @@ def set_frozen(model, leaves, frozen):
     _keras.remake_train_function(model)
 
 
-def training_ids(model):
+def training_ids(model: keras.Model) -> set[int]:
     """Ids of the layers under `model` whose flag is on and that no parent hides."""
     found = set()
 
@@ -115,15 +117,15 @@ def _require_slots(model, leaves):
         )
 
 
-def fix_statistics(norm, fixed):
+def fix_statistics(norm: keras.Layer, fixed: bool) -> None:
     """Mark a batch normalization to run in inference mode inside a `FineTuner`, trained or not."""
     norm._kerastl_fixed_statistics = bool(fixed)
 
 
-def has_fixed_statistics(layer):
+def has_fixed_statistics(layer: keras.Operation) -> bool:
     """Whether `layer` is a batch normalization marked by `fix_statistics`."""
     return getattr(layer, "_kerastl_fixed_statistics", False)
 
 
-def is_batch_norm(layer):
+def is_batch_norm(layer: keras.Operation) -> bool:
     return isinstance(layer, _keras.NORMALIZERS_WITH_STATISTICS)

@@ -1,13 +1,17 @@
 """One flat functional graph instead of models nested in models."""
 
 import collections
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 
 from kerastl import _keras
 
 
-def flatten(model, cls=keras.Model, name=None):
+def flatten(
+    model: keras.Model, cls: Callable[..., keras.Model] = keras.Model, name: str | None = None
+) -> keras.Model:
     """A flat functional model that shares every layer and weight of `model`.
 
     Nested functional and Sequential models, at any depth, are replaced by their own layers, so
@@ -57,7 +61,7 @@ def flatten(model, cls=keras.Model, name=None):
     return cls(graph.input, outputs, name=name)
 
 
-def flat_layers(model):
+def flat_layers(model: keras.Model) -> list[keras.Layer]:
     """The layers of `flatten(model)`, in the same order, without touching the model.
 
     A pure walk: no node is added and no layer is renamed. Indices into this list are the
@@ -83,7 +87,7 @@ def flat_layers(model):
     return [operation for operation in operations if isinstance(operation, keras.Layer)]
 
 
-def require_graph(model):
+def require_graph(model: keras.Layer) -> keras.Model:
     """The graph of `model`, or an error that says what to do."""
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -129,12 +133,17 @@ Attributes:
 class StandIn(keras.Operation):
     """Stands for `operation` in a recorded graph, so that the real one gets no new node."""
 
-    def __init__(self, operation, index):
+    def __init__(self, operation: keras.Operation, index: int) -> None:
         super().__init__(name=f"stand_in_{index}")
         self.operation = operation
 
 
-def inline(graph, inputs, call, trail=()):
+def inline(
+    graph: keras.Model,
+    inputs: Sequence[keras.KerasTensor],
+    call: Callable[..., Any],
+    trail: tuple[str, ...] = (),
+) -> Any:
     """Run `graph` on `inputs` with every nested graph unrolled.
 
     Args:
@@ -161,7 +170,7 @@ def inline(graph, inputs, call, trail=()):
     return keras.tree.pack_sequence_as(graph.output, [tensors[id(x)] for x in graph.outputs])
 
 
-def walk(graph):
+def walk(graph: keras.Model) -> "Walk":
     """The operations of the flattened `graph`, found without adding a node to any of them."""
     if not any(_keras.graph_of(node.operation) for node in _keras.graph_nodes(graph)):
         trails = {id(op): () for op in graph.operations}
@@ -199,7 +208,7 @@ def _real(operation):
     return operation.operation if isinstance(operation, StandIn) else operation
 
 
-def input_layers(graph):
+def input_layers(graph: keras.Model) -> list[keras.Layer]:
     """The InputLayer behind each of `graph.inputs`."""
     return [_keras.producer_of(x) for x in graph.inputs]
 
@@ -232,7 +241,9 @@ def _as_input(x, ref):
     return x
 
 
-def make_unique(operations, trails):
+def make_unique(
+    operations: Iterable[keras.Operation], trails: Mapping[int, tuple[str, ...]]
+) -> None:
     """Rename those of `operations` whose name an earlier or less deeply nested one holds.
 
     Layers keep their names before plain operations do, the less deeply nested before the more

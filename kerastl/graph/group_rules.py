@@ -3,8 +3,12 @@
 import dataclasses
 import functools
 import re
+from collections.abc import Iterable, Sequence
 
 import keras
+
+from kerastl.graph.flatten import Walk
+from kerastl.graph.leaves import Unit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +35,14 @@ class Family:
     """
 
     name: str
-    anchors: tuple
-    rules: tuple
-    unless: tuple = ()
-    tail: tuple = ()
+    anchors: tuple[str, ...]
+    rules: tuple[tuple[str, str], ...]
+    unless: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
     closing: bool = False
     stem_end: str = ""
 
-    def fits(self, paths):
+    def fits(self, paths: Iterable[str]) -> bool:
         """Whether a model with these unit paths belongs to the family."""
 
         def found(pattern):
@@ -46,7 +50,7 @@ class Family:
 
         return all(map(found, self.anchors)) and not any(map(found, self.unless))
 
-    def group_of(self, path):
+    def group_of(self, path: str) -> str | None:
         """The group whose rule matches `path`, or None."""
         for group, pattern in self.rules:
             match = _compiled(pattern).fullmatch(path)
@@ -60,13 +64,13 @@ def _compiled(pattern):
     return re.compile(pattern)
 
 
-def match_path(unit):
+def match_path(unit: Unit) -> str:
     """The path that patterns see: without the prefix that `flatten` gives a clashing name."""
     first, *rest = unit.names
     return "/".join((first.rsplit(".", 1)[-1], *rest))
 
 
-def assign(family, units, walk):
+def assign(family: Family, units: Sequence[Unit], walk: Walk) -> list[str]:
     """A group name for each unit.
 
     A unit that no rule matches, but that leads to a matched one, joins the group of its nearest

@@ -1,6 +1,9 @@
 """Who makes and who reads each tensor of a flat graph."""
 
 import collections
+from typing import Any
+
+import keras
 
 from kerastl import _keras
 
@@ -30,7 +33,7 @@ class GraphIndex:
         ('body', 'relu')
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         self.model = model
         self.nodes = _keras.graph_nodes(model)
         self.makers = {id(tensor): node for node in self.nodes for tensor in node.outputs}
@@ -42,12 +45,12 @@ class GraphIndex:
         for tensor in model.outputs:
             self.readers[id(tensor)].append(None)
 
-    def sole_reader(self, node):
+    def sole_reader(self, node: Any) -> Any:
         """The one call that reads what `node` gives; None if there are more, or the model does."""
         readers = [reader for tensor in node.outputs for reader in self.readers[id(tensor)]]
         return readers[0] if len(readers) == 1 else None
 
-    def follower(self, node):
+    def follower(self, node: Any) -> Any:
         """The sole reader of `node` if the operations of both are called just once, else None."""
         reader = self.sole_reader(node)
         alone = reader is not None and all(

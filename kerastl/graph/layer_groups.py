@@ -1,6 +1,8 @@
 """A model's layers as named groups, ordered from input to head."""
 
 import math
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import keras
 
@@ -36,7 +38,13 @@ class LayerGroups:
         (('stem', 'head'), 2, 'last', 'stem')
     """
 
-    def __init__(self, groups, *, family="custom", places=None):
+    def __init__(
+        self,
+        groups: Mapping[str, Sequence[keras.Layer]],
+        *,
+        family: str = "custom",
+        places: Mapping[int, tuple[int | None, str]] | None = None,
+    ) -> None:
         self._units = {str(name): tuple(layers) for name, layers in groups.items()}
         self.family = family
         self._places = places or {}
@@ -60,20 +68,20 @@ class LayerGroups:
                 self._variables[name].append(variable)
 
     @property
-    def names(self):
+    def names(self) -> tuple[str, ...]:
         """Tuple of the group names, from input to head."""
         return tuple(self._units)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._units)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._units)
 
-    def __contains__(self, name):
+    def __contains__(self, name: str) -> bool:
         return name in self._units
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str | int) -> tuple[keras.Layer, ...]:
         """The units of a group, by name or by index from input to head."""
         if isinstance(key, int) and not isinstance(key, bool):
             if not -len(self) <= key < len(self):
@@ -84,15 +92,15 @@ class LayerGroups:
             key = self.names[key]
         return self._units[self._known(key)]
 
-    def items(self):
+    def items(self) -> ItemsView[str, tuple[keras.Layer, ...]]:
         """Pairs `(name, units)` from input to head."""
         return self._units.items()
 
-    def variables(self, name):
+    def variables(self, name: str) -> list[keras.Variable]:
         """List of the variables of a group: weights, statistics and random states."""
         return list(self._variables[self._known(name)])
 
-    def group_of(self, layer_or_variable):
+    def group_of(self, layer_or_variable: keras.Layer | keras.Variable) -> str:
         """Name of the group of a layer or variable.
 
         A composite layer whose parts lie in several groups has no group of its own.
@@ -119,7 +127,7 @@ class LayerGroups:
             )
         return name
 
-    def indices(self, name):
+    def indices(self, name: str) -> tuple[int, int] | None:
         """`(first, last)` index of a group in `flat_layers(model)`, or None if not known.
 
         Groups of networks with side branches may overlap in these.
@@ -129,11 +137,11 @@ class LayerGroups:
         found = [index for index in found if index is not None]
         return (min(found), max(found)) if found else None
 
-    def path_of(self, layer):
+    def path_of(self, layer: keras.Layer) -> str:
         """The path of a unit, such as `transformer_layer_3/self_attention_layer/query`."""
         return self._places[id(layer)][1] if id(layer) in self._places else layer.name
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         rows = [("group", "indices", "layers", "weights", "from", "to")]
         for name, units in self.items():
             indices = self.indices(name)
@@ -149,7 +157,11 @@ class LayerGroups:
         return [v for v in self._variables[name] if id(v) in owned]
 
 
-def layer_groups(model):
+# What a plan is made for: the groups of a model, or their names from input to head.
+Groups: TypeAlias = LayerGroups | Sequence[str]
+
+
+def layer_groups(model: keras.Model) -> LayerGroups:
     """The layers of `model` as named groups, ordered from input to head.
 
     The rules are declared data, one table per family: see `families.py` (keras.applications),

@@ -5,10 +5,10 @@ import dataclasses
 import keras
 
 from kerastl import _keras
-from kerastl.graph.flatten import flat_layers, require_graph, walk
+from kerastl.graph.flatten import Walk, flat_layers, require_graph, walk
 
 
-def leaf_layers(layer_or_model):
+def leaf_layers(layer_or_model: keras.Layer) -> list[keras.Layer]:
     """The layers that do the work: those without sublayers, in order from input to head.
 
     A composite layer (a transformer block, a Bidirectional wrapper, a nested subclassed model)
@@ -39,13 +39,13 @@ def leaf_layers(layer_or_model):
     return [layer for layer, _ in leaves_with_paths(layer_or_model)]
 
 
-def variables_of_no_sublayer(layer):
+def variables_of_no_sublayer(layer: keras.Layer) -> list[keras.Variable]:
     """The variables of `layer` that belong to none of its sublayers, random states included."""
     below = {id(v) for child in _keras.sublayers_without_inputs(layer) for v in child.variables}
     return [v for v in layer.variables if id(v) not in below]
 
 
-def leaves_with_paths(layer):
+def leaves_with_paths(layer: keras.Layer) -> list[tuple[keras.Layer, tuple[str, ...]]]:
     """`(leaf, names)` for each leaf of `layer`; `names` leads from `layer` down to the leaf."""
     found = {}
     _collect(layer, (), found)
@@ -89,27 +89,27 @@ class Unit:
 
     layer: keras.Layer
     flat_layer: keras.Layer
-    index: int
-    names: tuple
-    trail: tuple
+    index: int | None
+    names: tuple[str, ...]
+    trail: tuple[str, ...]
 
     @property
-    def path(self):
+    def path(self) -> str:
         """`names` joined by slashes: `transformer_layer_3/self_attention_layer/query`."""
         return "/".join(self.names)
 
     @property
-    def full_path(self):
+    def full_path(self) -> str:
         """`path` with the nested models before it: `bert/transformer_layer_3/...`."""
         return "/".join((*self.trail, *self.names))
 
 
-def units_of(model):
+def units_of(model: keras.Model) -> list["Unit"]:
     """Each leaf layer of `model` as a `Unit`, in the order of the flat graph, unused ones last."""
     return units_and_walk(model)[0]
 
 
-def units_and_walk(model):
+def units_and_walk(model: keras.Model) -> tuple[list["Unit"], Walk]:
     """`(units, walk)`, for those who need the edges of the graph as well."""
     found = walk(require_graph(model))
     layers = [op for op in found.operations if isinstance(op, keras.Layer)]

@@ -1,12 +1,22 @@
 """A functional graph made again, its operations replaced one by one."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from kerastl import _keras
 from kerastl.graph.flatten import input_layers
+from kerastl.graph.index import GraphIndex
 
 
-def rebuilt(index, place, *, entrance=lambda old, new: new, cls=keras.Model):
+def rebuilt(
+    index: GraphIndex,
+    place: Callable[..., Any],
+    *,
+    entrance: Callable[..., Any] = lambda old, new: new,
+    cls: Callable[..., keras.Model] = keras.Model,
+) -> keras.Model:
     """A new model of the same graph, each call made by `place`.
 
     Args:
@@ -35,14 +45,14 @@ def rebuilt(index, place, *, entrance=lambda old, new: new, cls=keras.Model):
     return cls(structured, _keras.outputs_from(model, values), name=model.name)
 
 
-def copy_of(layer, **changes):
+def copy_of(layer: Any, **changes: Any) -> Any:
     """A layer like `layer`, without its weights; an operation that is no layer is itself."""
     if not isinstance(layer, keras.Layer):
         return layer
     return type(layer).from_config(layer.get_config() | changes)
 
 
-def copy_weights(layer, new):
+def copy_weights(layer: keras.Layer, new: keras.Layer) -> None:
     """Give `new` the weights of `layer`."""
     for old, fresh in zip(layer.weights, new.weights, strict=True):
         fresh.assign(old)

@@ -4,10 +4,14 @@ The private steps of one such run are composed here and nowhere else; who runs a
 composes it of `inert_inside`, `with_folding`, `infer` and `with_own_training`.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from kerastl import _keras
+from kerastl._base.types import TensorLike
 from kerastl.graph.flags import has_fixed_statistics, is_frozen
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.leaves import leaf_layers
@@ -15,18 +19,18 @@ from kerastl.graph.leaves import leaf_layers
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-def run_training(model, inputs, mask):
+def run_training(model: keras.Model, inputs: TensorLike, mask: Any) -> Any:
     """Run the graph of `model` in training mode, inert layers in inference mode."""
     with _keras.inference_mode(inert_inside(model.layers)):
         return _keras.run_graph(model, inputs, mask, with_folding(model, with_own_training))
 
 
-def run_evaluation(model, inputs):
+def run_evaluation(model: keras.Model, inputs: TensorLike) -> Any:
     """Run the graph of `model` in inference mode, in the steps of its training."""
     return _keras.run_graph(model, inputs, None, with_folding(model, infer))
 
 
-def is_inert(layer):
+def is_inert(layer: keras.Operation) -> bool:
     """Whether `layer` runs in inference mode inside `FineTuner.fit`.
 
     It does when nothing in it trains, or when it is a batch normalization whose statistics are
@@ -37,14 +41,14 @@ def is_inert(layer):
     return is_frozen(layer) or has_fixed_statistics(layer)
 
 
-def inert_inside(layers):
+def inert_inside(layers: Iterable[keras.Layer]) -> list[keras.Layer]:
     """The inert leaves of those composite `layers` that are not inert as a whole."""
     mixed = [layer for layer in layers if _keras.sublayers(layer) and not is_inert(layer)]
     leaves = [leaf for layer in mixed for leaf in leaf_layers(layer)]
     return [leaf for leaf in leaves if not _keras.sublayers(leaf) and is_inert(leaf)]
 
 
-def with_own_training(operation):
+def with_own_training(operation: keras.Operation) -> Callable[..., Any]:
     """`operation`, told to train or to infer by whether it is inert."""
     if not _keras.accepts_training(operation):
         return operation
@@ -56,14 +60,14 @@ def with_own_training(operation):
     return call
 
 
-def infer(operation):
+def infer(operation: keras.Operation) -> Callable[..., Any]:
     """`operation` in inference mode, whatever `training` its call recorded."""
     if not _keras.accepts_training(operation):
         return operation
     return lambda *args, **kwargs: operation(*args, **{**kwargs, "training": False})
 
 
-def with_folding(model, operation_fn):
+def with_folding(model: keras.Model, operation_fn: Callable[..., Any]) -> Callable[..., Any]:
     """`operation_fn` for the graph of `model`, in which each of `folded_pairs` is one step.
 
     With s = gamma / sqrt(variance + epsilon) the two compute `conv(x, s * kernel) + s * (bias -
@@ -91,7 +95,7 @@ def with_folding(model, operation_fn):
     return run
 
 
-def folded_pairs(model):
+def folded_pairs(model: keras.Model) -> list[tuple[Any, Any]]:
     """The `(node of a convolution, node of the batch normalization)` that can become one step.
 
     Only the batch normalization reads the convolution, and it infers. One whose scale or offset

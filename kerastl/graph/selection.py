@@ -6,11 +6,12 @@ import re
 import keras
 
 from kerastl._base.checks import closest, listed
+from kerastl._base.types import Where
 from kerastl.graph.assignment import assignment
 from kerastl.graph.leaves import leaf_layers, units_of
 
 
-def select_layers(model, where):
+def select_layers(model: keras.Model, where: Where) -> list[keras.Layer]:
     """The leaf layers of `model` that `where` means, in the order asked for, each once.
 
     A string is tried as an exact path, as a group name, then as a regex that must match a whole

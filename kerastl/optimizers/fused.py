@@ -4,6 +4,8 @@ Keras writes an update as a dozen operations, and each reads and writes arrays a
 weight. A kernel passes over the weight and its slots once.
 """
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -11,7 +13,7 @@ from keras import ops
 from kerastl._keras import optimizer_internals as internals
 
 
-def update_step_of(optimizer):
+def update_step_of(optimizer: keras.optimizers.Optimizer) -> Callable[..., None]:
     """A function like `optimizer.update_step` that calls one kernel for each dense gradient.
 
     Raises:

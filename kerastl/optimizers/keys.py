@@ -4,17 +4,20 @@ import collections
 import math
 import numbers
 import re
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
 from kerastl._base import checks
 from kerastl._keras import optimizer_internals as internals
+from kerastl.graph.layer_groups import LayerGroups
 
 # A key of a more exact kind wins over one of a less exact kind.
 KINDS = ("group", "regex", "layer", "path")
 
 
-def check_multipliers(multipliers):
+def check_multipliers(multipliers: Any) -> Any:
     """Return `multipliers` as a dict, or as the rows that a saved config holds (see `rows`)."""
     if multipliers is None:
         return {}
@@ -32,7 +35,7 @@ def check_multipliers(multipliers):
     )
 
 
-def check_paths(paths):
+def check_paths(paths: Any) -> tuple[str, ...]:
     """Return `paths`, those of `no_decay`, as a tuple of strings."""
     if isinstance(paths, str) or not all(isinstance(path, str) for path in paths):
         raise TypeError(
@@ -52,7 +55,9 @@ def _check_value(key, value):
     return float(value)
 
 
-def resolve(multipliers, variables, groups=None):
+def resolve(
+    multipliers: Any, variables: Sequence[keras.Variable], groups: LayerGroups | None = None
+) -> list[float]:
     """One multiplier for each of `variables`, 1.0 where no key matches.
 
     Args:
@@ -78,7 +83,9 @@ def resolve(multipliers, variables, groups=None):
     return [won[id(v)][2] if id(v) in won else 1.0 for v in variables]
 
 
-def spared_slots(multipliers, variables, no_decay):
+def spared_slots(
+    multipliers: Any, variables: Sequence[keras.Variable], no_decay: Sequence[str]
+) -> set[int]:
     """The slots without weight decay: those that `no_decay` or a saved row names."""
     found = {slot for slot, variable in enumerate(variables) if variable.path in no_decay}
     if not isinstance(multipliers, dict):
@@ -87,7 +94,12 @@ def spared_slots(multipliers, variables, no_decay):
     return found
 
 
-def rows(multipliers, variables, groups, spared):
+def rows(
+    multipliers: Any,
+    variables: Sequence[keras.Variable],
+    groups: LayerGroups | None,
+    spared: Callable[..., bool],
+) -> list[list[Any]]:
     """`multipliers` resolved to `[path, number, spared from decay]`, the slots first.
 
     For a saved config, which can know no groups, and no paths either: Keras drops the name of a
@@ -196,7 +208,7 @@ REFUSED = {
 }
 
 
-def check_optimizer(optimizer):
+def check_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
     """Return `optimizer` if its steps can be scaled exactly, else raise with what to use."""
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(

@@ -5,13 +5,17 @@ steps, its rate, its slots and what is saved of it, and a third of the lines are
 """
 
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from kerastl._base import checks
+from kerastl._base.types import TensorLike
 from kerastl._keras import optimizer_internals as internals
+from kerastl.graph.layer_groups import LayerGroups
 from kerastl.optimizers import fused as _fused
 from kerastl.optimizers import keys as _keys
 from kerastl.optimizers import slots as _slots
@@ -78,8 +82,15 @@ class LRMultiplier(keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, optimizer, multipliers=None, *, groups=None, no_decay=(), fused=False, name=None
-    ):
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        multipliers: Mapping[str, float] | None = None,
+        *,
+        groups: LayerGroups | None = None,
+        no_decay: Sequence[str] = (),
+        fused: bool = False,
+        name: str | None = None,
+    ) -> None:
         if isinstance(optimizer, LRMultiplier):
             raise ValueError(
                 "LRMultiplier cannot wrap LRMultiplier. Give all multipliers to one of them, or "
@@ -103,23 +114,23 @@ class LRMultiplier(keras.optimizers.Optimizer):
         )
 
     @property
-    def loss_scale_factor(self):
+    def loss_scale_factor(self) -> Any:
         """The static loss scale of the wrapped optimizer."""
         inner = vars(self).get("inner_optimizer")
         return None if inner is None else inner.loss_scale_factor
 
     @loss_scale_factor.setter
-    def loss_scale_factor(self, value):
+    def loss_scale_factor(self, value: Any) -> None:
         if "inner_optimizer" in vars(self):  # Keras's constructor sets it before there is one
             self.inner_optimizer.loss_scale_factor = value
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """The shared rate, that of a variable whose multiplier is 1; with a schedule, its peak."""
         return self.inner_optimizer.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, learning_rate):
+    def learning_rate(self, learning_rate: Any) -> None:
         if self.schedule is not None and callable(learning_rate):
             raise ValueError(
                 "With a schedule set, `learning_rate` is its peak and must be a number. Received: "
@@ -128,11 +139,18 @@ class LRMultiplier(keras.optimizers.Optimizer):
         self.inner_optimizer.learning_rate = learning_rate
 
     @property
-    def schedule(self):
+    def schedule(self) -> PlacedSchedule | None:
         """The `PlacedSchedule` (`schedule`, `start`, `num_steps`) that leads the rate, or None."""
         return vars(self).get("_schedule")
 
-    def set_schedule(self, schedule, *, start=0, num_steps=None, retraced=False):
+    def set_schedule(
+        self,
+        schedule: Schedule | None,
+        *,
+        start: int | None = 0,
+        num_steps: int | None = None,
+        retraced: bool = False,
+    ) -> None:
         """Let the shared rate, and momentum if the schedule has one, follow `schedule` from now on.
 
         The rate of a step is `learning_rate * schedule.factor((step - start) / num_steps)`, the
@@ -178,7 +196,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         if self._steps is not None:
             self._steps.schedule = placed
 
-    def rate_now(self):
+    def rate_now(self) -> float:
         """The shared rate of the next step as a float, schedule included."""
         rate, placed = float(ops.convert_to_numpy(self.learning_rate)), self.schedule
         if placed is None:
@@ -187,27 +205,27 @@ class LRMultiplier(keras.optimizers.Optimizer):
         return rate * float(placed.schedule.factor(min(max(done, 0.0), 1.0)))
 
     @property
-    def iterations(self):
+    def iterations(self) -> Any:
         """Steps taken so far, whatever variables took part."""
         return self.inner_optimizer.iterations
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """The clocks of the slots, then the state of the wrapped optimizer."""
         return [*self._variables, *self.inner_optimizer.variables]
 
     @property
-    def variables_paths(self):
+    def variables_paths(self) -> tuple[str, ...]:
         """Paths of the model variables in the order of their slots; rebuild in this order."""
         return tuple(variable.path for variable in internals.variables_of(self.inner_optimizer))
 
     @property
-    def multipliers(self):
+    def multipliers(self) -> dict[str, float]:
         """Dict from variable path to multiplier, in the order of the slots."""
         self._check_built()
         return dict(zip(self.variables_paths, self._values, strict=True))
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Make the slots for `variables`, all that may ever train.
 
         An `apply` may pass fewer of them; the others then stay as they are, state included.
@@ -223,7 +241,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         self._fit_to_slots(values)
         self.built = True
 
-    def extend(self, variables):
+    def extend(self, variables: Sequence[keras.Variable]) -> None:
         """Add slots for those of `variables` that have none; all other state stays as it is.
 
         The result is that of an optimizer built on all of them from the start. While it works,
@@ -239,7 +257,13 @@ class LRMultiplier(keras.optimizers.Optimizer):
             internals.grow(inner, new)
             self._fit_to_slots(values)
 
-    def set_multipliers(self, multipliers, *, groups=None, retraced=False):
+    def set_multipliers(
+        self,
+        multipliers: Mapping[str, float],
+        *,
+        groups: LayerGroups | None = None,
+        retraced: bool = False,
+    ) -> None:
         """Change all multipliers, also in the midst of training; no retracing is needed.
 
         Which multipliers are exactly 0 is the exception: it is part of the traced step. What is
@@ -264,7 +288,9 @@ class LRMultiplier(keras.optimizers.Optimizer):
             self._set_values(values)
         vars(self).update(_keys=keys, _groups=groups)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> Any:
         """Take one step with `grads`; pairs whose multiplier is 0 are left out of everything.
 
         With no pair left, nothing happens, as when Keras is given no gradients.
@@ -283,7 +309,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         inner.apply([grads[place] for place in kept], [variables[place] for place in kept])
         self._steps.count()
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """Put the moving averages into those of `var_list` that train and have trained."""
         if not self.inner_optimizer.use_ema:
             return
@@ -295,21 +321,21 @@ class LRMultiplier(keras.optimizers.Optimizer):
         self._steps.taking_part = set(trained)
         self.inner_optimizer.finalize_variable_values([slots[slot] for slot in trained])
 
-    def scale_loss(self, loss):
+    def scale_loss(self, loss: TensorLike) -> TensorLike:
         """Multiply `loss` by the static loss scale of the wrapped optimizer, if it has one."""
         return self.inner_optimizer.scale_loss(loss)
 
-    def set_weights(self, weights):
+    def set_weights(self, weights: Sequence[Any]) -> None:
         """Set the state, in the order of `variables`."""
         own = len(self._variables)
         super().set_weights(weights[:own])
         self.inner_optimizer.set_weights(weights[own:])
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Save the clocks and the order of the slots. Keras saves the wrapped optimizer itself."""
         _slots.save(self._steps, self.variables_paths, store)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Load what `save_own_variables` wrote; raise if it belongs to other slots."""
         if "paths" in store.keys():  # noqa: SIM118 (a store of Keras, not a dict)
             _slots.load(self._steps, self.variables_paths, store)
@@ -327,7 +353,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         """
         return {} if save_type == "savedmodel" else super()._trackable_children(save_type, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         keys = self._keys
         if self.built or self._groups is not None:
             variables = internals.variables_of(self.inner_optimizer) if self.built else []
@@ -343,11 +369,11 @@ class LRMultiplier(keras.optimizers.Optimizer):
         return {**config, **schedule}
 
     @property
-    def slot_variables(self):
+    def slot_variables(self) -> list[keras.Variable]:
         """The model variables that have slots, in their order; rebuild in this order."""
         return internals.variables_of(self.inner_optimizer)
 
-    def rates_of(self, variables):
+    def rates_of(self, variables: Sequence[keras.Variable]) -> list[list[Any] | None]:
         """The multiplier of each of `variables`, with a slot or without, and if decay spares it.
 
         Args:
@@ -365,7 +391,9 @@ class LRMultiplier(keras.optimizers.Optimizer):
             said[variable.path] = [rate, self._is_spared(variable)]
         return [said.get(variable.path) for variable in variables]
 
-    def restore_rates(self, variables, rates, groups):
+    def restore_rates(
+        self, variables: Sequence[keras.Variable], rates: Sequence[Any], groups: LayerGroups | None
+    ) -> None:
         """Take over what `rates_of` gave for the same variables under their earlier paths.
 
         Args:
@@ -379,7 +407,9 @@ class LRMultiplier(keras.optimizers.Optimizer):
         vars(self)["_no_decay"] = tuple(path for path, _, spared in rows if spared)
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> "LRMultiplier":
         config = dict(config)
         inner = keras.saving.deserialize_keras_object(
             config.pop("optimizer"), custom_objects=custom_objects

@@ -1,10 +1,12 @@
 """A schedule laid over the steps of an `LRMultiplier`, and which optimizers can follow one."""
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops, optimizers
 
+from kerastl._base.types import TensorLike
 from kerastl.schedules import Schedule, progress_at
 
 # What each optimizer calls its momentum. Nadam is not among them: its step also needs the momentum
@@ -27,15 +29,15 @@ class PlacedSchedule:
     start: int
     num_steps: int
 
-    def factor_at(self, step):
+    def factor_at(self, step: TensorLike) -> TensorLike:
         """Factor of the peak rate at `step`, the raw step counter, as a tensor."""
         return self.schedule.factor(self._progress(step), ops)
 
-    def momentum_at(self, step):
+    def momentum_at(self, step: TensorLike) -> TensorLike | None:
         """Momentum at `step` as a tensor, or None."""
         return self.schedule.momentum_at(self._progress(step), ops)
 
-    def to_config(self):
+    def to_config(self) -> dict[str, Any]:
         """Arguments of `set_schedule`, as JSON values."""
         return {
             "schedule": self.schedule.to_config(),
@@ -47,7 +49,7 @@ class PlacedSchedule:
         return progress_at(step, start=self.start, num_steps=self.num_steps)
 
 
-def check_number(optimizer):
+def check_number(optimizer: keras.optimizers.Optimizer) -> None:
     """Raise if the rate of `optimizer` is no number that a schedule could multiply."""
     if not isinstance(optimizer.learning_rate, keras.Variable):
         raise ValueError(
@@ -57,7 +59,7 @@ def check_number(optimizer):
         )
 
 
-def momentum_name(optimizer):
+def momentum_name(optimizer: keras.optimizers.Optimizer) -> str:
     """The attribute of `optimizer` that a schedule with momentum sets; raise if there is none."""
     name = next((name for kind, name in MOMENTUM.items() if isinstance(optimizer, kind)), None)
     known = ", ".join(kind.__name__ for kind in MOMENTUM)

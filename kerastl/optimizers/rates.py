@@ -6,9 +6,10 @@ import keras
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl.graph.layer_groups import Groups
 
 
-def discriminative_rates(groups, rates):
+def discriminative_rates(groups: Groups, rates: slice | float) -> dict[str, float]:
     """Multipliers for rates that grow geometrically from input to head.
 
     The first group learns at `lo`, the last at `hi`, each one between by the same factor faster
@@ -54,7 +55,7 @@ def discriminative_rates(groups, rates):
     return {name: _tidy(ratio ** (1 - i / last)) for i, name in enumerate(names)}
 
 
-def layer_decay(groups, decay=0.75):
+def layer_decay(groups: Groups, decay: float = 0.75) -> dict[str, float]:
     """Learning-rate multipliers that shrink geometrically from head to input.
 
     The last group keeps the full rate; each group below learns `decay` times
@@ -144,7 +145,7 @@ POSITIONS = ("position_embedding", "position_embeddings", "pos_embed")
 RELATIVE_POSITIONS = ("relative_position_bias_table",)
 
 
-def no_decay(model):
+def no_decay(model: keras.Layer) -> tuple[str, ...]:
     """Paths of the variables that weight decay should leave alone.
 
     Decay pulls weights to 0. Biases and the parameters of norms set levels and scales, where 0 is
@@ -210,7 +211,7 @@ def _position(layer, name):
     return position.embeddings if isinstance(position, keras.layers.Embedding) else position
 
 
-def is_normalization(layer):
+def is_normalization(layer: keras.Layer) -> bool:
     """Whether `layer` normalizes its inputs, by its type."""
     named = NORMALIZATION_CLASS.fullmatch(type(layer).__name__)
     return isinstance(layer, NORMALIZATIONS) or bool(named)

@@ -1,13 +1,17 @@
 """The vectors with one entry per slot that `LRMultiplier` keeps, and what is saved of them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from kerastl._base import checks
 from kerastl._keras import optimizer_internals as internals
+from kerastl.optimizers.steps import PerVariableSteps
 
 
-def fit(wrapper, steps, values):
+def fit(wrapper: Any, steps: PerVariableSteps, values: Sequence[float]) -> None:
     """Make the vectors of `steps` for the slots there are now, with the clocks known so far."""
     inner, n = steps.inner, len(values)
     internals.adopt_slots(wrapper, inner)
@@ -38,7 +42,9 @@ def _grown(wrapper, old, n, entry):
     return new
 
 
-def check_same_frozen(paths, values, frozen):
+def check_same_frozen(
+    paths: Sequence[str], values: Sequence[float], frozen: Sequence[bool]
+) -> None:
     """Raise if 0 came or went among `values`: it is part of the traced step."""
     changed = [
         path
@@ -53,14 +59,14 @@ def check_same_frozen(paths, values, frozen):
         )
 
 
-def save(steps, paths, store):
+def save(steps: PerVariableSteps, paths: Sequence[str], store: Any) -> None:
     """Write the vectors of `steps` and the order of the slots into Keras's `store`."""
     for name, vector in _state(steps).items():
         store[name] = vector.numpy()
     store["paths"] = np.frombuffer("\n".join(paths).encode(), dtype="uint8")
 
 
-def load(steps, paths, store):
+def load(steps: PerVariableSteps, paths: Sequence[str], store: Any) -> None:
     """Read what `save` wrote, if it belongs to the same slots in the same order."""
     text = np.asarray(store["paths"], dtype="uint8").tobytes().decode()
     _check_same_slots(tuple(text.split("\n")) if text else (), paths)

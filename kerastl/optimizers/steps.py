@@ -1,12 +1,17 @@
 """A rate and a clock for each variable, given to a Keras optimizer that knows one of each."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
+import tensorflow as tf
 from keras import ops
 
 from kerastl import _keras
+from kerastl._base.types import TensorLike
 from kerastl._keras import optimizer_internals as internals
 from kerastl.optimizers import fused as _fused
-from kerastl.optimizers.placed_schedule import momentum_name
+from kerastl.optimizers.placed_schedule import PlacedSchedule, momentum_name
 
 
 class PerVariableSteps:
@@ -32,7 +37,13 @@ class PerVariableSteps:
         taking_part: Set of slots in the step now being taken, known when it is traced.
     """
 
-    def __init__(self, inner, schedule=None, *, fused=False):
+    def __init__(
+        self,
+        inner: keras.optimizers.Optimizer,
+        schedule: PlacedSchedule | None = None,
+        *,
+        fused: bool = False,
+    ) -> None:
         self.inner = inner
         self.update_step = _fused.update_step_of(inner) if fused else inner.update_step
         self.schedule = schedule
@@ -48,7 +59,7 @@ class PerVariableSteps:
             _overwrite_model_variables_with_average_value=self.overwrite_with_averages,
         )
 
-    def rates(self, learning_rate):
+    def rates(self, learning_rate: TensorLike) -> list[tf.Tensor]:
         """One scalar rate per slot: the multiplier times the shared rate."""
         shared = ops.cast(learning_rate, self.multipliers.dtype)
         if self.schedule is not None:
@@ -56,27 +67,27 @@ class PerVariableSteps:
             shared = shared * ops.cast(factor, shared.dtype)
         return ops.unstack(self.multipliers * shared, num=self.multipliers.shape[0])
 
-    def clocks_shown(self):
+    def clocks_shown(self) -> list[tf.Tensor]:
         """One scalar per slot that `inner.iterations` turns into that slot's clock."""
         cycle = self.inner.gradient_accumulation_steps or 1
         clocks = self.clocks.value if cycle == 1 else self.clocks * cycle
         return ops.unstack(clocks, num=self.clocks.shape[0])
 
-    def apply_gradients(self, grads, variables):
+    def apply_gradients(self, grads: Sequence[Any], variables: Sequence[keras.Variable]) -> None:
         """Keras's `_backend_apply_gradients`, also where Keras cannot run it on several _keras."""
         if _keras.must_meet_first(self.inner):
             _keras.apply_where_replicas_meet(self.inner, grads, variables)
         else:
             self.keras_own["_backend_apply_gradients"](grads, variables)
 
-    def momentum_shown(self):
+    def momentum_shown(self) -> dict[str, Any]:
         """What `inner` is shown as its momentum in this step, if the schedule has one."""
         if self.schedule is None:
             return {}
         momentum = self.schedule.momentum_at(internals.raw_iterations(self.inner))
         return {} if momentum is None else {momentum_name(self.inner): momentum}
 
-    def decay_weights(self, variables):
+    def decay_weights(self, variables: Sequence[keras.Variable]) -> None:
         """Decoupled weight decay at each variable's own rate: `w -= w * decay * rate`."""
         rates = self.rates(self.inner.learning_rate)
         chosen, arguments = [], []
@@ -89,7 +100,9 @@ class PerVariableSteps:
         if chosen:
             internals.update_each(self.inner, chosen, _decay, arguments)
 
-    def update_all(self, grads, variables, learning_rate):
+    def update_all(
+        self, grads: Sequence[Any], variables: Sequence[keras.Variable], learning_rate: TensorLike
+    ) -> None:
         """Keras's `_backend_update_step` with a list of rates and clocks for its one rate."""
         slots = [internals.slot_of(self.inner, variable) for variable in variables]
         rates, clocks = self.rates(learning_rate), self.clocks_shown()
@@ -101,7 +114,12 @@ class PerVariableSteps:
         own = [(rates[slot], numbers) for slot, numbers in zip(slots, shown, strict=True)]
         self.keras_own["_backend_update_step"](grads, variables, own)
 
-    def update_on_devices(self, distribution, grads_and_vars, own):
+    def update_on_devices(
+        self,
+        distribution: Any,
+        grads_and_vars: Sequence[tuple[Any, Any]],
+        own: Sequence[tuple[Any, Any]],
+    ) -> None:
         """Keras's `_distributed_tf_update_step`, each variable with its own rate and clock."""
         for (gradient, variable), numbers in zip(grads_and_vars, own, strict=True):
             distribution.extended.update(
@@ -129,7 +147,7 @@ class PerVariableSteps:
         self.products.assign(ops.stack(products))
         return [products[slot] for slot in slots]
 
-    def update_averages(self, variables):
+    def update_averages(self, variables: Sequence[keras.Variable]) -> None:
         """Keras's moving averages of the weights, each begun at its variable's own first step.
 
         Keras begins all of them at global step 0. The average of a variable that was never in a
@@ -147,7 +165,7 @@ class PerVariableSteps:
             else:
                 average.assign(ops.where(clocks[slot] > 0, average.value, variable.value))
 
-    def overwrite_with_averages(self, variables):
+    def overwrite_with_averages(self, variables: Sequence[keras.Variable]) -> None:
         """Put the moving averages into those of `variables` that are in the step."""
         averages, chosen = [], []
         for variable in variables:
@@ -158,7 +176,7 @@ class PerVariableSteps:
         with internals.standing_in(self.inner, _model_variables_moving_average=averages):
             self.keras_own["_overwrite_model_variables_with_average_value"](chosen)
 
-    def count(self):
+    def count(self) -> None:
         """Advance the clocks of the slots that were in the step, if it was an update."""
         inner = self.inner
         one = [int(slot in self.taking_part) for slot in range(self.clocks.shape[0])]

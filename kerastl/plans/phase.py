@@ -4,8 +4,11 @@ import collections.abc
 import dataclasses
 import math
 import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from kerastl._base import checks
+from kerastl._base.types import BatchNormPolicy
 from kerastl.freezing.freeze import BATCH_NORM_POLICIES
 from kerastl.schedules import Schedule
 
@@ -18,7 +21,7 @@ class FrozenDict(dict):
         (True, 1)
     """
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(frozenset(self.items()))
 
     def _refuse(self, *args, **kwargs):
@@ -66,9 +69,9 @@ class EarlyStop:
     monitor: str = "val_loss"
     patience: int = 2
     min_delta: float = 0.0
-    mode: str = "auto"
+    mode: Literal["auto", "min", "max"] = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.monitor, str) or not self.monitor:
             raise TypeError(
                 f"`monitor` must be the name of a metric. Received: monitor={self.monitor!r}"
@@ -116,17 +119,17 @@ To hold a group still, leave it out of `train`.
     """
 
     epochs: int
-    train: str | int | tuple
+    train: str | int | Sequence[str]
     _: dataclasses.KW_ONLY
     name: str | None = None
     learning_rate: float | None = None
-    multipliers: dict = dataclasses.field(default_factory=FrozenDict)
-    schedule: object = None
+    multipliers: Mapping[str, float] = dataclasses.field(default_factory=FrozenDict)
+    schedule: Schedule | None = None
     weight_decay: float | None = None
-    batch_norm: str = "inference"
+    batch_norm: BatchNormPolicy = "inference"
     early_stop: EarlyStop | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.whole(self.epochs, 1, 1_000_000, "epochs")
         object.__setattr__(self, "train", _checked_train(self.train))
         object.__setattr__(self, "multipliers", _checked_multipliers(self.multipliers))
@@ -145,12 +148,12 @@ To hold a group still, leave it out of `train`.
             )
 
     @property
-    def is_symbolic(self):
+    def is_symbolic(self) -> bool:
         """Whether only a model's groups can tell which of them train."""
         return not isinstance(self.train, tuple)
 
 
-def check_schedule(schedule):
+def check_schedule(schedule: Any) -> None:
     """Raise if `schedule` is neither None nor a schedule of `kerastl.schedules`."""
     if schedule is None or isinstance(schedule, Schedule):
         return

@@ -1,10 +1,13 @@
 """Which strategy fits the data at hand, with the reason."""
 
 import dataclasses
+from typing import Literal
 
 from kerastl._base import checks
+from kerastl.graph.layer_groups import Groups
 from kerastl.plans.resolved import group_names
 from kerastl.plans.strategies import full, head, partial
+from kerastl.plans.transfer_plan import TransferPlan
 
 SHIFTS = ("near", "far")
 FEW = 5  # examples a class below which nothing can be held back to measure on
@@ -13,7 +16,15 @@ LARGE = 10_000  # examples from which everything is trained
 VAST = 100_000  # examples from which far data may do without a transfer
 
 
-def recommend(groups, *, num_examples, num_classes, shift="near", epochs=20, learning_rate=5e-3):
+def recommend(
+    groups: Groups,
+    *,
+    num_examples: int,
+    num_classes: int,
+    shift: Literal["near", "far"] = "near",
+    epochs: int = 20,
+    learning_rate: float = 5e-3,
+) -> TransferPlan:
     """A plan for this much data, with the reason in one sentence as `plan.reason`.
 
     | examples | near | far |

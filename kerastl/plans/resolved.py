@@ -1,10 +1,15 @@
 """A plan for the groups of one model: what trains in each phase, by name."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from kerastl._base import checks
+from kerastl.graph.layer_groups import Groups
 from kerastl.plans import table
-from kerastl.plans.phase import ALL, FrozenDict
+from kerastl.plans.phase import ALL, FrozenDict, Phase
+
+if TYPE_CHECKING:
+    from kerastl.plans.transfer_plan import TransferPlan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +26,12 @@ class ResolvedPhase:
 
     index: int
     start: int
-    training: tuple
+    training: tuple[str, ...]
     multipliers: FrozenDict
-    phase: object
+    phase: Phase
 
     @property
-    def rates(self):
+    def rates(self) -> dict[str, float]:
         """Dict from each group that trains to its (peak) rate; multipliers if that is not said."""
         shared = 1.0 if self.phase.learning_rate is None else self.phase.learning_rate
         return {name: shared * self.multipliers[name] for name in self.training}
@@ -42,22 +47,22 @@ class ResolvedPlan:
         phases: Tuple of `ResolvedPhase`.
     """
 
-    plan: object
-    groups: tuple
-    phases: tuple
+    plan: "TransferPlan"
+    groups: tuple[str, ...]
+    phases: tuple[ResolvedPhase, ...]
 
-    def phase_at(self, epoch):
+    def phase_at(self, epoch: int) -> ResolvedPhase:
         """The `ResolvedPhase` that `epoch` (from 0) belongs to; raises if there is none."""
         return self.phases[index_at(self.plan, epoch)]
 
     @property
-    def ever_training(self):
+    def ever_training(self) -> tuple[str, ...]:
         """Tuple of the names of the groups that train in any phase, from input to head."""
         trained = {name for phase in self.phases for name in phase.training}
         return tuple(name for name in self.groups if name in trained)
 
     @property
-    def thaws(self):
+    def thaws(self) -> dict[int, list[str]]:
         """Dict from epoch to the names of the groups that first train then, from the head down.
 
         Example:
@@ -73,11 +78,11 @@ class ResolvedPlan:
                 known.update(new)
         return found
 
-    def __str__(self):
+    def __str__(self) -> str:
         return table.resolved(self)
 
 
-def resolve(plan, groups):
+def resolve(plan: "TransferPlan", groups: Groups) -> ResolvedPlan:
     """`ResolvedPlan` of `plan` for `groups`; see `TransferPlan.resolve`."""
     names = group_names(groups)
     training = [_training(plan, index, names) for index in range(len(plan.phases))]
@@ -97,7 +102,7 @@ def resolve(plan, groups):
     return ResolvedPlan(plan, names, tuple(phases))
 
 
-def index_at(plan, epoch):
+def index_at(plan: "TransferPlan", epoch: int) -> int:
     """Index of the phase that `epoch` belongs to."""
     if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < plan.epochs:
         raise ValueError(
@@ -107,7 +112,7 @@ def index_at(plan, epoch):
     return max(i for i, start in enumerate(plan.starts) if start <= epoch)
 
 
-def group_names(groups):
+def group_names(groups: Groups) -> tuple[str, ...]:
     """The names of `groups`, `LayerGroups` or names from input to head, as a tuple, checked."""
     names = () if isinstance(groups, str) else tuple(getattr(groups, "names", groups))
     if not names or len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):

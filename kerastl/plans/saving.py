@@ -3,20 +3,26 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from kerastl import schedules
 from kerastl._base import checks, files
+from kerastl._base.types import PathLike
 from kerastl.plans.phase import EarlyStop, Phase
+
+if TYPE_CHECKING:
+    from kerastl.plans.transfer_plan import TransferPlan
 
 VERSION = 1
 
 
-def to_json(plan):
+def to_json(plan: "TransferPlan") -> str:
     """`plan` as indented JSON text."""
     return json.dumps(encode(plan), indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def encode(plan):
+def encode(plan: "TransferPlan") -> dict[str, Any]:
     """`plan` as a dict ready for JSON."""
     return {
         "version": VERSION,
@@ -46,7 +52,7 @@ def _config(schedule):
     return None if schedule is None else schedule.to_config()
 
 
-def from_json(text, cls):
+def from_json(text: str, cls: type["TransferPlan"]) -> "TransferPlan":
     """The plan of class `cls` that `to_json` wrote."""
     try:
         config = json.loads(text)
@@ -55,7 +61,7 @@ def from_json(text, cls):
     return decode(config, cls)
 
 
-def decode(config, cls):
+def decode(config: Mapping[str, Any], cls: type["TransferPlan"]) -> "TransferPlan":
     """The plan of class `cls` that `encode` made `config` of."""
     if not isinstance(config, dict) or "version" not in config or "phases" not in config:
         raise ValueError(
@@ -116,12 +122,12 @@ def _fields(cls):
     return {field.name for field in dataclasses.fields(cls)}
 
 
-def save(plan, path):
+def save(plan: "TransferPlan", path: PathLike) -> None:
     """Write `plan` to `path`, wholly or not at all."""
     files.write(path, to_json(plan) + "\n")
 
 
-def load(path, cls):
+def load(path: PathLike, cls: type["TransferPlan"]) -> "TransferPlan":
     """The plan in the file `path`."""
     text = pathlib.Path(path).read_text(encoding="utf-8")
     try:

@@ -1,15 +1,20 @@
 """A plan as a table that people read: a column a phase, a row a group."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from kerastl._base.text_table import in_columns
 from kerastl.plans.phase import ALL
+
+if TYPE_CHECKING:
+    from kerastl.plans.resolved import ResolvedPlan
+    from kerastl.plans.transfer_plan import TransferPlan
 
 FROZEN = "·"
 WIDTH = 100  # characters; more phases than fit go on below
 
 
-def resolved(plan):
+def resolved(plan: "ResolvedPlan") -> str:
     """Table of a `ResolvedPlan`: every group's rate in every phase."""
     columns = [
         [phase.rates.get(group) for group in plan.groups]  # None for one that is frozen
@@ -22,7 +27,7 @@ def resolved(plan):
     return _table(plan.plan, plan.groups, cells, show_train=False)
 
 
-def symbolic(plan):
+def symbolic(plan: "TransferPlan") -> str:
     """Table of a `TransferPlan`, which knows only the groups that it names."""
     named = [name for phase in plan.phases for name in _named(phase)]
     groups = list(dict.fromkeys(named))
@@ -97,7 +102,7 @@ def _number(value):
     return "-" if value is None else f"{value:.3g}"
 
 
-def short(value):
+def short(value: Any) -> str:
     """A dataclass by its class and what differs from its defaults, such as `OneCycle(warmup=0.3)`.
 
     Example:

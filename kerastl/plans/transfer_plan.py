@@ -2,10 +2,18 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from kerastl._base.types import PathLike
+from kerastl.graph.layer_groups import Groups
 from kerastl.plans import saving, table
 from kerastl.plans.phase import Phase, check_schedule
 from kerastl.plans.resolved import index_at, resolve
+from kerastl.schedules.schedule import Schedule
+
+if TYPE_CHECKING:
+    from kerastl.plans.resolved import ResolvedPlan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +49,13 @@ class TransferPlan:
         head            0.001     0.0001
     """
 
-    phases: tuple
+    phases: Sequence[Phase]
     _: dataclasses.KW_ONLY
     name: str = "plan"
     reason: str = ""
-    schedule: object = None
+    schedule: Schedule | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         phases = tuple(self.phases) if isinstance(self.phases, (list, tuple)) else ()
         if not phases or not all(isinstance(phase, Phase) for phase in phases):
             raise TypeError(
@@ -67,27 +75,27 @@ class TransferPlan:
             _check_one_schedule(self)
 
     @property
-    def epochs(self):
+    def epochs(self) -> int:
         """Epochs of all phases together."""
         return sum(phase.epochs for phase in self.phases)
 
     @property
-    def starts(self):
+    def starts(self) -> tuple[int, ...]:
         """Tuple of the epoch (from 0) with which each phase begins."""
         lengths = (phase.epochs for phase in self.phases[:-1])
         return tuple(itertools.accumulate(lengths, initial=0))
 
     @property
-    def schedules(self):
+    def schedules(self) -> tuple[Schedule | None, ...]:
         """Tuple of the schedule of each phase: its own, or that of the plan, or None."""
         return tuple(self.schedule or phase.schedule for phase in self.phases)
 
-    def label(self, index):
+    def label(self, index: int) -> str:
         """How messages call the phase at `index`: its place in `phases` and its name."""
         name = self.phases[index].name
         return f"phases[{index}]" + (f" ({name!r})" if name else "")
 
-    def phase_at(self, epoch):
+    def phase_at(self, epoch: int) -> Phase:
         """The `Phase` that `epoch` (from 0) belongs to.
 
         Raises:
@@ -95,7 +103,7 @@ class TransferPlan:
         """
         return self.phases[index_at(self, epoch)]
 
-    def resolve(self, groups):
+    def resolve(self, groups: Groups) -> "ResolvedPlan":
         """What trains in each phase of a model with these groups, checked.
 
         Args:
@@ -111,12 +119,12 @@ class TransferPlan:
         """
         return resolve(self, groups)
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The plan as JSON text; `from_json` gives an equal plan."""
         return saving.to_json(self)
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> "TransferPlan":
         """The plan that `to_json` wrote.
 
         Raises:
@@ -124,16 +132,16 @@ class TransferPlan:
         """
         return saving.from_json(text, cls)
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Write the plan to the JSON file `path`, whole or not at all."""
         saving.save(self, path)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: PathLike) -> "TransferPlan":
         """The plan in the JSON file `path`. Raises as `from_json` does, naming the file."""
         return saving.load(path, cls)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return table.symbolic(self)
 
 

@@ -7,12 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from kerastl.recipes.run_folder import RunFolder, Silent, free_name
+from kerastl._base.types import PathLike
+from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.recipes.tune import run_name_for
 from kerastl.report import draw_comparison
 from kerastl.tasks import find_source
-from kerastl.tasks.settings import CompareSettings
+from kerastl.tasks.protocols import Objective
+from kerastl.tasks.settings import CompareSettings, TuneSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +29,20 @@ class CompareResult:
         folder: Where `metrics.json`, `comparison.md` and `comparison.png` lie.
     """
 
-    rows: list
-    metrics: dict
+    rows: list[dict[str, Any]]
+    metrics: dict[str, Any]
     folder: pathlib.Path
 
 
-def compare(data, out=None, *, settings=None, progress=None, overwrite=False, **options):
+def compare(
+    data: PathLike,
+    out: PathLike | None = None,
+    *,
+    settings: CompareSettings | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> "CompareResult":
     """Train a network by each of several strategies on the same data and measure them.
 
     All have the same budget: the same epochs over the same examples from the same seeds. Each
@@ -96,13 +108,13 @@ def _title(data, settings):
     return f"{settings.backbone} on {name}: {settings.epochs} epochs, {settings.seeds} seeds"
 
 
-def header(objective):
+def header(objective: Objective) -> tuple[str, ...]:
     """Names of the columns of `cells`."""
     score = objective.score_name
     return ("strategy", "frozen layers", "trainable weights", "seconds", score, "memory")
 
 
-def cells(row, objective):
+def cells(row: Mapping[str, Any], objective: Objective) -> tuple[str, ...]:
     """The cells of a row of `compare` as text.
 
     Example:
@@ -125,14 +137,16 @@ def cells(row, objective):
     )
 
 
-def as_markdown(rows, objective):
+def as_markdown(rows: Iterable[Mapping[str, Any]], objective: Objective) -> str:
     """The rows of `compare` as a Markdown table."""
     names = header(objective)
     lines = [names, ("---",) * len(names), *(cells(row, objective) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def measure(data, settings, seeds, progress):
+def measure(
+    data: PathLike, settings: TuneSettings, seeds: int, progress: Progress
+) -> dict[str, Any]:
     """Train by `settings.strategy` once a seed in a fresh process; return the row of the table.
 
     Args:

@@ -6,11 +6,13 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 
-def main():
+def main() -> None:
     """Do the job and tell of it; what the libraries print goes to standard error."""
     tell = _tell_on(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)
@@ -21,7 +23,7 @@ def main():
         tell(error=" ".join(str(error).split()))
 
 
-def run(job, count):
+def run(job: Mapping[str, Any], count: Callable[[int, int], object]) -> dict[str, Any]:
     """Train once a seed; return the strategy's row."""
     from kerastl.recipes import training
     from kerastl.tasks import find_source

@@ -4,16 +4,18 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import time
+from typing import Any
 
 import keras
 
 from kerastl import export
+from kerastl._base.types import PathLike
 from kerastl.compression import restore
 from kerastl.compression.quantize import is_quantized
 from kerastl.data import write_skipped
 from kerastl.recipes.device_files import COMPARED, for_ranges, names_inside, rung_name
 from kerastl.recipes.finished import check_outputs, checked, load_run, read_for, run_name
-from kerastl.recipes.run_folder import RunFolder, Silent, free_name
+from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.recipes.stage_store import StageMeasurements, StageStore
 from kerastl.recipes.stages import StageJob, stages_of
 from kerastl.report import draw_stages
@@ -36,11 +38,20 @@ class CompressResult:
     """What a compression gave: the model, what `metrics.json` holds, and the folder it lies in."""
 
     model: keras.Model
-    metrics: dict
+    metrics: dict[str, Any]
     folder: pathlib.Path
 
 
-def compress(model, data, out=None, *, settings=None, progress=None, overwrite=False, **options):
+def compress(
+    model: PathLike,
+    data: PathLike,
+    out: PathLike | None = None,
+    *,
+    settings: CompressSettings | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> "CompressResult":
     """Make a finished model small and write its run folder: channels, zeros, 8 bits, in this order.
 
     Each stage trains on the training examples of `data` and is written as a file, which is

@@ -3,18 +3,21 @@
 import dataclasses
 import pathlib
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from kerastl._base import checks
+from kerastl._base.types import PathLike
 from kerastl.backbones.glyphs import digits, glyphnet, load_glyphnet
 from kerastl.callbacks import Audit, FollowPlan
 from kerastl.data import make_dataset
 from kerastl.graph.flags import count_weights
-from kerastl.plans import strategies
+from kerastl.plans import TransferPlan, strategies
 from kerastl.recipes.device_files import write_device_file
-from kerastl.recipes.run_folder import RunFolder, Silent, free_name
+from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.report import draw_curves
 from kerastl.tasks import Classification, PictureExamples, PreparePictures, TaskData, TrainedFor
 from kerastl.training import FineTuner
@@ -32,11 +35,17 @@ class DemoResult:
     """What a demo gave: the first seed's model, `metrics.json`, and the folder both lie in."""
 
     model: keras.Model
-    metrics: dict
+    metrics: dict[str, Any]
     folder: pathlib.Path
 
 
-def run_demo(out=None, *, seeds=3, progress=None, overwrite=False):
+def run_demo(
+    out: PathLike | None = None,
+    *,
+    seeds: int = 3,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+) -> "DemoResult":
     """Transfer the glyph network to handwritten digits and compare with training from scratch.
 
     Every seed labels other digits, ten of each, and starts from other weights; all
@@ -78,9 +87,9 @@ class _First:
     """What is kept of the first seed's transfer."""
 
     model: keras.Model
-    plan: object
-    history: dict
-    metrics: dict
+    plan: TransferPlan
+    history: dict[str, Any]
+    metrics: dict[str, Any]
     data: TaskData
 
 
@@ -185,7 +194,13 @@ TRANSFER_RATE = 0.01  # of the head; the layers below learn 3 to 30 times as slo
 SCRATCH_RATE = 0.005  # of every layer
 
 
-def transferred(drawn, labels, *, seed, callbacks=()):
+def transferred(
+    drawn: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[FineTuner, TransferPlan, dict[str, Any]]:
     """Fine-tune the glyph network: the head first, then one group more at a time.
 
     Args:
@@ -213,7 +228,13 @@ def transferred(drawn, labels, *, seed, callbacks=()):
     return model, plan, history.history
 
 
-def from_scratch(drawn, labels, *, seed, callbacks=()):
+def from_scratch(
+    drawn: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.Model:
     """Train the same network from fresh weights: same digits, shifts, epochs and optimizer.
 
     Args and the model returned as for `transferred`.
@@ -226,7 +247,7 @@ def from_scratch(drawn, labels, *, seed, callbacks=()):
     return model
 
 
-def on_ink(drawn, labels):
+def on_ink(drawn: np.ndarray, labels: np.ndarray) -> Any:
     """A logistic regression on the ink of each place, the least one should beat."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -236,7 +257,7 @@ def on_ink(drawn, labels):
     return model.fit(flat_ink(drawn), labels)
 
 
-def flat_ink(drawn):
+def flat_ink(drawn: np.ndarray) -> np.ndarray:
     """One channel of grey digits as rows of ink between 0 and 1."""
     return np.asarray(drawn)[..., 0].reshape(len(drawn), -1) / 255
 

@@ -2,11 +2,18 @@
 
 import dataclasses
 import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from kerastl import export
-from kerastl.export import LiteRTModel, file_sizes
+from kerastl._base.types import PathLike
+from kerastl.export import LiteRTModel, Rung, file_sizes
+from kerastl.export.parity import Parity
+from kerastl.recipes.run_folder import RunFolder
+from kerastl.tasks.protocols import Examples, Objective, TaskData
 from kerastl.tasks.settings import EXPORTS
 
 COMPARED = 1000  # examples at most on which file and model are compared, or ranges measured
@@ -14,7 +21,9 @@ PART = 256  # examples at once
 ROUNDS = 3
 
 
-def write_device_files(run, model, data, mode):
+def write_device_files(
+    run: RunFolder, model: keras.Model, data: TaskData, mode: str
+) -> dict[str, Any]:
     """Write the files of `mode`; return what `metrics.json` says of them.
 
     Args:
@@ -38,7 +47,14 @@ def write_device_files(run, model, data, mode):
     return {"tflite": write_device_file(run, model, data, **options), "float_tflite": float_file}
 
 
-def write_device_file(run, model, data, *, name="model.tflite", **options):
+def write_device_file(
+    run: RunFolder,
+    model: keras.Model,
+    data: TaskData,
+    *,
+    name: str = "model.tflite",
+    **options: Any,
+) -> dict[str, Any]:
     """Write one file into `run`, compare it with `model`, return what `metrics.json` says.
 
     Args:
@@ -68,7 +84,9 @@ def write_device_file(run, model, data, *, name="model.tflite", **options):
     }
 
 
-def compared(model, path, data, targets=None):
+def compared(
+    model: keras.Model, path: PathLike, data: TaskData, targets: np.ndarray | None = None
+) -> Parity:
     """`export.Parity` of `model` and the file at `path` on examples held out.
 
     Args:
@@ -88,13 +106,13 @@ def compared(model, path, data, targets=None):
     )
 
 
-def for_ranges(data):
+def for_ranges(data: TaskData) -> Any:
     """Examples that trained, as `representative_data` of `export.to_litert`."""
     inputs, targets = data.train.sample(COMPARED)
     return (inputs, targets) if np.ndim(targets) == 1 else inputs
 
 
-def names_inside(data):
+def names_inside(data: TaskData) -> tuple[str, ...] | None:
     """Names of the outputs for the inside of a device file, or None where they have none."""
     return data.outputs if data.objective.companions(data.outputs) else None
 
@@ -110,21 +128,23 @@ class Entry:
     """
 
     name: str
-    predict: object
-    path: object = None
+    predict: Callable[[Any], np.ndarray]
+    path: PathLike | None = None
 
     @classmethod
-    def of_file(cls, name, path):
+    def of_file(cls, name: str, path: PathLike) -> "Entry":
         """The `.tflite` file at `path`."""
         return cls(name, LiteRTModel(path).predict, path)
 
     @classmethod
-    def of_model(cls, name, model, path=None):
+    def of_model(cls, name: str, model: keras.Model, path: PathLike | None = None) -> "Entry":
         """A Keras model; `path` is that of its `.keras` file, if it has one."""
         return cls(name, lambda x: model.predict(x, batch_size=32, verbose=0), path)
 
 
-def file_rows(entries, examples, objective):
+def file_rows(
+    entries: Sequence["Entry"], examples: Examples, objective: Objective
+) -> list[dict[str, Any]]:
     """Measure several forms of one network on the same examples.
 
     Args:
@@ -155,7 +175,7 @@ def file_rows(entries, examples, objective):
     return rows
 
 
-def rung_name(rung):
+def rung_name(rung: Rung) -> str:
     """What to call the file of a `Rung` of `export.to_litert_within`.
 
     Example:
@@ -166,13 +186,13 @@ def rung_name(rung):
     return f"int8, {len(rung.kept)} in float" if rung.kept else rung.name
 
 
-def in_parts(predict, examples):
+def in_parts(predict: Callable[[Any], np.ndarray], examples: Examples) -> np.ndarray:
     """The outputs for all `examples`, a part of them in memory at a time."""
     starts = range(0, len(examples), PART)
     return np.concatenate([predict(examples.inputs(slice(i, i + PART))) for i in starts])
 
 
-def sizes_of(path):
+def sizes_of(path: PathLike | None) -> dict[str, Any]:
     """Dict with `bytes`, `gzip`, `sparse` and `zeros` of the file at `path`, None without one."""
     if path is None:
         return dict.fromkeys(("bytes", "gzip", "sparse", "zeros"))
@@ -180,7 +200,7 @@ def sizes_of(path):
     return {"bytes": size.dense, "gzip": size.gzip, "sparse": size.sparse, "zeros": size.zeros}
 
 
-def in_turn(runners, example):
+def in_turn(runners: Sequence[LiteRTModel], example: Any) -> list[float]:
     """Median milliseconds of each `LiteRTModel` for one example.
 
     Timed in turn, several rounds, so that what else the machine does slows all alike.

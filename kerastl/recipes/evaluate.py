@@ -1,15 +1,19 @@
 """`evaluate`: a model or device file measured on data, beside the others of its run."""
 
 import pathlib
+from typing import Any
 
+from kerastl._base.types import PathLike
 from kerastl.recipes.device_files import Entry, file_rows, in_parts
 from kerastl.recipes.finished import held_out, load_predictor
-from kerastl.recipes.run_folder import Silent
+from kerastl.recipes.run_folder import Progress, Silent
 
 BESIDE = ("model.keras", "float.tflite")
 
 
-def evaluate(model, data, *, progress=None):
+def evaluate(
+    model: PathLike, data: PathLike, *, progress: Progress | None = None
+) -> dict[str, Any]:
     """Measure a model or a device file on data: on their `test/` or `val/` if they have one.
 
     Args:

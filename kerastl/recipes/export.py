@@ -4,11 +4,15 @@ import dataclasses
 import os
 import pathlib
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from kerastl import export
+from kerastl._base.types import PathLike
 from kerastl.compression.quantize import is_quantized
+from kerastl.export import Ladder
 from kerastl.export.calibration import expected_ranges
 from kerastl.export.naming import graph_of
 from kerastl.recipes.device_files import (
@@ -22,7 +26,7 @@ from kerastl.recipes.device_files import (
     sizes_of,
 )
 from kerastl.recipes.finished import checked, load_run, read_for
-from kerastl.recipes.run_folder import Silent
+from kerastl.recipes.run_folder import Progress, Silent
 from kerastl.tasks.settings import LADDERS, ExportSettings, ReadSettings
 
 
@@ -41,16 +45,23 @@ class ExportResult:
     """
 
     path: str
-    rows: list
-    metrics: dict
-    ladder: object = None
+    rows: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    ladder: Ladder | None = None
     judged_on: str | None = None
-    notices: list = dataclasses.field(default_factory=list)
+    notices: list[str] = dataclasses.field(default_factory=list)
 
 
 def export_model(
-    model, out=None, *, data=None, settings=None, progress=None, overwrite=False, **options
-):
+    model: PathLike,
+    out: PathLike | None = None,
+    *,
+    data: PathLike | None = None,
+    settings: ExportSettings | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> "ExportResult":
     """Write the model of a run as a file for a device, and measure it beside the float32 file.
 
     int8 is calibrated on training examples; the score is that on the examples held out. With
@@ -201,7 +212,7 @@ def _notices(finished):
 ENDINGS = {"litert": ".tflite", "onnx": ".onnx", "saved_model": ""}
 
 
-def default_out(path, settings):
+def default_out(path: pathlib.Path, settings: ExportSettings) -> pathlib.Path:
     """The path beside the model at `path` that says what the file is."""
     stem = path.with_suffix("")
     if settings.format == "saved_model":
@@ -210,7 +221,7 @@ def default_out(path, settings):
     return stem.with_name(f"{stem.name}{kind}{ENDINGS[settings.format]}")
 
 
-def free(out, settings, overwrite):
+def free(out: PathLike, settings: ExportSettings, overwrite: bool) -> pathlib.Path:
     """`out` as a path that may be written; told before any work.
 
     Raises:
@@ -230,7 +241,7 @@ def free(out, settings, overwrite):
     return out
 
 
-def keep_labels(out, labels):
+def keep_labels(out: pathlib.Path, labels: Sequence[str] | None) -> None:
     """Refuse to put `labels` beside `out` where other ones lie.
 
     Raises:

@@ -2,12 +2,17 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
 from kerastl._base import checks
+from kerastl._base.types import OnProgress, PathLike
 from kerastl.tasks import TrainedFor, find_source
+from kerastl.tasks.protocols import HeldOut, TaskData
+from kerastl.tasks.settings import ReadSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +30,12 @@ class Finished:
     path: pathlib.Path
 
     @property
-    def name(self):
+    def name(self) -> str:
         """What to call it: the name of its run folder, or of its file."""
         return run_name(self.path)
 
 
-def run_name(path):
+def run_name(path: PathLike) -> str:
     """The name of the run folder, or of the `.keras` file, at `path`.
 
     Example:
@@ -41,7 +46,7 @@ def run_name(path):
     return path.parent.name if path.name == "model.keras" else path.name.removesuffix(".keras")
 
 
-def load_run(path):
+def load_run(path: PathLike) -> "Finished":
     """The model of the run folder or the `.keras` file at `path`, and what it was trained for.
 
     Args:
@@ -64,7 +69,14 @@ def load_run(path):
     return Finished(model, TrainedFor.beside(path), path)
 
 
-def read_for(finished, data, settings, *, seed=None, progress=None):
+def read_for(
+    finished: "Finished",
+    data: PathLike,
+    settings: ReadSettings,
+    *,
+    seed: int | None = None,
+    progress: OnProgress | None = None,
+) -> TaskData:
     """`TaskData` of the data at the path `data` for a finished model: its form, its outputs' order.
 
     What trained the model is told from what did not by the seed of its run, which divides the
@@ -102,14 +114,14 @@ def read_for(finished, data, settings, *, seed=None, progress=None):
     return dataclasses.replace(read, outputs=tuple(names), **parts)
 
 
-def checked(finished):
+def checked(finished: "Finished") -> "Finished":
     """`finished` if its model takes and gives what it was trained for, else raise ValueError."""
     shapes = finished.model.input_shape, finished.model.output_shape
     known = finished.trained_for.check(finished.path, *shapes)
     return dataclasses.replace(finished, trained_for=known)
 
 
-def check_outputs(finished, data):
+def check_outputs(finished: "Finished", data: TaskData) -> None:
     """Refuse a model whose outputs its objective cannot be trained on.
 
     Args:
@@ -130,12 +142,12 @@ class Predictor:
         path: The file it came from, a string.
     """
 
-    predict: object
+    predict: Callable[[Any], np.ndarray]
     trained_for: TrainedFor
     path: str
 
 
-def load_predictor(path):
+def load_predictor(path: PathLike) -> "Predictor":
     """The model at `path`: a run folder, a `.keras` or a `.tflite` file.
 
     `task.json` beside it says how examples are prepared and what answers mean; names of outputs
@@ -155,7 +167,7 @@ def load_predictor(path):
     return Predictor(predict, known, str(path))
 
 
-def load_keras(path):
+def load_keras(path: PathLike) -> keras.Model:
     """The Keras model in the `.keras` file at `path`, not compiled; a clear error if none."""
     path = pathlib.Path(path)
     if not path.is_file():
@@ -168,7 +180,9 @@ def load_keras(path):
         raise ValueError(f"{path} is not a .keras file that loads here: {_cause(error)}") from error
 
 
-def held_out(trained_for, path, data, *, progress=None):
+def held_out(
+    trained_for: TrainedFor, path: PathLike, data: PathLike, *, progress: OnProgress | None = None
+) -> HeldOut:
     """`HeldOut` of the data at the path `data`, with targets in the order of the model's outputs.
 
     Args:

@@ -1,12 +1,17 @@
 """`inspect_model`: the layer groups of a network and the indices of their layers."""
 
+from typing import Any
+
 from kerastl import backbones
+from kerastl._base.types import PathLike
 from kerastl.freezing import trainable_summary
 from kerastl.graph import flat_layers, layer_groups, leaf_layers
 from kerastl.recipes.finished import load_keras
 
 
-def inspect_model(model, *, weights=None, **options):
+def inspect_model(
+    model: PathLike, *, weights: PathLike | None = None, **options: Any
+) -> dict[str, Any]:
     """The layer groups of a network, from input to head, and all its layers by index.
 
     Args:

@@ -3,20 +3,29 @@
 import itertools
 import os
 import pathlib
+from typing import Any
 
 import keras
 
 from kerastl._base import files
-from kerastl.callbacks import lr_find
+from kerastl._base.types import PathLike
+from kerastl.callbacks import LRFinderResult, lr_find
 from kerastl.freezing import freeze, unfreeze
 from kerastl.recipes import training
-from kerastl.recipes.run_folder import Silent
+from kerastl.recipes.run_folder import Progress, Silent
 from kerastl.report import draw_lr_curve
 from kerastl.tasks import find_source
 from kerastl.tasks.settings import LRFindSettings
 
 
-def find_learning_rate(data, out="lr_find.png", *, settings=None, progress=None, **options):
+def find_learning_rate(
+    data: PathLike,
+    out: PathLike = "lr_find.png",
+    *,
+    settings: LRFindSettings | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> LRFinderResult:
     """Find the learning rate for `fine_tune` on data, and draw the curve.
 
     The network is that of `fine_tune` in the last phase of its strategy, so that the rate is that

@@ -1,12 +1,23 @@
 """`predict`: what a model or device file says of new examples."""
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 from kerastl._base import checks
+from kerastl._base.types import PathLike
 from kerastl.recipes.device_files import PART
 from kerastl.recipes.finished import load_predictor
-from kerastl.recipes.run_folder import Silent
+from kerastl.recipes.run_folder import Progress, Silent
 
 
-def predict(model, files, *, top=3, progress=None):
+def predict(
+    model: PathLike,
+    files: str | Path | Iterable[PathLike],
+    *,
+    top: int = 3,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
     """What a model says of each example among `files`.
 
     Args:

@@ -6,8 +6,14 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import keras
 
 from kerastl._base import files
+from kerastl._base.types import PathLike
+from kerastl.tasks.task import TrainedFor
 
 MARK = "metrics.json"
 WORK = ".work"  # what a run needs to go on and its folder does not show
@@ -42,7 +48,9 @@ class RunFolder:
         ['run']
     """
 
-    def __init__(self, path, *, overwrite=False, job=None):
+    def __init__(
+        self, path: PathLike, *, overwrite: bool = False, job: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = pathlib.Path(path)
         self._job = _plain(job)
         self._lock = contextlib.ExitStack()
@@ -60,7 +68,7 @@ class RunFolder:
         self.partial.chmod(0o755)
 
     @property
-    def work(self):
+    def work(self) -> pathlib.Path:
         """Folder for what a later process needs to go on; it is not part of the run."""
         folder = self.partial / WORK
         folder.mkdir(exist_ok=True)
@@ -124,23 +132,23 @@ class RunFolder:
         (self.partial / JOB).unlink(missing_ok=True)
         files.replaced(self.partial, self.path)
 
-    def file(self, name):
+    def file(self, name: str) -> pathlib.Path:
         """Path at which to write the file `name` of the run."""
         return self.partial / name
 
-    def write_json(self, name, value):
+    def write_json(self, name: str, value: Any) -> None:
         """Write `value` as indented JSON."""
         text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
         self.file(name).write_text(text + "\n", encoding="utf-8")
 
-    def write_task(self, trained_for):
+    def write_task(self, trained_for: TrainedFor) -> None:
         """Write what the model was trained for: `task.json`, and the names of its outputs."""
         self.file("task.json").write_text(trained_for.to_json(), encoding="utf-8")
         names = trained_for.objective.companions(trained_for.outputs or ())
         for name, text in names.items():
             self.file(name).write_text(text, encoding="utf-8")
 
-    def write_lines(self, name, lines):
+    def write_lines(self, name: str, lines: Iterable[str]) -> None:
         """Write `lines`, one a line, in UTF-8."""
         self.file(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
@@ -150,7 +158,7 @@ def _empty(folder):
         shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
-def free_name(folder, name, job=None):
+def free_name(folder: PathLike, name: str, job: Mapping[str, Any] | None = None) -> pathlib.Path:
     """`folder/name`, or with the first number that makes it new.
 
     A name under which another job than `job` lies unfinished is not free.
@@ -177,15 +185,28 @@ def _plain(job):
     return None if job is None else json.loads(json.dumps(job, default=str))
 
 
+class Progress(Protocol):
+    """What a recipe tells its progress to: `Silent`, the command line's, or anybody's."""
+
+    def stage(self, name: str, total: int | None = None) -> None:
+        """A stage of the run begins, of `total` pieces if that is known."""
+
+    def count(self, done: int, total: int) -> None:
+        """`done` of `total` pieces of the stage are done."""
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Keras callbacks that show steps and epochs."""
+
+
 class Silent:
     """Progress that shows nothing; a class with these methods can show anything."""
 
-    def stage(self, name, total=None):
+    def stage(self, name: str, total: int | None = None) -> None:
         """A stage of the run begins, of `total` pieces if that is known."""
 
-    def count(self, done, total):
+    def count(self, done: int, total: int) -> None:
         """`done` of `total` pieces of the stage are done."""
 
-    def callbacks(self):
+    def callbacks(self) -> list[keras.callbacks.Callback]:
         """Keras callbacks that show steps and epochs."""
         return []

@@ -1,14 +1,19 @@
 """The finished stages of a compression, kept until all of it is done."""
 
 import json
+import pathlib
 import shutil
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
 from kerastl import export
 from kerastl._base import files
+from kerastl._base.types import PathLike
 from kerastl.compression import sparsity
 from kerastl.recipes.device_files import Entry, compared, file_rows, names_inside
+from kerastl.tasks.protocols import TaskData
 from kerastl.training import FineTuner
 
 
@@ -19,14 +24,14 @@ class StageStore:
         folder: `pathlib.Path` of an existing folder that a later process finds again.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
 
-    def checkpoints(self, name):
+    def checkpoints(self, name: str) -> pathlib.Path:
         """Folder for the checkpoints of the stage `name` while it trains."""
         return self._folder / f"{name}.checkpoints"
 
-    def load(self, name):
+    def load(self, name: str) -> tuple[keras.Model, dict[str, Any]] | None:
         """`(model, history)` as the stage `name` gave them, or None if it was not done."""
         model, history = self._files(name)
         if not model.is_file():
@@ -34,7 +39,7 @@ class StageStore:
         said = json.loads(history.read_text(encoding="utf-8"))
         return keras.saving.load_model(model, compile=False), said
 
-    def save(self, name, model, history):
+    def save(self, name: str, model: keras.Model, history: Mapping[str, Any]) -> None:
         """Keep what the stage `name` gave; its checkpoints are of no use any more."""
         path, said = self._files(name)
         files.write(said, json.dumps(history))
@@ -54,12 +59,12 @@ class StageMeasurements:
         folder: Existing folder for the files of the stages.
     """
 
-    def __init__(self, data, folder):
+    def __init__(self, data: TaskData, folder: pathlib.Path) -> None:
         self._data = data
         self._folder = folder
         self._entries, self._said = [], []
 
-    def add_model(self, name, model, *, as_file=True):
+    def add_model(self, name: str, model: keras.Model, *, as_file: bool = True) -> None:
         """A stage gave `model`: write it as a float32 file, unless that is of no use."""
         if not as_file:
             self._entries.append(Entry.of_model(name, model))
@@ -69,7 +74,7 @@ class StageMeasurements:
         export.to_litert(model, path, labels=names_inside(self._data))
         self.add_file(name, path, model)
 
-    def add_file(self, name, path, model):
+    def add_file(self, name: str, path: PathLike, model: keras.Model) -> None:
         """A stage gave the file at `path`, made from `model`."""
         parity = compared(model, path, self._data)
         self._entries.append(Entry.of_file(name, path))
@@ -84,7 +89,7 @@ class StageMeasurements:
             }
         )
 
-    def rows(self):
+    def rows(self) -> list[dict[str, Any]]:
         """List of one dict a stage: what `file_rows` measures, `sparsity` of the kernels of its
         model, and under `keras` how its file agrees with that model."""
         rows = file_rows(self._entries, self._data.test, self._data.objective)

@@ -2,10 +2,13 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
+from kerastl._base.types import PathLike
 from kerastl.callbacks import Audit, FollowPlan, Resume
 from kerastl.compression import prune_channels, prune_weights, quantize_aware, strip
 from kerastl.compression.kernels import all_kernels, find_kernels
@@ -13,7 +16,7 @@ from kerastl.distillation import Distill
 from kerastl.plans import Phase, TransferPlan
 from kerastl.plans.strategies import COSINE
 from kerastl.recipes import training
-from kerastl.recipes.run_folder import Silent
+from kerastl.recipes.run_folder import Progress, Silent
 from kerastl.tasks import TaskData
 from kerastl.tasks.settings import CompressSettings
 from kerastl.training import FineTuner
@@ -48,11 +51,11 @@ class StageJob:
 
     data: TaskData
     settings: CompressSettings
-    teacher: object = None
-    progress: object = dataclasses.field(default_factory=Silent)
-    checkpoints: object = None
+    teacher: keras.Model | None = None
+    progress: Progress = dataclasses.field(default_factory=Silent)
+    checkpoints: PathLike | None = None
 
-    def slower(self, factor):
+    def slower(self, factor: float) -> "StageJob":
         """The same at `factor` times the learning rate."""
         slower = factor * self.settings.learning_rate
         settings = dataclasses.replace(self.settings, learning_rate=slower)
@@ -73,11 +76,11 @@ class Stage:
 
     name: str
     what: str
-    run: object
+    run: Callable[..., Any]
     rounds: bool = False
 
 
-def stages_of(settings):
+def stages_of(settings: CompressSettings) -> list["Stage"]:
     """The stages that `settings` ask for, in order."""
     made = []
     if settings.prune_channels is not None:
@@ -91,7 +94,7 @@ def stages_of(settings):
     return made
 
 
-def take_channels(model, job):
+def take_channels(model: FineTuner, job: "StageJob") -> tuple[FineTuner, dict[str, Any]]:
     """Fewer channels, chosen and made up for by what they say of training examples."""
     inputs, _ = job.data.train.sample(SCORED)
     smaller, _ = prune_channels(model, job.settings.prune_channels, data=inputs)
@@ -99,7 +102,7 @@ def take_channels(model, job):
     return smaller, retrain(smaller, job)
 
 
-def prune(model, job):
+def prune(model: FineTuner, job: "StageJob") -> tuple[FineTuner, dict[str, Any]]:
     """Zeros, made up for by the weights that stay, which then train with them held."""
     settings, (where, target) = job.settings, (None, None)
     if settings.m_by_n is None:
@@ -136,7 +139,9 @@ def _for_all(model, target):
     return [kernel.layer for kernel in large], raised
 
 
-def retrain(model, job, *, batch_norm="train"):
+def retrain(
+    model: FineTuner, job: "StageJob", *, batch_norm: Literal["train", "inference"] = "train"
+) -> dict[str, Any]:
     """Train all of `model` on the training examples of `job`.
 
     With a teacher it learns what that answers, by the share `settings.distill`: few examples say
@@ -189,7 +194,7 @@ def retrain(model, job, *, batch_norm="train"):
 
 
 @contextlib.contextmanager
-def quick_statistics(model):
+def quick_statistics(model: FineTuner) -> Iterator[None]:
     """Have batch normalizations follow the batches ten times as fast while this lasts."""
     norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
     before = [norm.momentum for norm in norms]
@@ -202,7 +207,7 @@ def quick_statistics(model):
             norm.momentum = momentum
 
 
-def train_quantized(model, job):
+def train_quantized(model: FineTuner, job: "StageJob") -> tuple[FineTuner, dict[str, Any]]:
     """The model with the rounding of int8 in it, trained; weights that were zero still are."""
     inputs, _ = job.data.train.sample(SEEN)
     aware = quantize_aware(model, inputs)
@@ -211,7 +216,7 @@ def train_quantized(model, job):
 
 
 @contextlib.contextmanager
-def zeros_held(model):
+def zeros_held(model: FineTuner) -> Iterator[None]:
     """Hold the zeros in the kernels of `model` while this lasts, in each step of the optimizer."""
     variables = [kernel.variable for kernel in all_kernels(model)]
     before = [variable.constraint for variable in variables]
@@ -237,10 +242,10 @@ class HeldZeros(keras.constraints.Constraint):
         array([0., 5.], dtype=float32)
     """
 
-    def __init__(self, variable, before=None):
+    def __init__(self, variable: keras.Variable, before: Any = None) -> None:
         self.keep = ops.convert_to_numpy(variable) != 0
         self.before = before
 
-    def __call__(self, weight):
+    def __call__(self, weight: Any) -> Any:
         weight = ops.convert_to_tensor(weight if self.before is None else self.before(weight))
         return ops.where(self.keep, weight, ops.zeros_like(weight))

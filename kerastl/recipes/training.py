@@ -1,26 +1,32 @@
 """Build the network of a run and train it."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from kerastl._base.types import PathLike
 from kerastl.adaptation import adapt_batch_norm
 from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
-from kerastl.plans import strategies
+from kerastl.plans import TransferPlan, strategies
+from kerastl.tasks.protocols import Examples, TaskData
+from kerastl.tasks.settings import CompressSettings, TuneSettings
 from kerastl.training import FineTuner
 
 ADAPTED = 2000  # training examples at most that statistics are measured on
 
 
-def build(backbone, data, *, dropout, name):
+def build(backbone: keras.Model, data: TaskData, *, dropout: float, name: str) -> FineTuner:
     """A `FineTuner`: `backbone`, dropout and the head of what is learnt of `data`, a `TaskData`."""
     features = keras.layers.Dropout(dropout, name="head_dropout")(backbone.output)
     outputs = data.objective.head(features, data)
     return FineTuner.from_model(keras.Model(backbone.input, outputs), name=name)
 
 
-def adapt(model, data, settings):
+def adapt(model: FineTuner, data: TaskData, settings: TuneSettings) -> None:
     """Give the batch normalizations of a pretrained network the statistics of `data.train`.
 
     They stand still in training, so they had better be those of the examples at hand.
@@ -34,12 +40,12 @@ def adapt(model, data, settings):
     adapt_batch_norm(model, (data.train.inputs(part) for part in chosen))
 
 
-def batches(data, settings):
+def batches(data: TaskData, settings: TuneSettings | CompressSettings) -> tf.data.Dataset:
     """The dataset to train on, shuffled and augmented as `settings` say."""
     return data.train.batches(settings.batch_size, seed=settings.seed, augment=settings.augment)
 
 
-def compile_for(model, data, settings):
+def compile_for(model: FineTuner, data: TaskData, settings: TuneSettings) -> TransferPlan:
     """Compile `model` for the plan that `settings` name; return the plan.
 
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
@@ -58,7 +64,14 @@ def compile_for(model, data, settings):
     return plan
 
 
-def compile_at_peak(model, data, settings, *, averaged=0.0, **options):
+def compile_at_peak(
+    model: FineTuner,
+    data: TaskData,
+    settings: TuneSettings | CompressSettings,
+    *,
+    averaged: float = 0.0,
+    **options: Any,
+) -> None:
     """Compile `model` with AdamW at the peak rate, which a plan's schedule leads over the steps.
 
     Args:
@@ -83,7 +96,14 @@ def compile_at_peak(model, data, settings, *, averaged=0.0, **options):
     )
 
 
-def train(model, data, settings, *, callbacks=(), checkpoints=None):
+def train(
+    model: FineTuner,
+    data: TaskData,
+    settings: TuneSettings,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoints: PathLike | None = None,
+) -> tuple[TransferPlan, keras.callbacks.History]:
     """Train `model` on `data.train` by the plan that `settings` name.
 
     Args:
@@ -123,13 +143,13 @@ def train(model, data, settings, *, callbacks=(), checkpoints=None):
     return plan, history
 
 
-def outputs_of(model, examples, batch_size=32):
+def outputs_of(model: keras.Model, examples: Examples, batch_size: int = 32) -> np.ndarray:
     """What `model` gives for `examples`, batch by batch."""
     inputs = examples.batches(batch_size).map(lambda given, _: given)
     return model.predict(inputs, verbose=0)
 
 
-def check_losses(losses, settings):
+def check_losses(losses: Sequence[float], settings: TuneSettings | CompressSettings) -> None:
     """Refuse the losses of the epochs of a training that stopped being numbers.
 
     Raises:
@@ -143,7 +163,7 @@ def check_losses(losses, settings):
         )
 
 
-def cache_summary(report):
+def cache_summary(report: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What `History.frozen_features` says, for `metrics.json`.
 
     Returns:

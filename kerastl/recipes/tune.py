@@ -4,14 +4,16 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import time
+from typing import Any
 
 import keras
 
+from kerastl._base.types import PathLike
 from kerastl.data import write_skipped
 from kerastl.graph.flags import count_weights
 from kerastl.recipes import training
 from kerastl.recipes.device_files import write_device_files
-from kerastl.recipes.run_folder import RunFolder, Silent, free_name
+from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.report import draw_curves
 from kerastl.tasks import TrainedFor, find_source
 from kerastl.tasks.settings import TuneSettings
@@ -24,11 +26,19 @@ class TuneResult:
     """What a run gave: the model, what `metrics.json` holds, and the folder it lies in."""
 
     model: keras.Model
-    metrics: dict
+    metrics: dict[str, Any]
     folder: pathlib.Path
 
 
-def fine_tune(data, out=None, *, settings=None, progress=None, overwrite=False, **options):
+def fine_tune(
+    data: PathLike,
+    out: PathLike | None = None,
+    *,
+    settings: TuneSettings | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> "TuneResult":
     """Tune a pretrained network on a small set of examples and write the run folder.
 
     What the data are says what is learnt: a folder of class folders, one class each; a table with
@@ -97,7 +107,7 @@ def fine_tune(data, out=None, *, settings=None, progress=None, overwrite=False, 
     return TuneResult(model, metrics, pathlib.Path(out))
 
 
-def run_name_for(data, settings):
+def run_name_for(data: PathLike, settings: TuneSettings) -> str:
     """What to call a run where nobody says."""
     backbone = pathlib.Path(settings.backbone.replace(":", "-")).stem
     data = pathlib.Path(data).resolve()

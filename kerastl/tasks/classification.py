@@ -1,12 +1,16 @@
 """`Classification`: one class an example."""
 
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from kerastl._base import checks
 from kerastl.data import UNBALANCED, class_weights, imbalance
 from kerastl.export.parity import accuracy, agreement
-from kerastl.tasks.protocols import Judgement
+from kerastl.tasks.protocols import Judgement, TaskData
 
 SHOWN = 10  # classes in the table of a run
 
@@ -19,7 +23,7 @@ class Classification:
     metric = "accuracy"
     is_share = True
 
-    def head(self, features, data):
+    def head(self, features: keras.KerasTensor, data: TaskData) -> keras.KerasTensor:
         """A softmax over the classes.
 
         It starts at zero, so that it gives every class the same probability and nothing of a
@@ -34,17 +38,17 @@ class Classification:
         )
         return layer(features)
 
-    def compile_args(self, data, settings):
+    def compile_args(self, data: TaskData, settings: Any) -> dict[str, Any]:
         """Cross-entropy on smoothed labels."""
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
         return {"loss": loss, "metrics": ["accuracy"]}
 
-    def class_weight(self, data):
+    def class_weight(self, data: TaskData) -> dict[int, float] | None:
         """Weights for the classes of `data.train` if they are far from even, else None."""
         labels = data.train.targets
         return class_weights(labels) if imbalance(labels) >= UNBALANCED else None
 
-    def judge(self, outputs, targets, names):
+    def judge(self, outputs: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Judgement:
         """Accuracy, cross-entropy, recall of each class and the confusion matrix.
 
         Args:
@@ -88,16 +92,18 @@ class Classification:
         }
         return Judgement(right, loss, details)
 
-    def score(self, outputs, targets):
+    def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         return accuracy(np.asarray(outputs), targets)
 
-    def agreement(self, ours, theirs):
+    def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         return agreement(ours, theirs)
 
-    def companions(self, names):
+    def companions(self, names: Sequence[str]) -> dict[str, str]:
         return {"labels.txt": "".join(f"{name}\n" for name in names)}
 
-    def check_model(self, path, output_shape, names=None):
+    def check_model(
+        self, path: pathlib.Path, output_shape: Any, names: Sequence[str] | None = None
+    ) -> None:
         if not isinstance(output_shape, tuple) or len(output_shape) != 2 or output_shape[1] < 2:
             raise ValueError(
                 "The model must give one score for each of two classes or more, (batch, classes). "
@@ -105,7 +111,7 @@ class Classification:
             )
         check_count(path, output_shape, names)
 
-    def check_outputs(self, path, outputs):
+    def check_outputs(self, path: pathlib.Path, outputs: np.ndarray) -> None:
         """Cross-entropy needs rows that sum to 1."""
         if (outputs < 0).any() or not np.allclose(outputs.sum(axis=1), 1, atol=1e-2):
             raise ValueError(
@@ -113,19 +119,21 @@ class Classification:
                 "that are negative or do not sum to 1. Put a softmax behind its last layer."
             )
 
-    def aligned(self, targets, given, known):
+    def aligned(
+        self, targets: np.ndarray, given: Sequence[str], known: Sequence[str]
+    ) -> np.ndarray:
         """Indices into `given` as indices into `known`, names of the same classes."""
         number = np.array([list(known).index(name) for name in given])
         return number[targets]
 
-    def answer(self, output, names, top):
+    def answer(self, output: np.ndarray, names: Sequence[str], top: int) -> dict[str, Any]:
         best = np.argsort(-output, kind="stable")[:top]
         return {"top": [{"label": names[i], "probability": float(output[i])} for i in best]}
 
-    def sentence(self, answer):
+    def sentence(self, answer: Mapping[str, Any]) -> str:
         return "  ".join(f"{c['label']} {100 * c['probability']:.1f} %" for c in answer["top"])
 
-    def tables(self, metrics):
+    def tables(self, metrics: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...], list[Any]]]:
         known = [item for item in metrics["per_class"].items() if item[1]["recall"] is not None]
         worst = sorted(known, key=lambda item: item[1]["recall"])
         rows = [
@@ -135,7 +143,7 @@ class Classification:
         return [("Classes, hardest first", ("class", "found", "examples"), rows)]
 
 
-def check_count(path, output_shape, names):
+def check_count(path: pathlib.Path, output_shape: Any, names: Sequence[str] | None) -> None:
     """Refuse a model with another number of outputs than there are names."""
     if names is not None and len(names) != output_shape[-1]:
         raise ValueError(

@@ -14,10 +14,10 @@ class ImageFolder(Pictures):
     objective = Classification()
 
     @classmethod
-    def scan(cls, path):
+    def scan(cls, path: pathlib.Path) -> "ImageFolder | None":
         """The source at `path`, or None if that is no folder and not for this source to refuse."""
         path = pathlib.Path(path)
         return cls(scan_images(path)) if path.is_dir() or not path.exists() else None
 
-    def named(self, split):
+    def named(self, split: str) -> str:
         return str(self.path) if split == "all" else str(self.path / split)

@@ -1,10 +1,13 @@
 """`ImageTable`: a table that says of each picture its class, its labels or a number."""
 
+import pathlib
+
 from kerastl.data import scan_table
 from kerastl.data.images.table import find_table
 from kerastl.tasks.classification import Classification
 from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.pictures import Pictures
+from kerastl.tasks.protocols import Objective
 from kerastl.tasks.regression import Regression
 
 OBJECTIVES = {"class": Classification(), "labels": MultiLabel(), "value": Regression()}
@@ -19,11 +22,11 @@ class ImageTable(Pictures):
     name = "image_table"
 
     @classmethod
-    def scan(cls, path):
+    def scan(cls, path: pathlib.Path) -> "ImageTable | None":
         """The source at `path`, or None if there is no table."""
         table = find_table(path)
         return None if table is None else cls(scan_table(table))
 
     @property
-    def objective(self):
+    def objective(self) -> Objective:
         return OBJECTIVES[self.found.kind]

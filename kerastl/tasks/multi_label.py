@@ -1,10 +1,14 @@
 """`MultiLabel`: any number of labels an example."""
 
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from kerastl.tasks.classification import SHOWN, check_count
-from kerastl.tasks.protocols import Judgement
+from kerastl.tasks.protocols import Judgement, TaskData
 
 THRESHOLD = 0.5  # of a probability, from which on a label is said to be there
 
@@ -17,7 +21,7 @@ class MultiLabel:
     metric = "label_accuracy"
     is_share = True
 
-    def head(self, features, data):
+    def head(self, features: keras.KerasTensor, data: TaskData) -> keras.KerasTensor:
         """A sigmoid a label, which starts at zero: every label has probability 1/2."""
         layer = keras.layers.Dense(
             len(data.outputs),
@@ -28,15 +32,15 @@ class MultiLabel:
         )
         return layer(features)
 
-    def compile_args(self, data, settings):
+    def compile_args(self, data: TaskData, settings: Any) -> dict[str, Any]:
         """Binary cross-entropy, the mean over the labels."""
         metric = keras.metrics.BinaryAccuracy(name=self.metric, threshold=THRESHOLD)
         return {"loss": keras.losses.BinaryCrossentropy(), "metrics": [metric]}
 
-    def class_weight(self, data):
+    def class_weight(self, data: TaskData) -> dict[int, float] | None:
         return None
 
-    def judge(self, outputs, targets, names):
+    def judge(self, outputs: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Judgement:
         """Average precision of each label, and how often its decisions at 1/2 are right.
 
         Args:
@@ -78,7 +82,7 @@ class MultiLabel:
         }
         return Judgement(details["mean_average_precision"], loss, details)
 
-    def score(self, outputs, targets):
+    def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         from sklearn.metrics import average_precision_score
 
         scores, there = np.asarray(outputs, np.float64), np.asarray(targets) > THRESHOLD
@@ -89,14 +93,16 @@ class MultiLabel:
             )
         return float(average_precision_score(there[:, known], scores[:, known], average="macro"))
 
-    def agreement(self, ours, theirs):
+    def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         """The share of all decisions at 1/2 that are the same."""
         return float(np.mean((ours > THRESHOLD) == (theirs > THRESHOLD)))
 
-    def companions(self, names):
+    def companions(self, names: Sequence[str]) -> dict[str, str]:
         return {"labels.txt": "".join(f"{name}\n" for name in names)}
 
-    def check_model(self, path, output_shape, names=None):
+    def check_model(
+        self, path: pathlib.Path, output_shape: Any, names: Sequence[str] | None = None
+    ) -> None:
         if not isinstance(output_shape, tuple) or len(output_shape) != 2:
             raise ValueError(
                 "The model must give one probability a label, (batch, labels). "
@@ -104,20 +110,22 @@ class MultiLabel:
             )
         check_count(path, output_shape, names)
 
-    def check_outputs(self, path, outputs):
+    def check_outputs(self, path: pathlib.Path, outputs: np.ndarray) -> None:
         if (outputs < 0).any() or (outputs > 1).any():
             raise ValueError(
                 f"The model must give one probability a label. {path} gives scores outside [0, 1]. "
                 "Put a sigmoid behind its last layer."
             )
 
-    def aligned(self, targets, given, known):
+    def aligned(
+        self, targets: np.ndarray, given: Sequence[str], known: Sequence[str]
+    ) -> np.ndarray:
         """Columns for the labels `given` as columns for the labels `known`."""
         columns = np.zeros((len(targets), len(known)), np.float32)
         columns[:, [list(known).index(name) for name in given]] = targets
         return columns
 
-    def answer(self, output, names, top):
+    def answer(self, output: np.ndarray, names: Sequence[str], top: int) -> dict[str, Any]:
         """All labels from a probability of 1/2 on, best first; the `top` best stand in `top`."""
         order = np.argsort(-output, kind="stable")
         said = [{"label": names[i], "probability": float(output[i])} for i in order]
@@ -126,12 +134,12 @@ class MultiLabel:
             "top": said[:top],
         }
 
-    def sentence(self, answer):
+    def sentence(self, answer: Mapping[str, Any]) -> str:
         labels = ", ".join(answer["labels"]) or "no label"
         best = "  ".join(f"{c['label']} {100 * c['probability']:.1f} %" for c in answer["top"])
         return f"{labels}  ({best})"
 
-    def tables(self, metrics):
+    def tables(self, metrics: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...], list[Any]]]:
         worst = sorted(metrics["per_label"].items(), key=lambda item: item[1]["f1"])
         rows = [
             (name, _percent(said["average_precision"]), f"{said['f1']:.2f}", said["num_examples"])

@@ -2,13 +2,22 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from kerastl import backbones
+from kerastl._base.types import OnProgress
 from kerastl.backbones import glyphs
 from kerastl.data import find_images, load_image_paths, make_dataset, read_scanned
+from kerastl.data.images.augment import Augment
+from kerastl.data.images.decode import Resize
 from kerastl.data.images.read import decode_files
+from kerastl.data.images.scan import ScannedImages
+from kerastl.data.rows import Rows
 from kerastl.tasks.protocols import HeldOut, TaskData
 
 NOUN = "pictures"
@@ -28,21 +37,21 @@ class PreparePictures:
         True
     """
 
-    image_size: tuple
-    resize: str = "stretch"
+    image_size: tuple[int, int]
+    resize: Resize = "stretch"
     kind = "pictures"
     noun = NOUN
     gives = "pixels 0 to 255"
 
-    def __call__(self, raw):
+    def __call__(self, raw: Any) -> np.ndarray:
         """uint8 pixels of shape `(n, height, width, 3)` of the files `raw`."""
         return load_image_paths(raw, image_size=self.image_size, resize=self.resize)[0]
 
-    def find(self, paths):
+    def find(self, paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         """The picture files that `paths`, files and folders, stand for."""
         return find_images(paths)
 
-    def check(self, model_path, input_shape):
+    def check(self, model_path: pathlib.Path, input_shape: Any) -> None:
         """Refuse a model whose input shape is not that of pictures of one size."""
         picture = isinstance(input_shape, tuple) and len(input_shape) == 4
         if not picture or input_shape[-1] != 3 or None in input_shape[1:3]:
@@ -51,20 +60,20 @@ class PreparePictures:
                 f"Received: {model_path} with input shape {input_shape}"
             )
 
-    def to_config(self):
+    def to_config(self) -> dict[str, Any]:
         return {"image_size": list(self.image_size), "resize": self.resize}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> "PreparePictures":
         return cls(tuple(config["image_size"]), config["resize"])
 
     @classmethod
-    def of_model(cls, model_path, input_shape):
+    def of_model(cls, model_path: pathlib.Path, input_shape: Any) -> "PreparePictures":
         """How pictures are prepared for a model of unknown origin: stretched to its size."""
         cls((0, 0)).check(model_path, input_shape)
         return cls(tuple(input_shape[1:3]))
 
-    def describe(self):
+    def describe(self) -> list[tuple[str, str]]:
         """Rows for the table of a run."""
         return [("height × width in pixels", " × ".join(map(str, self.image_size)))]
 
@@ -79,23 +88,36 @@ class PictureExamples:
         paths: Sequence of the files.
     """
 
-    def __init__(self, images, targets, num_classes=None, paths=()):
+    def __init__(
+        self,
+        images: np.ndarray | Rows,
+        targets: np.ndarray,
+        num_classes: int | None = None,
+        paths: Sequence[pathlib.Path] = (),
+    ) -> None:
         self.images, self.targets, self.paths = images, targets, paths
         self._num_classes = num_classes
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.targets)
 
-    def inputs(self, rows=slice(None)):
+    def inputs(self, rows: Any = slice(None)) -> np.ndarray:
         """float32 pixels 0 to 255 of some rows."""
         return np.asarray(self.images[rows], "float32")
 
-    def sample(self, count, *, seed=0):
+    def sample(self, count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """At most `count` pictures drawn at random: what is measured on them needs no more."""
         rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         return self.inputs(rows), self.targets[rows]
 
-    def batches(self, batch_size, *, seed=None, augment=None, one_hot=True):
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        augment: Augment = None,
+        one_hot: bool = True,
+    ) -> tf.data.Dataset:
         """Dataset of `(pixels, targets)`: shuffled and augmented by `seed`, or in order."""
         return make_dataset(
             self.images,
@@ -106,7 +128,7 @@ class PictureExamples:
             num_classes=self._num_classes if one_hot else None,
         )
 
-    def with_targets(self, targets):
+    def with_targets(self, targets: np.ndarray) -> "PictureExamples":
         """The same pictures with other targets."""
         return PictureExamples(self.images, targets, self._num_classes, self.paths)
 
@@ -121,10 +143,10 @@ class Pictures:
     noun = NOUN
     takes = "pictures"
 
-    def __init__(self, found):
+    def __init__(self, found: ScannedImages) -> None:
         self.found, self.path = found, pathlib.Path(found.path)
 
-    def load_backbone(self, settings):
+    def load_backbone(self, settings: Any) -> keras.Model:
         """The backbone that the settings name, pooled to one vector a picture.
 
         `"glyphnet"` is the embedded default, which needs no download: letters and digits, 32 px.
@@ -138,7 +160,7 @@ class Pictures:
             settings.backbone, weights=settings.weights, image_size=size, **settings.options
         )
 
-    def prepare_for(self, model, settings):
+    def prepare_for(self, model: keras.Model, settings: Any) -> PreparePictures:
         """`PreparePictures` at the size that `model` takes."""
         shape = model.input_shape
         if not isinstance(shape, tuple) or len(shape) != 4:
@@ -154,7 +176,14 @@ class Pictures:
             )
         return PreparePictures(tuple(shape[1:3]))
 
-    def read(self, prepare, settings, *, seed, progress=None):
+    def read(
+        self,
+        prepare: PreparePictures,
+        settings: Any,
+        *,
+        seed: int,
+        progress: OnProgress | None = None,
+    ) -> TaskData:
         """`TaskData` of all pictures."""
         read = read_scanned(
             self.found,
@@ -175,7 +204,9 @@ class Pictures:
             *parts, read.class_names, prepare, self.objective, read.notices, read.skipped
         )
 
-    def read_held_out(self, prepare, *, progress=None):
+    def read_held_out(
+        self, prepare: PreparePictures, *, progress: OnProgress | None = None
+    ) -> HeldOut:
         """`HeldOut`: the pictures of `test/` or `val/` if there are any, else all."""
         split = next(n for n in ("test", "val", "all", "train") if n in self.found.splits)
         files, targets = zip(*self.found.splits[split], strict=True)
@@ -193,13 +224,13 @@ class Pictures:
         examples = PictureExamples(pixels[kept], self.targets_of(targets)[kept])
         return HeldOut(examples, self.found.class_names, self.named(split), skipped)
 
-    def targets_of(self, targets):
+    def targets_of(self, targets: Sequence[Any]) -> np.ndarray:
         """The targets of files, a list, as an array."""
         from kerastl.data.images.folder import targets_of
 
         return targets_of(self.found, targets)
 
-    def named(self, split):
+    def named(self, split: str) -> str:
         """Where the pictures of `split` lie, for a person."""
         return str(self.path) if split == "all" else f"{self.path} ({split})"
 

@@ -1,9 +1,13 @@
 """`Regression`: a number an example."""
 
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
-from kerastl.tasks.protocols import Judgement
+from kerastl.tasks.protocols import Judgement, TaskData
 
 
 class Regression:
@@ -14,7 +18,7 @@ class Regression:
     metric = "mean_absolute_error"
     is_share = False
 
-    def head(self, features, data):
+    def head(self, features: keras.KerasTensor, data: TaskData) -> keras.KerasTensor:
         """A number that starts at the mean of the training values.
 
         A layer learns it in standard deviations from the mean, so that one learning rate suits
@@ -27,7 +31,7 @@ class Regression:
         in_units = keras.layers.Rescaling(deviation, mean, dtype="float32", name="in_units")
         return in_units(layer(features))
 
-    def compile_args(self, data, settings):
+    def compile_args(self, data: TaskData, settings: Any) -> dict[str, Any]:
         """The mean squared error, in units of the variance of the training values."""
         _, deviation = _spread(data.train.targets)
         return {
@@ -36,10 +40,12 @@ class Regression:
             "metrics": [keras.metrics.MeanAbsoluteError(name=self.metric)],
         }
 
-    def class_weight(self, data):
+    def class_weight(self, data: TaskData) -> dict[int, float] | None:
         return None
 
-    def judge(self, outputs, targets, names=()):
+    def judge(
+        self, outputs: np.ndarray, targets: np.ndarray, names: Sequence[str] = ()
+    ) -> Judgement:
         """How far numbers are from the true ones.
 
         Args:
@@ -75,7 +81,7 @@ class Regression:
         }
         return Judgement(score, float(error), details)
 
-    def score(self, outputs, targets):
+    def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         given = np.asarray(outputs, np.float64).reshape(-1)
         true = np.asarray(targets, np.float64).reshape(-1)
         if len(given) != len(true):
@@ -91,33 +97,37 @@ class Regression:
             )
         return float(1 - np.square(given - true).sum() / spread)
 
-    def agreement(self, ours, theirs):
+    def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         """None: a number decides nothing."""
 
-    def companions(self, names):
+    def companions(self, names: Sequence[str]) -> dict[str, str]:
         return {}
 
-    def check_model(self, path, output_shape, names=None):
+    def check_model(
+        self, path: pathlib.Path, output_shape: Any, names: Sequence[str] | None = None
+    ) -> None:
         if not isinstance(output_shape, tuple) or output_shape[1:] != (1,):
             raise ValueError(
                 "The model must give one number, (batch, 1). "
                 f"Received: {path} with output shape {output_shape}"
             )
 
-    def check_outputs(self, path, outputs):
+    def check_outputs(self, path: pathlib.Path, outputs: np.ndarray) -> None:
         if not np.isfinite(outputs).all():
             raise ValueError(f"The model must give numbers. {path} gives NaN or infinity.")
 
-    def aligned(self, targets, given, known):
+    def aligned(
+        self, targets: np.ndarray, given: Sequence[str], known: Sequence[str]
+    ) -> np.ndarray:
         return targets
 
-    def answer(self, output, names, top):
+    def answer(self, output: np.ndarray, names: Sequence[str], top: int) -> dict[str, Any]:
         return {"value": float(output[0])}
 
-    def sentence(self, answer):
+    def sentence(self, answer: Mapping[str, Any]) -> str:
         return f"{answer['value']:.4g}"
 
-    def tables(self, metrics):
+    def tables(self, metrics: Mapping[str, Any]) -> list[tuple[str, tuple[str, ...], list[Any]]]:
         rows = [
             ("mean absolute error", f"{metrics['mean_absolute_error']:.4g}"),
             ("root mean squared error", f"{metrics['root_mean_squared_error']:.4g}"),

@@ -8,6 +8,8 @@ looked for here, whatever the verb.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")
 PLAIN = STRATEGIES[:4]  # whose schedule is ours to choose
@@ -26,7 +28,16 @@ LADDERS = {
 LARGEST_SEED = 2**31 - 1
 
 
-def setting(default, help, *, choices=None, low=None, high=None, what="a number", count=None):
+def setting(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    what: str = "a number",
+    count: int | None = None,
+) -> Any:
     """A field of a settings class.
 
     Args:
@@ -45,7 +56,7 @@ def setting(default, help, *, choices=None, low=None, high=None, what="a number"
 class Settings:
     """Plain data: equal when equal, checked before any work is done, saved with the run."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         from kerastl._base import checks
 
         for field in dataclasses.fields(self):
@@ -60,7 +71,7 @@ class Settings:
                 checks.in_range(value, said["low"], said["high"], field.name, said["what"])
 
     @classmethod
-    def of(cls, settings, options):
+    def of(cls, settings: Self | None, options: Mapping[str, Any]) -> Self:
         """`settings` if they are given, else those that `options`, a dict of fields, say.
 
         Raises:
@@ -79,7 +90,7 @@ class Settings:
             )
         return cls(**options) if settings is None else settings
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Its fields as a dict ready for JSON."""
         return dataclasses.asdict(self)
 
@@ -182,7 +193,7 @@ class TrainSettings(ReadSettings):
     )
 
     @property
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Options of the backbone that were given."""
         return {} if self.alpha is None else {"alpha": self.alpha}
 
@@ -205,7 +216,7 @@ class TuneSettings(TrainSettings):
     )
 
     @property
-    def averages(self):
+    def averages(self) -> bool:
         """Whether the weights are averaged."""
         return self.averaging > 0 and self.strategy in PLAIN
 
@@ -232,7 +243,7 @@ class CompareSettings(TrainSettings):
         choices=AUGMENTATIONS,
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.names:
             from kerastl._base import checks
@@ -245,13 +256,13 @@ class CompareSettings(TrainSettings):
             )
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         """The names of the strategies as a list."""
         said = self.strategies
         listed = said.split(",") if isinstance(said, str) else said
         return [name.strip() for name in listed if name.strip()]
 
-    def for_strategy(self, name):
+    def for_strategy(self, name: str) -> TuneSettings:
         """`TuneSettings` for one training by the strategy `name`."""
         shared = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(TrainSettings)
@@ -347,7 +358,7 @@ class CompressSettings(ReadSettings):
         1e-4, "Decoupled weight decay, not of biases and norms.", low=0.0, high=10.0
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         from kerastl.compression.sparsity import check_patterns, check_sparsity
 
@@ -370,7 +381,7 @@ class CompressSettings(ReadSettings):
             )
 
     @property
-    def prunes(self):
+    def prunes(self) -> bool:
         """Whether weights become zero."""
         return self.prune is not None or self.m_by_n is not None
 
@@ -405,7 +416,7 @@ class ExportSettings(Settings):
         0, "Divides the examples of a model of unknown seed.", low=0, high=LARGEST_SEED
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         from kerastl.export.quantization import checked
 
@@ -426,7 +437,7 @@ class ExportSettings(Settings):
                 f"format={self.format!r}, quantize={self.quantize!r}, io_dtype={self.io_dtype!r}"
             )
 
-    def check_data(self, data, has_ranges=False):
+    def check_data(self, data: Any, has_ranges: bool = False) -> None:
         """Refuse settings that need examples where `data` is None.
 
         Args:
@@ -447,6 +458,6 @@ class ExportSettings(Settings):
             )
 
     @property
-    def quantization(self):
+    def quantization(self) -> Any:
         """`quantize` as `export.to_litert` names it."""
         return None if self.quantize == "none" else self.quantize

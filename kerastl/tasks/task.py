@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from kerastl._base import checks
 from kerastl.tasks.classification import Classification
@@ -10,6 +11,7 @@ from kerastl.tasks.image_folder import ImageFolder
 from kerastl.tasks.image_table import ImageTable
 from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.pictures import PreparePictures
+from kerastl.tasks.protocols import Objective, Source
 from kerastl.tasks.regression import Regression
 
 SOURCES = (ImageTable, ImageFolder)  # asked in this order
@@ -19,7 +21,7 @@ FILE = "task.json"
 LABELS = "labels.txt"
 
 
-def find_source(path):
+def find_source(path: pathlib.Path) -> Source:
     """The `Source` of the data at `path`, found without opening an example.
 
     Args:
@@ -43,7 +45,7 @@ def find_source(path):
     )
 
 
-def objective_named(name):
+def objective_named(name: str) -> Objective:
     """The `Objective` called `name`."""
     return OBJECTIVES[checks.one_of(name, list(OBJECTIVES), "objective")]()
 
@@ -59,12 +61,12 @@ class TrainedFor:
         seed: Int that divided the examples, or None if that is unknown.
     """
 
-    objective: object
-    prepare: object
-    outputs: tuple | None
+    objective: Objective
+    prepare: Any
+    outputs: tuple[str, ...] | None
     seed: int | None = None
 
-    def to_json(self):
+    def to_json(self) -> str:
         """What stands in `task.json`."""
         said = {
             "objective": self.objective.name,
@@ -75,7 +77,7 @@ class TrainedFor:
         return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> "TrainedFor":
         """What `to_json` told."""
         said = json.loads(text)
         prepare = PREPARES[said["prepare"].pop("kind")].from_config(said["prepare"])
@@ -83,7 +85,7 @@ class TrainedFor:
         return cls(objective_named(said["objective"]), prepare, outputs, said["seed"])
 
     @classmethod
-    def beside(cls, path, inside=None):
+    def beside(cls, path: pathlib.Path, inside: tuple[str, ...] | None = None) -> "TrainedFor":
         """What the `task.json` beside the model at `path` says.
 
         Without one the model is taken to give classes, and `check` finds how examples are prepared
@@ -100,7 +102,7 @@ class TrainedFor:
             known = cls(Classification(), None, None)
         return dataclasses.replace(known, outputs=inside or _labels_beside(path) or known.outputs)
 
-    def check(self, path, input_shape, output_shape):
+    def check(self, path: pathlib.Path, input_shape: Any, output_shape: Any) -> "TrainedFor":
         """The same for a model of these shapes, with a `prepare` that fits it.
 
         Raises:

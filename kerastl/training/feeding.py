@@ -2,14 +2,19 @@
 
 import dataclasses
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from kerastl import _keras
-from kerastl.data.passes import ArrayPasses
+from kerastl._base.types import CacheDtype, CacheFrozen, PathLike
+from kerastl.data.passes import ArrayPasses, Passes
 from kerastl.training.fit_state import EpochRead
 from kerastl.training.frozen import FeatureCache
+
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,18 +28,18 @@ class Settings:
             `cache_dtype`.
     """
 
-    callbacks: object
+    callbacks: Any
     epochs: int
-    verbose: object
+    verbose: str | int
     batch_size: int | None
-    others: dict
-    cache_frozen: object = "auto"
+    others: dict[str, Any]
+    cache_frozen: CacheFrozen = "auto"
     augmented_copies: int | None = None
-    cache_dir: object = None
-    cache_dtype: str = "float32"
+    cache_dir: PathLike | None = None
+    cache_dtype: CacheDtype = "float32"
 
     @property
-    def initial_epoch(self):
+    def initial_epoch(self) -> int:
         return self.others.get("initial_epoch", 0)
 
 
@@ -53,7 +58,7 @@ class Feed:
             features, why, and the seconds spent computing them.
     """
 
-    def __init__(self, model, settings, callbacks):
+    def __init__(self, model: "FineTuner", settings: Settings, callbacks: Any) -> None:
         self._model, self._settings, self._callbacks = model, settings, callbacks
         self._state = model.fit_state
         self._validation = validation_passes_of(
@@ -72,7 +77,7 @@ class Feed:
         self.report = []
         self._is_built = False
 
-    def for_epoch(self, epoch):
+    def for_epoch(self, epoch: int) -> tuple[Any, Any]:
         """Training data and validation data of `epoch`, as `keras.Model.fit` takes them."""
         self.batches_before = self._batches_before(epoch)
         self._cache.update()
@@ -151,7 +156,14 @@ class Feed:
         return step if epoch == begin else 0
 
 
-def passes_of(x, y=None, sample_weight=None, *, batch_size=None, shuffle=False):
+def passes_of(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    shuffle: bool = False,
+) -> Passes | None:
     """`Passes` over training data as `fit` takes it, or None for data that only Keras can read.
 
     A dataset made by `kerastl.data.make_dataset` carries its passes; arrays in memory have passes
@@ -168,7 +180,7 @@ def passes_of(x, y=None, sample_weight=None, *, batch_size=None, shuffle=False):
     return ArrayPasses(*parts, batch_size=batch_size or 32, seed=seed if shuffle else None)
 
 
-def validation_passes_of(data, batch_size):
+def validation_passes_of(data: Any, batch_size: int | None) -> Passes | None:
     """`Passes` over validation data as `fit` takes it, or None."""
     if isinstance(data, (tuple, list)):
         return passes_of(*data, batch_size=batch_size) if len(data) > 1 else None

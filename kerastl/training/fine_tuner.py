@@ -4,24 +4,30 @@ It is one file of over 400 lines because it is one class: what Keras calls on a 
 `fit`, the steps, the configs) and what a plan calls on it (`reserve`, rates, the schedule).
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from kerastl import _keras
+from kerastl._base.types import CacheDtype, CacheFrozen, PathLike, Where
 from kerastl._keras import hub_repairs
 from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.graph import flatten, layer_groups, leaf_layers, select_layers
+from kerastl.graph.layer_groups import LayerGroups
 from kerastl.graph.run import run_evaluation, run_training
 from kerastl.optimizers import LRMultiplier
 from kerastl.optimizers import no_decay as no_decay_paths
 from kerastl.optimizers.loss_scale import around, inside
+from kerastl.schedules.schedule import Schedule
 from kerastl.training.feeding import Settings
 from kerastl.training.fit_state import FitState
 from kerastl.training.fitting import fit_by_epochs, for_keras, plan_fit
 from kerastl.training.frozen import Features
 from kerastl.training.group_norms import GroupNorms
 from kerastl.training.rates import by_position, by_variable_path
-from kerastl.training.terms import Terms, TermStep, targets_of, total_loss
+from kerastl.training.terms import Term, Terms, TermStep, targets_of, total_loss
 
 # What Keras documents for subclasses to override, and hands the inputs of a batch to.
 _GIVEN_INPUTS = ("call", "compute_loss", "compute_metrics", "train_step", "test_step")
@@ -63,14 +69,14 @@ class FineTuner(keras.Model):
     is_fine_tuner = True  # asked by `kerastl.graph.is_fine_tuner`
 
     @property
-    def fit_state(self):
+    def fit_state(self) -> FitState:
         """`FitState`: what the present or latest `fit` reads, has read, and goes on from."""
         if getattr(self, "_fit_state", None) is None:
             self._fit_state = FitState()
         return self._fit_state
 
     @property
-    def reads_inputs(self):
+    def reads_inputs(self) -> str | None:
         """Which methods of a subclass may read the inputs, in words, or None.
 
         On cached features they would be given these in the place of inputs, and compute something
@@ -86,7 +92,7 @@ class FineTuner(keras.Model):
         return f"{type(self).__name__} has its own {' and '.join(own)}, which may read the inputs"
 
     @classmethod
-    def from_model(cls, model, name=None):
+    def from_model(cls, model: keras.Model, name: str | None = None) -> "FineTuner":
         """A `FineTuner` over the inlined graph of `model`, sharing every layer and weight.
 
         Args:
@@ -99,13 +105,13 @@ class FineTuner(keras.Model):
         return flatten(model, cls=cls, name=name or model.name)
 
     @property
-    def groups(self):
+    def groups(self) -> LayerGroups:
         """`LayerGroups` of this model, from input to head."""
         if getattr(self, "_groups", None) is None:
             self._groups = layer_groups(self)
         return self._groups
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the graph, frozen layers in inference mode whatever `training` is."""
         if not training:
             return super().call(inputs, training=training, mask=mask)
@@ -113,16 +119,16 @@ class FineTuner(keras.Model):
 
     def compile(
         self,
-        optimizer="rmsprop",
-        loss=None,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: Any = None,
         *,
-        multipliers=None,
-        no_decay=(),
-        fused=False,
-        norms=False,
-        terms=(),
-        **kwargs,
-    ):
+        multipliers: Mapping[str, float] | None = None,
+        no_decay: Sequence[str] | bool = (),
+        fused: bool = False,
+        norms: bool = False,
+        terms: Sequence[Term] = (),
+        **kwargs: Any,
+    ) -> None:
         """Configure the model for training.
 
         Args:
@@ -171,26 +177,26 @@ class FineTuner(keras.Model):
         self._reserved = frozenset()
 
     @property
-    def terms(self):
+    def terms(self) -> Terms:
         """`Terms` that `compile` was given, those of strength 0 left out."""
         return getattr(self, "_terms", None) or Terms()
 
-    def restore_terms(self, state):
+    def restore_terms(self, state: Any) -> None:
         """Give the terms of the loss back what a checkpoint kept of them."""
         self._prepare_terms()
         self.terms.restore(state)
 
     @property
-    def lr_multiplier(self):
+    def lr_multiplier(self) -> LRMultiplier:
         """The `LRMultiplier` of the compiled optimizer, also inside a `LossScaleOptimizer`."""
         return inside(self.optimizer)
 
     @property
-    def multipliers(self):
+    def multipliers(self) -> dict[str, float]:
         """Dict from the path of each variable with optimizer slots to its multiplier."""
         return self.lr_multiplier.multipliers if self.optimizer.built else {}
 
-    def set_multipliers(self, multipliers):
+    def set_multipliers(self, multipliers: Mapping[str, float]) -> None:
         """Change the multipliers, also between two epochs of a `fit`; the moments stay.
 
         Args:
@@ -201,7 +207,9 @@ class FineTuner(keras.Model):
         self._rates_given = (multipliers, self._rates_given[1])
         _keras.remake_train_function(self)
 
-    def set_schedule(self, schedule, *, start=None, num_steps=None):
+    def set_schedule(
+        self, schedule: Schedule | None, *, start: int | None = None, num_steps: int | None = None
+    ) -> None:
         """Let the shared rate follow a schedule, also from one epoch of a `fit` to the next.
 
         Args:
@@ -215,7 +223,7 @@ class FineTuner(keras.Model):
         if self.lr_multiplier.schedule != before:
             _keras.remake_train_function(self)
 
-    def reserve(self, where):
+    def reserve(self, where: Where) -> None:
         """Give optimizer slots to layers that will train later, before the first step is traced.
 
         A thaw allocates missing slots by itself; reserving them up front keeps the order of the
@@ -233,19 +241,19 @@ class FineTuner(keras.Model):
 
     def fit(  # noqa: PLR0913 (Keras's own arguments in their order, and four)
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Any = None,
         *,
-        cache_frozen="auto",
-        augmented_copies=None,
-        cache_dir=None,
-        cache_dtype="float32",
-        **others,
-    ):
+        cache_frozen: CacheFrozen = "auto",
+        augmented_copies: int | None = None,
+        cache_dir: PathLike | None = None,
+        cache_dtype: CacheDtype = "float32",
+        **others: Any,
+    ) -> keras.callbacks.History:
         """Train, as `keras.Model.fit` does, and compute what frozen layers give only once.
 
         Data from `kerastl.data.make_dataset` and arrays in memory are read pass by pass, each a
@@ -289,7 +297,7 @@ class FineTuner(keras.Model):
         callbacks = for_keras(self, x, settings)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         """Build the optimizer over everything that may train, then trace as Keras does."""
         if self.optimizer is not None:
             self._allocate_slots()
@@ -312,13 +320,13 @@ class FineTuner(keras.Model):
                 self.lr_multiplier.extend(new)
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[Any]:
         """Keras's, the norms of each group if asked for and, in training, those of terms."""
         norms = self._group_norms.metrics if getattr(self, "_group_norms", None) else []
         terms = [] if self._is_evaluating else self.terms.metrics
         return super().metrics + norms + terms
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`: terms of the loss take no part in it."""
         self._is_evaluating = True
         try:
@@ -326,7 +334,7 @@ class FineTuner(keras.Model):
         finally:
             self._is_evaluating = False
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         """One step: gradients by `tf.GradientTape`, each layer's step times its multiplier."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
@@ -340,7 +348,7 @@ class FineTuner(keras.Model):
         self._step(tape, scaled, steps)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         """One step of evaluation, also on features of the frozen layers."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = self._predicted(x, training=False)
@@ -400,14 +408,16 @@ class FineTuner(keras.Model):
     # optimizer when the set that trains differs. So the configs say all this. Weights are told by
     # position, because the paths of auto-named layers differ between processes.
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         hub_repairs.mend_before_saving(self.layers)
         config = hub_repairs.mend_config(super().get_config())
         seeds = [state.numpy().tolist() for state in _seeds(self)]
         return {**config, "freezing": freezing_state(self), "seeds": seeds}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None
+    ) -> "FineTuner":
         config = dict(config)
         freezing = config.pop("freezing", None)
         seeds = config.pop("seeds", None)
@@ -419,7 +429,7 @@ class FineTuner(keras.Model):
             state.assign(value)
         return model
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> Any:
         config = super().get_compile_config()
         if not config:  # not compiled
             return config
@@ -450,7 +460,7 @@ class FineTuner(keras.Model):
             "schedule": None if schedule is None else schedule.to_config(),
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         config = keras.saving.deserialize_keras_object(config)
         slots, schedule = config.pop("slots", None), config.pop("schedule", None)
         weights = self.weights

@@ -1,6 +1,7 @@
 """Where a `fit` of a FineTuner stands: what it reads, what it has read, where it goes on."""
 
 import dataclasses
+from typing import Any
 
 from kerastl.data.passes import Passes
 from kerastl.training.frozen import Frontier
@@ -19,9 +20,9 @@ class EpochRead:
         report: One dict an epoch so far, see `history.frozen_features` of `FineTuner.fit`.
     """
 
-    cut: list | None
-    cached: list
-    report: list
+    cut: list[int] | None
+    cached: list[int]
+    report: list[dict[str, Any]]
 
 
 @dataclasses.dataclass
@@ -44,14 +45,14 @@ class FitState:
     passes_done: int = 0
     pass_offset: int = 0
     latest_read: EpochRead | None = None
-    resume_at: tuple | None = None
+    resume_at: tuple[int, int] | None = None
 
-    def begin(self, initial_epoch):
+    def begin(self, initial_epoch: int) -> None:
         """Forget the `fit` before this one, whose first epoch is `initial_epoch`."""
         self.resume_at = self.latest_read = None
         self.pass_offset = max(0, self.passes_done - initial_epoch)
 
-    def capture(self):
+    def capture(self) -> dict[str, Any]:
         """What a checkpoint keeps, as plain data."""
         read = self.latest_read
         return {
@@ -60,7 +61,7 @@ class FitState:
             "latest_read": None if read is None else dataclasses.asdict(read),
         }
 
-    def restore(self, state):
+    def restore(self, state: Any) -> None:
         """Take over what `capture` gave."""
         self.passes_done, self.pass_offset = state["passes_done"], state["pass_offset"]
         read = state["latest_read"]

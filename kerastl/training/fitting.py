@@ -1,15 +1,21 @@
 """One `fit` as a row of one-epoch fits of Keras, so that an epoch's data is chosen as it begins."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import keras
 import tensorflow as tf
 
 from kerastl import _keras
-from kerastl.data.passes import ArrayPasses
+from kerastl.data.passes import ArrayPasses, Passes
 from kerastl.graph.flags import is_frozen
-from kerastl.training.feeding import Feed, passes_of
+from kerastl.training.feeding import Feed, Settings, passes_of
+
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
 
-def plan_fit(model, x, y, settings):
+def plan_fit(model: "FineTuner", x: Any, y: Any, settings: Settings) -> Passes | None:
     """The `Passes` that `fit_by_epochs` is to train on, or None to leave `fit` to Keras.
 
     Keras alone reads datasets that nobody can repeat, and `steps_per_epoch` or
@@ -60,7 +66,9 @@ def _has_frozen(model):
     return any(layer.weights and is_frozen(layer) for layer in model.layers)
 
 
-def fit_by_epochs(model, fit, settings):
+def fit_by_epochs(
+    model: "FineTuner", fit: Callable[..., Any], settings: Settings
+) -> keras.callbacks.History:
     """Train `model` on the passes of its `fit_state`, and have its callbacks see one training.
 
     What callbacks do when an epoch begins (thaw, resume) decides what that epoch is fed: which
@@ -109,7 +117,7 @@ def fit_by_epochs(model, fit, settings):
     return model.history
 
 
-def for_keras(model, x, settings):
+def for_keras(model: "FineTuner", x: Any, settings: Settings) -> Any:
     """The callbacks for a `fit` left to Keras: in order, where one of them saves the training."""
     callbacks = settings.callbacks
     resumes = any(getattr(c, "resumes", False) for c in keras.tree.flatten(callbacks))
@@ -137,7 +145,9 @@ def _first_epoch(model, settings):
     return settings.initial_epoch if restored is None else restored
 
 
-def one_training(model, settings, steps, kind=None):
+def one_training(
+    model: "FineTuner", settings: Settings, steps: int | None, kind: Any = None
+) -> "OneTraining":
     """An `OneTraining`, or a list of another `kind`, of the callbacks in `settings`."""
     return (kind or OneTraining)(
         settings.callbacks,
@@ -156,13 +166,13 @@ class SavesLast(keras.callbacks.CallbackList):
     So it sees what they have done.
     """
 
-    def __init__(self, callbacks, **params):
+    def __init__(self, callbacks: Any, **params: Any) -> None:
         super().__init__(callbacks, **params)
         self.callbacks.sort(key=lambda callback: getattr(callback, "resumes", False))
         for callback in self.with_method("set_callbacks"):
             callback.set_callbacks(self.callbacks)
 
-    def with_method(self, name):
+    def with_method(self, name: str) -> list[keras.callbacks.Callback]:
         """The callbacks that have a method `name`."""
         return [callback for callback in self.callbacks if hasattr(callback, name)]
 
@@ -180,33 +190,33 @@ class OneTraining(SavesLast):
     batches_before = 0
     _logs = _bar = None
 
-    def begin(self):
+    def begin(self) -> None:
         super().on_train_begin()
 
-    def begin_epoch(self, epoch):
+    def begin_epoch(self, epoch: int) -> None:
         super().on_epoch_begin(epoch)
 
-    def end(self):
+    def end(self) -> None:
         super().on_train_end(self._logs)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         pass
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Metrics have been reset by now: a resumed epoch may put theirs back."""
         for callback in self.with_method("on_metrics_reset"):
             callback.on_metrics_reset(epoch)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_begin(batch + self.batches_before, logs)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_end(batch + self.batches_before, logs)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._logs = logs
 
-    def on_frozen_features(self, done, total):
+    def on_frozen_features(self, done: int, total: int) -> None:
         """Features of `done` of `total` examples are computed: a bar where epochs have one."""
         for callback in self.with_method("on_frozen_features"):
             callback.on_frozen_features(done, total)

@@ -1,7 +1,13 @@
 """Gradient and update norms of each layer group, as metrics of `fit`."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
+
+from kerastl.graph.layer_groups import LayerGroups
+from kerastl.optimizers.lr_multiplier import LRMultiplier
 
 
 class GroupNorms:
@@ -13,23 +19,29 @@ class GroupNorms:
     epoch; under a distribution strategy the gradient is that of one replica.
     """
 
-    def __init__(self, groups):
+    def __init__(self, groups: LayerGroups) -> None:
         self._groups = groups
         self._means = {}
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.Metric]:
         """The Keras metrics made so far, one for each norm of each group that has trained."""
         return list(self._means.values())
 
-    def prepare(self, variables):
+    def prepare(self, variables: Sequence[keras.Variable]) -> None:
         """Make the metrics that `variables` need; metrics cannot be made while a step is traced."""
         for name in self._by_group(variables):
             for kind in ("gradient_norm", "update_norm"):
                 key = f"{kind}/{name}"
                 self._means.setdefault(key, keras.metrics.Mean(name=key))
 
-    def around(self, apply, optimizer, gradients, variables):
+    def around(
+        self,
+        apply: Callable[..., Any],
+        optimizer: LRMultiplier,
+        gradients: Sequence[Any],
+        variables: Sequence[keras.Variable],
+    ) -> None:
         """Call `apply(pairs)` and record the norms of its gradients and of its updates."""
         scale = optimizer.scale_loss(tf.ones(()))
         before = [tf.identity(variable.value) for variable in variables]

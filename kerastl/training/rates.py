@@ -1,14 +1,21 @@
 """What a FineTuner's user calls layers, in the words of `LRMultiplier`, and by position."""
 
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from kerastl import _keras
 from kerastl._base import checks
 from kerastl.graph import leaf_layers, select_layers
 from kerastl.optimizers import resolve_multipliers
 
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
-def by_variable_path(model, multipliers):
+
+def by_variable_path(
+    model: "FineTuner", multipliers: Mapping[str, float] | None
+) -> dict[str, float]:
     """`multipliers` with each layer that `select_layers` knows spelled as its variables' paths.
 
     Keras puts the name of a nested model before the paths of the variables made in it, and
@@ -62,7 +69,7 @@ def _of_layers(model, where):
     return [variable for leaf in leaves for variable in _keras.own_weights(leaf)]
 
 
-def by_position(model, multipliers):
+def by_position(model: "FineTuner", multipliers: Mapping[str, float] | None) -> list[list[Any]]:
     """Pairs of the position of a weight of `model` and its multiplier, where that is not 1."""
     values = resolve_multipliers(
         by_variable_path(model, multipliers), model.weights, groups=model.groups

@@ -1,7 +1,8 @@
 """Terms: summands of the training loss beside the compiled one, each with a metric of its own."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -9,6 +10,10 @@ import tensorflow as tf
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl.data.passes import Passes
+
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +40,7 @@ class TermStep:
     sample_weight: Any = None
     row_values: Any = None
     gradients: Any = None
-    once: dict = dataclasses.field(default_factory=dict)
+    once: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Term:
@@ -81,21 +86,21 @@ class Term:
     optimizer = None
 
     @property
-    def is_off(self):
+    def is_off(self) -> bool:
         """Whether the training is the same without the term."""
         return self.strength == 0
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list[keras.Variable]:
         """List of `keras.Variable`s of its own that train in the same step, by `optimizer`."""
         return []
 
     @property
-    def state_variables(self):
+    def state_variables(self) -> list[Any]:
         """List of its other variables, which checkpoints keep."""
         return []
 
-    def prepare(self, model):
+    def prepare(self, model: "FineTuner") -> None:
         """Make variables; called within the strategy's scope before a step is traced.
 
         It is called again whenever something else trains, and may make variables for weights that
@@ -105,7 +110,7 @@ class Term:
             model: `FineTuner`, compiled.
         """
 
-    def row_values(self, passes):
+    def row_values(self, passes: Passes) -> Any:
         """Structure of arrays with the examples of `passes` along their first axis.
 
         Override it in a term that reads inputs to have the cache of frozen features kept: the rows
@@ -115,28 +120,28 @@ class Term:
             passes: `Passes` over the training data, whose inputs are not random.
         """
 
-    def targets(self, step):
+    def targets(self, step: TermStep) -> Any:
         """Targets of the compiled loss in the place of the given ones, or None to leave these.
 
         For a loss that is linear in its targets, such as cross-entropy. Metrics go by the targets
         that were given.
         """
 
-    def __call__(self, step):
+    def __call__(self, step: TermStep) -> Any:
         """The value: a scalar tensor, the mean over this replica's batch; or None for nothing.
 
         Args:
             step: `TermStep`.
         """
 
-    def shown(self, step, value):
+    def shown(self, step: TermStep, value: Any) -> Any:
         """What the metric shows, where that is not the `value` of the term."""
         return value
 
-    def after_step(self, step):
+    def after_step(self, step: TermStep) -> None:
         """Called in the traced step after weights were updated, with `step.gradients`."""
 
-    def identity(self):
+    def identity(self) -> dict[str, Any]:
         """What a run that goes on must have in common with the one before, as JSON-able values."""
         plain = {k: v for k, v in vars(self).items() if not k.startswith("_") and _is_plain(v)}
         return {"class": type(self).__name__, "name": self.name, **plain}
@@ -153,7 +158,7 @@ class Terms:
         ValueError: If two have one name, or one that Keras gives to another metric.
     """
 
-    def __init__(self, terms=()):
+    def __init__(self, terms: Sequence[Term] = ()) -> None:
         terms = list(terms or ())
         for term in terms:
             if not isinstance(term, Term):
@@ -171,28 +176,28 @@ class Terms:
         self._terms = tuple(term for term in terms if not term.is_off)
         self._means, self._optimizers = {}, {}
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Term]:
         return iter(self._terms)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self._terms)
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.Metric]:
         """The Keras metrics, one a term, that were made so far."""
         return list(self._means.values())
 
     @property
-    def variables(self):
+    def variables(self) -> list[Any]:
         """All that training changes in the terms."""
         own = [v for t in self._terms for v in (*t.state_variables, *t.trainable_variables)]
         return own + [v for o in self._optimizers.values() for v in o.variables]
 
     @property
-    def trainable_variables(self):
+    def trainable_variables(self) -> list[keras.Variable]:
         return [variable for term in self._terms for variable in term.trainable_variables]
 
-    def prepare(self, model):
+    def prepare(self, model: "FineTuner") -> None:
         """Make metrics and variables: neither can be made while a step is traced."""
         for term in self._terms:
             if term.name not in self._means:
@@ -201,7 +206,7 @@ class Terms:
             if term.trainable_variables and term.name not in self._optimizers:
                 self._optimizers[term.name] = _own_optimizer(term, model.optimizer)
 
-    def why_not_cached(self, passes):
+    def why_not_cached(self, passes: Passes) -> str | None:
         """Which term needs the inputs of each batch of `passes`, in words, or None."""
         for term in self._terms:
             if not term.reads_inputs:
@@ -212,23 +217,23 @@ class Terms:
                 return f"the term {term.name!r} reads the inputs, and {passes.random} is random"
         return None
 
-    def row_values(self, passes):
+    def row_values(self, passes: Passes) -> Any:
         """Dict from the name of each term that has values by row to them, or () for none."""
         told = {t.name: t.row_values(passes) for t in self._terms if _gives_row_values(t)}
         return {name: tf.nest.map_structure(np.asarray, rows) for name, rows in told.items()} or ()
 
-    def steps(self, step, row_values):
+    def steps(self, step: TermStep, row_values: Any) -> list[tuple[Term, TermStep]]:
         """List of `(term, TermStep)`, one a term, of `step` and the `row_values` of its batch."""
         own = dict(row_values or {})
         return [
             (t, dataclasses.replace(step, row_values=own.get(t.name), once={})) for t in self._terms
         ]
 
-    def after_step(self, steps, gradients):
+    def after_step(self, steps: Sequence[tuple[Term, TermStep]], gradients: Any) -> None:
         for term, step in steps:
             term.after_step(dataclasses.replace(step, gradients=gradients))
 
-    def apply(self, gradients, scale):
+    def apply(self, gradients: Sequence[Any], scale: Any) -> None:
         """Train the terms' own variables.
 
         Args:
@@ -247,24 +252,24 @@ class Terms:
             scaled = [None if g is None else g * tf.cast(factor, g.dtype) for g in own]
             optimizer.apply_gradients(zip(scaled, variables, strict=True))
 
-    def track(self, steps, values, rows):
+    def track(self, steps: Sequence[tuple[Term, TermStep]], values: Any, rows: Any) -> None:
         """Update the metrics with the `values` of a batch of `rows` examples."""
         for (term, step), value in zip(steps, values, strict=True):
             shown = term.shown(step, value)
             if shown is not None:
                 self._means[term.name].update_state(shown, sample_weight=rows)
 
-    def identity(self):
+    def identity(self) -> list[dict[str, Any]]:
         return [term.identity() for term in self._terms]
 
-    def capture(self):
+    def capture(self) -> list[dict[str, Any]]:
         """What checkpoints keep of each term, as `encode` takes it."""
         return [
             {"name": term.name, "variables": [_value(v) for v in self._variables_of(term)]}
             for term in self._terms
         ]
 
-    def restore(self, state):
+    def restore(self, state: Any) -> None:
         """Take over what `capture` gave; `prepare` has made the variables."""
         for term, said in zip(self._terms, state, strict=True):
             for variable, value in zip(self._variables_of(term), said["variables"], strict=True):
@@ -276,7 +281,7 @@ class Terms:
         return [*term.state_variables, *term.trainable_variables, *own]
 
 
-def targets_of(steps, targets):
+def targets_of(steps: Sequence[tuple[Term, TermStep]], targets: Any) -> Any:
     """The targets of the compiled loss: those that one term gives, or the given ones.
 
     Raises:
@@ -291,7 +296,9 @@ def targets_of(steps, targets):
     return given[0][1] if given else targets
 
 
-def total_loss(model, loss, steps):
+def total_loss(
+    model: "FineTuner", loss: Any, steps: Sequence[tuple[Term, TermStep]]
+) -> tuple[Any, Any]:
     """The loss of a step with all terms, and the value of each.
 
     Args:

@@ -1,5 +1,7 @@
 """Real handwritten digits as the target of a transfer: few labels, everything else held out."""
 
+from typing import Any
+
 import numpy as np
 
 from kerastl._base.checks import in_range
@@ -36,7 +38,7 @@ def digits(
     from sklearn.datasets import load_digits
 
     in_range(labels_per_class, 1, FEWEST_OF_A_CLASS - 1, "labels_per_class", "an int")
-    scanned = load_digits()
+    scanned: Any = load_digits()
     images = resample(scanned.images.astype("float32"), bilinear_matrix(8, IMAGE_SIZE))
     images = np.repeat(images[..., None] * (255 / 16), 3, axis=-1)
     labels = scanned.target.astype("int32")

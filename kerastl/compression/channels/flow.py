@@ -70,8 +70,8 @@ class Flow:
     """
 
     output: np.ndarray
-    axes: dict[str, Any] = dataclasses.field(default_factory=dict)
-    sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+    axes: dict[Any, dict[int, np.ndarray]] = dataclasses.field(default_factory=dict)
+    sizes: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     makes: str | None = None
 
     @property
@@ -182,7 +182,8 @@ def _reshape(call):
         return Flow(call.inputs[0], sizes={"target_shape": call.inputs[0]})
     if len(target) == 2 and None not in shape[1:]:
         flow = _flatten(call)
-        flow.sizes = {"target_shape": flow.output}
+        if isinstance(flow, Flow):
+            flow.sizes = {"target_shape": flow.output}
         return flow
     return "reshapes channels"
 

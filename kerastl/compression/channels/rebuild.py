@@ -128,7 +128,7 @@ def compensate(
         kernel = reader.kernel.copy()
         kernel[:, stay] += added[:, : len(stay)]
         flow = channels.flows[id(reader.layer)]
-        weight = getattr(reader.layer, flow.makes)
+        weight = getattr(reader.layer, str(flow.makes))
         changed[id(weight)] = _as_weight(kernel, tuple(weight.shape), flow.mixing_axes)
         if sink is not None:
             variable, sign = sink

@@ -1,7 +1,7 @@
 """Which channels can be told from the others: the error that is left when one goes."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import keras
@@ -47,7 +47,7 @@ class Saliency:
         place = {choice: i for i, choice in enumerate(choices)}
         return sum((part.scores(place) for part in self._parts), np.zeros(len(choices)))
 
-    def pick(self, choices: Collection[int], count: int) -> list[int]:
+    def pick(self, choices: Sequence[int], count: int) -> list[int]:
         """The `count` of `choices` that go, some in each round; later scores know they went."""
         alive, gone = list(choices), []
         rounds = min(ROUNDS, count)
@@ -124,7 +124,7 @@ class Norms:
         scores = np.array([self._total[choice] for choice in choices])
         return scores / max(float(scores.mean()), 1e-30)
 
-    def pick(self, choices: Collection[int], count: int) -> list[int]:
+    def pick(self, choices: Sequence[int], count: int) -> list[int]:
         """The `count` of `choices` that score least."""
         order = np.argsort(self.scores(choices), kind="stable")[:count]
         return [choices[i] for i in order]

@@ -1,7 +1,7 @@
 """A folded model with its kernels and activations rounded to 8 bits."""
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ from kerastl.graph.rewrite import copy_of, copy_weights, rebuilt
 
 
 def fake_quantize(
-    folded: keras.Model, kept: Collection[int] = frozenset()
+    folded: keras.Model, kept: AbstractSet[int] = frozenset()
 ) -> tuple[keras.Model, Policy]:
     """Round kernels and activations of a folded model, where int8 kernels will.
 
@@ -67,7 +67,7 @@ class _Making:
         if step.range == "same":
             return self._rounded(outputs, self._ranges[id(given[0])], observe=False)
         if step.range == "fixed":
-            low, high = FIXED[step.kind]
+            low, high = FIXED[str(step.kind)]
             layer = FakeQuantize(low, high, name=self._name(step.name))
             return self._rounded(outputs, layer)
         if step.range == "own":

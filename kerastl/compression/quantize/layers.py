@@ -1,7 +1,6 @@
 """Keras's layers with kernels, and the rounding of their kernels to 8 bits."""
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from kerastl._base.types import TensorLike
@@ -10,7 +9,7 @@ SMALLEST = 1e-8  # a filter of zeros has a scale all the same
 LARGEST = 2.0**30  # a bias is kept in 32 bits, in steps of the input times steps of the kernel
 
 
-def rounded(kernel: TensorLike, axis: int | None = None, least: TensorLike = 0.0) -> tf.Tensor:
+def rounded(kernel: TensorLike, axis: int | None = None, least: TensorLike = 0.0) -> TensorLike:
     """`kernel` on 255 steps, symmetric about zero: `max|w| / 127` wide, one width a channel.
 
     Args:
@@ -38,7 +37,7 @@ def rounded(kernel: TensorLike, axis: int | None = None, least: TensorLike = 0.0
 
 def rounded_pair(
     kernel: TensorLike, bias: TensorLike, step: TensorLike, axis: int | None = None
-) -> tuple[tf.Tensor, TensorLike]:
+) -> tuple[TensorLike, TensorLike]:
     """`kernel`, and `bias` on multiples of `step` times the width of a step of the kernel.
 
     An int8 kernel adds up products of steps in whole numbers, and its bias is one of them. Where a

@@ -48,19 +48,19 @@ class Kernel:
             _revive(self.norm)
             scale, offset = affine(self.norm)
             kernel = kernel / self._spread(scale)
-            self._take_offset(bias, scale, offset)
+            self._take_offset(self.norm, bias, scale, offset)
         elif bias is not None:
             self.layer.bias.assign(bias.astype("float32"))
         getattr(self.layer, self.attribute).assign(kernel.astype("float32"))
 
-    def _take_offset(self, bias, scale, offset):
+    def _take_offset(self, norm, bias, scale, offset):
         """The offset of the normalization takes what it can; the layer's bias stays."""
         missing = bias - (self._bias() * scale + offset)
-        if self.norm.center:
-            self.norm.beta.assign((_array(self.norm.beta) + missing).astype("float32"))
+        if norm.center:
+            norm.beta.assign((_array(norm.beta) + missing).astype("float32"))
         else:
-            mean = _array(self.norm.moving_mean) - missing / scale
-            self.norm.moving_mean.assign(mean.astype("float32"))
+            mean = _array(norm.moving_mean) - missing / scale
+            norm.moving_mean.assign(mean.astype("float32"))
 
     def _kernel(self):
         return _array(getattr(self.layer, self.attribute))

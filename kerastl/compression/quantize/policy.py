@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import keras
@@ -116,7 +117,7 @@ class Step:
     """
 
     node: Any
-    kind: str
+    kind: str | None
     why_float: str | None = None
     range: str | None = None
 
@@ -142,7 +143,7 @@ class Policy:
         steps: Dict from the id of a call to its `Step`, in the order of the network.
     """
 
-    def __init__(self, index: GraphIndex, kept: Collection[int] = frozenset()) -> None:
+    def __init__(self, index: GraphIndex, kept: AbstractSet[int] = frozenset()) -> None:
         self._index, self._kept = index, kept | _marked(index)
         self.steps = {id(n): Step(n, _kind(n.operation)) for n in index.nodes}
         self._bare = {}  # id of a tensor that no range can be given → name of the layer to blame

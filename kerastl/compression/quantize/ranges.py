@@ -62,7 +62,9 @@ class FakeQuantize(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (low is None) != (high is None) or (low is not None and not low <= 0 < high):
+        if (low is None) != (high is None) or (
+            low is not None and high is not None and not low <= 0 < high
+        ):
             raise ValueError(
                 "`low` and `high` must be None, or floats with low <= 0 < high. "
                 f"Received: low={low!r}, high={high!r}"
@@ -145,7 +147,8 @@ class FakeQuantize(keras.layers.Layer):
         return ops.cast(outputs, inputs.dtype)
 
     def _step(self, dtype):
-        low, high = (self.low, self.high) if self.is_fixed else _aligned(self.minimum, self.maximum)
+        fixed: tuple[Any, Any] = (self.low, self.high)
+        low, high = fixed if self.is_fixed else _aligned(self.minimum, self.maximum)
         return ops.cast((high - low) / STEPS, dtype)
 
     def _follow(self, inputs):

@@ -119,7 +119,7 @@ def paired(operation: keras.Operation, layer: Any) -> list[tuple[keras.Variable,
     if not isinstance(operation, keras.Layer):
         return []
     renamed = _RENAMED.get(type(operation).__name__, {})
-    ours = {renamed.get(v.name, v.name): v for v in operation.weights}
+    ours: dict[Any, keras.Variable] = {renamed.get(v.name, v.name): v for v in operation.weights}
     theirs = {short_name(v): v for v in layer.weights}
     if ours.keys() != theirs.keys() or len(ours) != len(operation.weights):
         raise NoEqualError(f"weights {sorted(ours)} against {sorted(theirs)}")

@@ -74,7 +74,7 @@ def translated(layer: keras.Layer, name: str) -> Any:
         if value and (kind, key) in _OTHERWISE:
             raise NoEqualError(f"{key}={value!r}")
         there = _RENAMED.get((kind, key), key)
-        if there in known:
+        if there is not None and there in known:
             config[there] = activation if key == "activation" else _value(key, value)
         elif value != _HARMLESS.get((kind, key), defaults.get(key)):
             raise NoEqualError(f"{key}={value!r}")

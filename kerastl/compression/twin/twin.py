@@ -100,13 +100,13 @@ class Twin:
     def push(self) -> None:
         """Bring the weights of the Keras 3 model into the twin, statistics included."""
         for entry in self._copied():
-            equality.copy(entry.pairs)
+            equality.copy(entry.pairs or ())
             _finalize(entry.layer)
 
     def pull(self) -> None:
         """Bring the weights of the twin into the Keras 3 model, statistics included."""
         for entry in self._copied():
-            equality.copy_back(entry.pairs)
+            equality.copy_back(entry.pairs or ())
             _finalize(entry.operation)
 
     def _copied(self):

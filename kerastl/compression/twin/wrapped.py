@@ -27,7 +27,10 @@ class Slot:
         return cls(**config)
 
 
-class RunsOperation:
+_AnyLayer: Any = object  # it is mixed into a class of tf_keras, which is not loaded yet
+
+
+class RunsOperation(_AnyLayer):
     """What `wrapped_class()` adds to a tf_keras layer: it calls `operation` of Keras 3.
 
     The operation is shared with the Keras 3 model, not copied, and so are its weights: training

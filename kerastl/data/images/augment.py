@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import keras
 import tensorflow as tf
@@ -48,7 +48,7 @@ def augmentation_layers(level: Level) -> list[keras.Layer]:
         ['RandomAffine']
     """
     # float32 whatever the global policy is: half precision rounds pixels above 128 to eighths.
-    base = {"dtype": "float32"}
+    base: dict[str, Any] = {"dtype": "float32"}
     if level == "none":
         return []
     if level == "light":
@@ -61,7 +61,7 @@ def augmentation_layers(level: Level) -> list[keras.Layer]:
 
 
 def _light(factor):
-    pixels = {"value_range": (0, 255), "dtype": "float32"}
+    pixels: dict[str, Any] = {"value_range": (0, 255), "dtype": "float32"}
     return [
         keras.layers.RandomContrast(factor, **pixels),
         keras.layers.RandomBrightness(factor, **pixels),
@@ -125,9 +125,9 @@ class Augmenter:
             seed.assign(tf.cast(value, seed.dtype))
 
 
-def _steps(augment):
+def _steps(augment: Any) -> list[Any]:
     if augment is None or (isinstance(augment, str) and augment in LEVELS):
-        return augmentation_layers(augment or "none")
+        return augmentation_layers(cast(Level, augment or "none"))
     if isinstance(augment, (list, tuple)):
         return [step for part in augment for step in _steps(part)]
     if isinstance(augment, keras.layers.Layer) or callable(augment):
@@ -152,7 +152,7 @@ def _seed_states(step):
     return [v for v in variables if v.name == "seed_generator_state"]
 
 
-def _apply(step, images, labels):
+def _apply(step, images, labels) -> tuple[Any, Any]:
     if isinstance(step, MIXERS):
         mixed = step({"images": images, "labels": labels}, training=True)
         return mixed["images"], mixed["labels"]

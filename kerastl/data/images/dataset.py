@@ -67,7 +67,7 @@ def make_dataset(
         seed=None if seed is None else check_seed(seed),
         num_classes=num_classes,
     )
-    dataset = _one_pass_at_a_time(passes)
+    dataset: Any = _one_pass_at_a_time(passes)
     dataset.repeatable = passes
     return dataset
 
@@ -145,7 +145,8 @@ class ImagePasses(Passes):
         return (chosen if self._num_classes is None else tf.one_hot(chosen, self._num_classes),)
 
     def augment(self, element: tuple[Any, ...], key: tf.Tensor) -> tuple[Any, ...]:
-        return self._augmenter(*element, key)
+        images, labels = element
+        return self._augmenter(images, labels, key)
 
     def fingerprint(self) -> str:
         digest = hashlib.blake2b(digest_size=16)

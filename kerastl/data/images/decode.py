@@ -198,7 +198,7 @@ def _reason(error, data):
     if isinstance(error, UnidentifiedImageError):
         return f"no image format known here: it starts with {data[:12]!r}"
     if isinstance(error, Image.DecompressionBombError):
-        return f"more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels"
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels"
     text = str(error) or type(error).__name__
     if "truncated" in text.lower() or isinstance(error, EOFError):
         return "truncated JPEG" if data.startswith(b"\xff\xd8") else "truncated file"

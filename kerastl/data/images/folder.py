@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -137,16 +138,16 @@ def load_image_folder(
 
 
 def read_scanned(
-    found,
+    found: ScannedImages,
     *,
-    image_size,
-    seed=0,
-    strict=False,
-    val_share=VAL_SHARE,
-    resize="stretch",
-    cache_dir=None,
-    progress=None,
-):
+    image_size: ImageSize,
+    seed: int = 0,
+    strict: bool = False,
+    val_share: float = VAL_SHARE,
+    resize: Resize = "stretch",
+    cache_dir: PathLike | None = None,
+    progress: OnProgress | None = None,
+) -> "ImageData":
     """Read and divide the pictures that were found, as `load_image_folder` does.
 
     Pictures of classes are divided class by class, others all together.
@@ -186,13 +187,23 @@ def read_scanned(
     notices = [*found.notices, *notices, *duplicate_notices(index, strata, records, files)]
     if skipped:
         notices.insert(0, skipped_notice(skipped, len(files)))
-    parts = [_part(index[name], pixels, targets, files) for name in ("train", "val", "test")]
+    train, val, test = (
+        _part(index[name], pixels, targets, files) for name in ("train", "val", "test")
+    )
     return ImageData(
-        found.class_names, *parts, tuple(skipped), tuple(notices), image_size, resize, found.kind
+        found.class_names,
+        train,
+        val,
+        test,
+        tuple(skipped),
+        tuple(notices),
+        image_size,
+        resize,
+        found.kind,
     )
 
 
-def targets_of(found, targets):
+def targets_of(found: ScannedImages, targets: Sequence[Any]) -> np.ndarray:
     """The `targets` of `found`, a list, as one array: see `Split.labels`."""
     if found.kind == "class":
         return np.array(targets, np.int64)

@@ -163,7 +163,7 @@ def _check_memory(shape):
         )
 
 
-def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
+def find_images(paths: str | Path | Iterable[PathLike]) -> list[Path]:
     """The picture files that `paths` stand for: files as given, folders searched through.
 
     Args:
@@ -191,7 +191,7 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[Path]:
 
 
 def load_image_paths(
-    paths: PathLike | Iterable[PathLike],
+    paths: str | Path | Iterable[PathLike],
     *,
     image_size: ImageSize,
     resize: Resize = "stretch",

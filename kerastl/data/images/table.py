@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from kerastl._base.checks import closest, listed
+from kerastl._base.types import PathLike
 from kerastl.data.images.scan import SPLIT_FOLDERS, ScannedImages
 
 NAMES = ("labels.csv", "labels.tsv")  # looked for in a folder
@@ -12,7 +13,7 @@ KINDS = {"label": "class", "labels": "labels", "value": "value"}  # column -> ki
 BETWEEN_LABELS = "|"
 
 
-def find_table(path):
+def find_table(path: PathLike) -> Path | None:
     """The table that `path` is or that lies in the folder `path`, or None."""
     path = Path(path)
     if path.is_dir():
@@ -20,7 +21,7 @@ def find_table(path):
     return path if path.suffix.lower() in (".csv", ".tsv") else None
 
 
-def scan_table(path):
+def scan_table(path: PathLike) -> ScannedImages:
     """Read a table of pictures, without opening any picture.
 
     The first line names the columns, in any order: `file`, a path relative to the table; one of

@@ -8,11 +8,13 @@ follows one schedule over the plan. docs/design.md says what the ratios were mea
 import math
 
 from kerastl._base import checks
+from kerastl.graph.layer_groups import Groups
 from kerastl.optimizers import discriminative_rates
 from kerastl.plans.phase import Phase
 from kerastl.plans.resolved import group_names
 from kerastl.plans.transfer_plan import TransferPlan
 from kerastl.schedules import WarmupCosine
+from kerastl.schedules.schedule import Schedule
 
 # A tenth of the steps up from 1/25 of the peak, then half a cosine down to nothing.
 COSINE = WarmupCosine(warmup=0.1, start=0.04)
@@ -21,7 +23,13 @@ HEAD_OVER_BACKBONE = 30.0  # the head's rate over that of the group below it
 SPREAD = 5.0  # the rate of that group over that of the group at the input
 
 
-def head(groups, *, epochs, learning_rate=None, schedule=COSINE):
+def head(
+    groups: Groups,
+    *,
+    epochs: int,
+    learning_rate: float | None = None,
+    schedule: Schedule | None = COSINE,
+) -> TransferPlan:
     """Train the head on frozen features.
 
     Args:
@@ -57,14 +65,14 @@ def head(groups, *, epochs, learning_rate=None, schedule=COSINE):
 
 
 def partial(
-    groups,
+    groups: Groups,
     *,
-    epochs,
-    learning_rate=None,
-    head_rate_over_backbone=HEAD_OVER_BACKBONE,
-    spread=SPREAD,
-    schedule=COSINE,
-):
+    epochs: int,
+    learning_rate: float | None = None,
+    head_rate_over_backbone: float = HEAD_OVER_BACKBONE,
+    spread: float = SPREAD,
+    schedule: Schedule | None = COSINE,
+) -> TransferPlan:
     """The head for a quarter of the epochs, then the top third of the other groups too.
 
     Args:
@@ -100,14 +108,14 @@ def partial(
 
 
 def full(
-    groups,
+    groups: Groups,
     *,
-    epochs,
-    learning_rate=None,
-    head_rate_over_backbone=HEAD_OVER_BACKBONE,
-    spread=SPREAD,
-    schedule=COSINE,
-):
+    epochs: int,
+    learning_rate: float | None = None,
+    head_rate_over_backbone: float = HEAD_OVER_BACKBONE,
+    spread: float = SPREAD,
+    schedule: Schedule | None = COSINE,
+) -> TransferPlan:
     """The head for a quarter of the epochs, then everything.
 
     Args:
@@ -140,14 +148,14 @@ def full(
 
 
 def gradual(
-    groups,
+    groups: Groups,
     *,
-    epochs,
-    learning_rate=None,
-    head_rate_over_backbone=HEAD_OVER_BACKBONE,
-    spread=SPREAD,
-    schedule=COSINE,
-):
+    epochs: int,
+    learning_rate: float | None = None,
+    head_rate_over_backbone: float = HEAD_OVER_BACKBONE,
+    spread: float = SPREAD,
+    schedule: Schedule | None = COSINE,
+) -> TransferPlan:
     """The head for a quarter of the epochs, then one group more at a time, evenly.
 
     The last quarter trains everything. `ulmfit` is the paper's own, with other rates, another

@@ -1,8 +1,11 @@
 """The strategies by name, as the command line and `compare` are given them."""
 
 from kerastl._base import checks
+from kerastl.graph.layer_groups import Groups
 from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial
 from kerastl.plans.strategies.papers import fastai, lp_ft
+from kerastl.plans.transfer_plan import TransferPlan
+from kerastl.schedules.schedule import Schedule
 
 _MEASURED = {"head": head, "partial": partial, "full": full, "gradual": gradual}
 _OWN_RATES = {"lp_ft": lp_ft, "fastai": fastai}
@@ -12,7 +15,14 @@ PLAIN = tuple(_MEASURED)
 NAMES = (*PLAIN, *_OWN_RATES)
 
 
-def by_name(name, groups, *, epochs, learning_rate=None, schedule=COSINE):
+def by_name(
+    name: str,
+    groups: Groups,
+    *,
+    epochs: int,
+    learning_rate: float | None = None,
+    schedule: Schedule | None = COSINE,
+) -> TransferPlan:
     """The plan that the strategy called `name` returns; its other arguments keep their defaults.
 
     Args:

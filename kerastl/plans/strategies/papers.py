@@ -4,17 +4,27 @@ Where a plan departs from its paper, its docstring says so.
 """
 
 from kerastl._base import checks
+from kerastl.graph.layer_groups import Groups
 from kerastl.optimizers import discriminative_rates, layer_decay
 from kerastl.plans.phase import Phase
 from kerastl.plans.resolved import group_names
 from kerastl.plans.strategies.measured import COSINE, HEAD_OVER_BACKBONE
 from kerastl.plans.transfer_plan import TransferPlan
 from kerastl.schedules import OneCycle, SlantedTriangular
+from kerastl.schedules.schedule import Schedule
 
 TRIANGLE = SlantedTriangular()
 
 
-def ulmfit(groups, *, epochs, learning_rate, ratio=2.6, every=None, schedule=TRIANGLE):
+def ulmfit(
+    groups: Groups,
+    *,
+    epochs: int,
+    learning_rate: float,
+    ratio: float = 2.6,
+    every: int | None = None,
+    schedule: Schedule | None = TRIANGLE,
+) -> TransferPlan:
     """The head first, then one group more at a time; each learns slower than the one above.
 
     `gradual` is the measured default: it trains the head alone for longer, and what is below it
@@ -87,14 +97,14 @@ def _starts(num_groups, epochs, every):
 
 
 def lp_ft(
-    groups,
+    groups: Groups,
     *,
-    epochs,
-    learning_rate,
-    head_epochs=None,
-    divisor=HEAD_OVER_BACKBONE,
-    schedule=COSINE,
-):
+    epochs: int,
+    learning_rate: float,
+    head_epochs: int | None = None,
+    divisor: float = HEAD_OVER_BACKBONE,
+    schedule: Schedule | None = COSINE,
+) -> TransferPlan:
     """The head alone until it fits, then everything at one lower rate.
 
     A new head sends large gradients into good features and distorts them; a head that fits
@@ -139,8 +149,14 @@ def lp_ft(
 
 
 def fastai(
-    groups, *, epochs, learning_rate=2e-3, freeze_epochs=1, lr_mult=100.0, momentum=(0.95, 0.85)
-):
+    groups: Groups,
+    *,
+    epochs: int,
+    learning_rate: float = 2e-3,
+    freeze_epochs: int = 1,
+    lr_mult: float = 100.0,
+    momentum: tuple[float, float] | None = (0.95, 0.85),
+) -> TransferPlan:
     """The head for an epoch, then everything: each phase one cycle, rates and all as in fastai.
 
     First the head alone, one cycle that peaks after 99 % of its steps. Then all groups at half

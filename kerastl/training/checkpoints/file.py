@@ -8,15 +8,19 @@ or altered anywhere is refused.
 import hashlib
 import json
 import zipfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from kerastl._base.types import PathLike
 
 VERSION = 2
 MAGIC = b"kerastl checkpoint "
 HASH_LENGTH = hashlib.sha256().digest_size * 2
 
 
-def write(path, state):
+def write(path: PathLike, state: Any) -> None:
     """Write `state` to `path`.
 
     Args:
@@ -39,7 +43,7 @@ def write(path, state):
         file.write(_first_line(digest))
 
 
-def read(path):
+def read(path: PathLike) -> Any:
     """The state in the file `path`.
 
     Returns:
@@ -93,7 +97,7 @@ def _array(archive, i):
 ARRAY = "__array__"  # {ARRAY: position in the list of arrays, "dtype": name, "scalar": bool}
 
 
-def encode(state):
+def encode(state: Any) -> tuple[Any, list[np.ndarray]]:
     """`state` as JSON values, and the list of the arrays in it.
 
     Args:
@@ -134,7 +138,7 @@ def _encode(value, arrays):
     )
 
 
-def decode(value, arrays):
+def decode(value: Any, arrays: Sequence[np.ndarray]) -> Any:
     """The state that `encode` made JSON values and `arrays` of."""
     if isinstance(value, list):
         return [decode(item, arrays) for item in value]

@@ -1,8 +1,10 @@
 """The checkpoints of one run: the newest, and the one before it."""
 
 import pathlib
+from typing import Any
 
 from kerastl._base import files
+from kerastl._base.types import PathLike
 from kerastl.training.checkpoints import file
 from kerastl.training.checkpoints.file import CheckpointError
 
@@ -29,25 +31,25 @@ class CheckpointFolder:
         ({'epoch': 1}, ['checkpoint.ktl', 'checkpoint.previous.ktl'])
     """
 
-    def __init__(self, path):
+    def __init__(self, path: PathLike) -> None:
         self.path = pathlib.Path(path)
         self.newest, self.previous = self.path / NEWEST, self.path / PREVIOUS
 
-    def save(self, state):
+    def save(self, state: Any) -> None:
         """Write `state` as the newest checkpoint; the newest until now becomes the previous one."""
         self.path.mkdir(parents=True, exist_ok=True)
         partial = self.path / PARTIAL
         with files.replacing(self.newest, partial=partial, keep=self.previous):
             file.write(partial, state)
 
-    def file_to_load(self):
+    def file_to_load(self) -> pathlib.Path | None:
         """Path of the newest checkpoint, or None.
 
         That is the previous one where the run was killed between two renamings.
         """
         return next((path for path in (self.newest, self.previous) if path.exists()), None)
 
-    def load(self):
+    def load(self) -> Any:
         """The state in the newest checkpoint, or None if there is none.
 
         Raises:

@@ -1,13 +1,19 @@
 """What makes a training that training: the model, the optimizer, the data and the plan."""
 
 import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from kerastl._base.checks import listed
+from kerastl._base.types import PathLike
 from kerastl.freezing import freezing_state
 from kerastl.training.checkpoints.file import CheckpointError
 
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
-def identity_of(model):
+
+def identity_of(model: "FineTuner") -> dict[str, Any]:
     """A description of `model`, its optimizer and its data, as JSON values.
 
     Names are left out where Keras makes them up, since they differ from one process to the next:
@@ -36,7 +42,7 @@ def identity_of(model):
     return json.loads(json.dumps(said, default=_text))
 
 
-def check_same(path, saved, present):
+def check_same(path: PathLike, saved: Mapping[str, Any], present: Mapping[str, Any]) -> None:
     """Raise if the identity `saved` in the checkpoint at `path` is not the `present` one.
 
     Raises:

@@ -1,6 +1,8 @@
 """All that a `FineTuner` must be given back to go on exactly as it would have."""
 
 import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,8 +14,11 @@ from kerastl.graph.flags import all_leaves as leaves_of
 from kerastl.graph.flags import fix_statistics, set_frozen
 from kerastl.training.checkpoints.file import CheckpointError
 
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
-def capture(model):
+
+def capture(model: "FineTuner") -> dict[str, Any]:
     """The state of `model` in a `fit`, as `encode` takes it.
 
     Weights, statistics and random states by position; the optimizer's state with the order of its
@@ -40,7 +45,7 @@ def capture(model):
     }
 
 
-def restore(model, state):
+def restore(model: "FineTuner", state: Any) -> None:
     """Bring `model` into the `state` that `capture` told of it, in another process or in this one.
 
     Args:
@@ -60,12 +65,12 @@ def restore(model, state):
     _restore_random_states(state["random"])
 
 
-def capture_metrics(model):
+def capture_metrics(model: "FineTuner") -> list[Any]:
     """The state of the metrics of `model` by name: `[name, values]` for each."""
     return [[metric.name, _values(metric.variables)] for metric in model.metrics]
 
 
-def restore_metrics(model, state):
+def restore_metrics(model: "FineTuner", state: Sequence[Any]) -> None:
     """Give the metrics of `model` the `state` that `capture_metrics` told of them.
 
     By name, since the norms of groups are made in the order in which groups came to train.

@@ -3,15 +3,21 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
 from kerastl._base import checks, files
+from kerastl._base.types import CacheDtype, CacheFrozen, OnProgress, PathLike
+from kerastl.data.passes import Passes
 from kerastl.training.frozen.cached_passes import CachedPasses, CacheSettings, MovedFeatures
 from kerastl.training.frozen.frontier import find_frontier
 from kerastl.training.frozen.frozen_part import FrozenPart, weights_hash
 from kerastl.training.frozen.store import DTYPES
+
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
 
 class FeatureCache:
@@ -41,14 +47,14 @@ class FeatureCache:
 
     def __init__(
         self,
-        model,
-        cache_frozen="auto",
+        model: "FineTuner",
+        cache_frozen: CacheFrozen = "auto",
         *,
-        augmented_copies=None,
-        cache_dir=None,
-        dtype="float32",
-        progress=None,
-    ):
+        augmented_copies: int | None = None,
+        cache_dir: PathLike | None = None,
+        dtype: CacheDtype = "float32",
+        progress: OnProgress | None = None,
+    ) -> None:
         if augmented_copies is not None:
             checks.whole(augmented_copies, 1, 10**6, "augmented_copies")
         checks.one_of(dtype, DTYPES, "dtype")
@@ -59,7 +65,7 @@ class FeatureCache:
         self._frozen_parts, self._cached, self._moved_features = {}, {}, {}
         self._row_values = {}  # by the id of the passes, which are kept so that it stays theirs
 
-    def update(self):
+    def update(self) -> bool:
         """Find the frontier of the model as its layers are frozen now.
 
         Features are dropped if a weight below it has changed. If it has moved up, those at the
@@ -85,14 +91,21 @@ class FeatureCache:
         return moved
 
     @property
-    def cut(self):
+    def cut(self) -> list[int] | None:
         """Positions in the model of the layers below the frontier, or None without a cache."""
         if self.frontier is None:
             return None
         positions = {id(layer): i for i, layer in enumerate(self._model.layers)}
         return [positions[id(layer)] for layer in self.frontier.static_layers]
 
-    def decide(self, passes, *, epochs_left, optional=False, begun=False):
+    def decide(
+        self,
+        passes: Passes | None,
+        *,
+        epochs_left: int,
+        optional: bool = False,
+        begun: bool = False,
+    ) -> "Decision":
         """Whether to train or evaluate on cached features of `passes`.
 
         Args:
@@ -125,7 +138,7 @@ class FeatureCache:
             return decide(choice, obstacle, epochs_left=epochs_left)
         return Decision(True, self._gain(cached))
 
-    def epoch(self, passes, number, reader="training"):
+    def epoch(self, passes: Passes, number: int, reader: str = "training") -> tf.data.Dataset:
         """Dataset of `(Features, *targets)`: pass `number` of `passes`, in the same batches.
 
         Features that are not there yet are computed first. What a `reader` asked for before must
@@ -210,7 +223,14 @@ class Decision:
     reason: str
 
 
-def decide(cache_frozen, obstacle, *, epochs_left, views=1, begun=False):
+def decide(
+    cache_frozen: CacheFrozen,
+    obstacle: str | None,
+    *,
+    epochs_left: int,
+    views: int = 1,
+    begun: bool = False,
+) -> Decision:
     """Carry out what the user chose, or say why not.
 
     Args:
@@ -249,7 +269,7 @@ augmentation is random. Received: cache_frozen=True. "auto" trains without a cac
     return Decision(True, "the frozen part is computed once")
 
 
-def obstacle_in_data(passes, augmented_copies):
+def obstacle_in_data(passes: Passes | None, augmented_copies: int | None) -> str | None:
     """Why the data cannot be cached by rows, or None.
 
     Args:
@@ -268,7 +288,7 @@ def obstacle_in_data(passes, augmented_copies):
     return None
 
 
-def obstacle_in_inputs(spec):
+def obstacle_in_inputs(spec: Any) -> str | None:
     """Why batches of inputs of the structure `spec` cannot be computed by rows, or None."""
     for part in tf.nest.flatten(spec):
         if not isinstance(part, tf.TensorSpec) or part.dtype == tf.string:
@@ -276,7 +296,7 @@ def obstacle_in_inputs(spec):
     return None
 
 
-def obstacle_in_room(num_bytes, held, cache_dir):
+def obstacle_in_room(num_bytes: int, held: int, cache_dir: PathLike | None) -> str | None:
     """Why there is no room for `num_bytes` of features, or None.
 
     Args:

@@ -3,12 +3,18 @@
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import keras
 import tensorflow as tf
 
+from kerastl._base.types import CacheDtype, OnProgress, PathLike
+from kerastl.data.passes import Passes
+from kerastl.training.frozen.frozen_part import FrozenPart
 from kerastl.training.frozen.part import packed
-from kerastl.training.frozen.store import Reading, fill, make_store, num_bytes, stored_dtype
+from kerastl.training.frozen.store import Reading, Store, fill, make_store, num_bytes, stored_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,9 +22,9 @@ class CacheSettings:
     """How features are kept; the arguments of `FeatureCache`."""
 
     augmented_copies: int | None = None
-    cache_dir: object = None
-    dtype: str = "float32"
-    progress: object = None
+    cache_dir: PathLike | None = None
+    dtype: CacheDtype = "float32"
+    progress: OnProgress | None = None
 
 
 class CachedPasses:
@@ -36,7 +42,14 @@ class CachedPasses:
         stores: Dict from the views that are there to their `Store`.
     """
 
-    def __init__(self, passes, frozen_part, weights, settings, moved=None):
+    def __init__(
+        self,
+        passes: Passes,
+        frozen_part: FrozenPart,
+        weights: str,
+        settings: CacheSettings,
+        moved: "MovedFeatures | None" = None,
+    ) -> None:
         self.passes, self.frozen_part, self.settings = passes, frozen_part, settings
         self.views = range(settings.augmented_copies) if passes.random else [None]
         self.stores = {}
@@ -44,35 +57,35 @@ class CachedPasses:
         self._weights, self._moved_features = weights, moved
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
         """Bytes of one view."""
         return num_bytes(self._layouts())
 
     @property
-    def held(self):
+    def held(self) -> int:
         """Bytes in memory now."""
         own = sum(store.num_bytes for store in self.stores.values() if store.folder is None)
         return own + (self._moved_features.held if self._moved_features else 0)
 
     @property
-    def to_come(self):
+    def to_come(self) -> int:
         """Bytes of the views that have not been computed yet."""
         return self.num_bytes * sum(not self._is_there(view) for view in self.views)
 
     @property
-    def begun(self):
+    def begun(self) -> bool:
         """Whether some features are there."""
         return any(self._is_there(view) for view in self.views)
 
     @functools.cached_property
-    def mixes_rows(self):
+    def mixes_rows(self) -> str | None:
         """Why the features of an example depend on its batch, or None; read off the first one."""
         if self.frozen_part.by_rows:
             return None
         first = next(iter(self._inputs(self.views[0])))
         return self.frozen_part.why_not_by_rows(tf.nest.map_structure(lambda part: part[:4], first))
 
-    def epoch(self, number, reader="training", row_values=()):
+    def epoch(self, number: int, reader: str = "training", row_values: Any = ()) -> tf.data.Dataset:
         """Dataset of `(Features, *targets)`: the batches of pass `number` in their order.
 
         It is one dataset for all that a `reader` asks for: read it before asking for the next.
@@ -86,7 +99,7 @@ class CachedPasses:
     def _view(self, number):
         return self.views[number % len(self.views)]
 
-    def store(self, view):
+    def store(self, view: int) -> Store:
         """`Store` of a view; computed, moved up from an earlier frontier, or opened."""
         if view not in self.stores:
             self.stores[view] = make_store(
@@ -98,7 +111,7 @@ class CachedPasses:
             self._moved_features = None
         return self.stores[view]
 
-    def forget_earlier(self):
+    def forget_earlier(self) -> None:
         """Let go of features at an earlier frontier."""
         self._moved_features = None
 
@@ -146,16 +159,16 @@ class MovedFeatures:
         above: Layer from `Features` there to `Features` at the new one, as `Frontier.above` gives.
     """
 
-    def __init__(self, old, above):
+    def __init__(self, old: CachedPasses, above: keras.Layer) -> None:
         self._old = old
         self._run = tf.function(lambda features: above(features, training=False), autograph=False)
 
     @property
-    def held(self):
+    def held(self) -> int:
         """Bytes of old features in memory."""
         return self._old.held
 
-    def batches(self, view):
+    def batches(self, view: int) -> Iterator[list[Any]] | None:
         """Iterator of lists of arrays, one list a batch, or None if `view` was not there."""
         if view not in self._old.stores:
             return None

@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -10,12 +12,15 @@ from kerastl import _keras
 from kerastl._base import checks
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.run import folded_pairs, infer, is_inert, with_folding
-from kerastl.training.frozen.part import Subgraph, with_masks
+from kerastl.training.frozen.part import Features, Subgraph, with_masks
+
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
 UNKNOWN_SIZE = 64  # stands for an axis of unknown length where two cuts are compared
 
 
-def find_frontier(model):
+def find_frontier(model: "FineTuner") -> "Frontier":
     """The `Frontier` of `model` as its layers are frozen now.
 
     An operation is static if all its inputs are and it is steady itself (`unsteady`). The frontier
@@ -56,7 +61,7 @@ class Frontier:
         blocked_by: Dict from each operation that stops the static part to why, in words.
     """
 
-    def __init__(self, cuts, upper, blocked_by):
+    def __init__(self, cuts: Any, upper: set[int], blocked_by: Mapping[Any, str]) -> None:
         self.model, self.blocked_by = cuts.index.model, blocked_by
         self.tensors = cuts.crossing(upper)
         self._cuts, self._upper_ids = cuts, upper
@@ -65,7 +70,7 @@ class Frontier:
         self.static_layers = [op for op in operations if isinstance(op, keras.Layer)]
 
     @property
-    def reason(self):
+    def reason(self) -> str | None:
         """Why there is nothing to compute once and for all, in one sentence, or None."""
         foreign = [t for t in self.tensors if math.isinf(self._cuts.size(t))]
         if foreign:
@@ -77,17 +82,17 @@ class Frontier:
         return f"no frozen layer with weights comes before {before}"
 
     @functools.cached_property
-    def lower(self):
+    def lower(self) -> keras.Model:
         """`keras.Model` from the inputs to `tensors`, sharing the static layers."""
         return keras.Model(self.model.input, self.tensors, name=f"{self.model.name}_lower")
 
-    def compute(self, inputs):
+    def compute(self, inputs: Any) -> Features:
         """`Features` of `inputs`: what `lower` gives, in the steps of the training of `model`."""
         outputs = _keras.run_graph(self.lower, inputs, None, with_folding(self.model, infer))
         return with_masks(tf.nest.flatten(outputs))
 
     @functools.cached_property
-    def upper(self):
+    def upper(self) -> Subgraph:
         """Layer from `Features` of `tensors` to the outputs; runs only the rest of the graph.
 
         Call it instead of the model: `upper(features, training=True)`.
@@ -100,11 +105,11 @@ class Frontier:
             name=f"{self.model.name}_upper",
         )
 
-    def same_cut(self, other):
+    def same_cut(self, other: "Frontier | None") -> bool:
         """Whether `other`, a `Frontier` of this model or None, is the same cut."""
         return other is not None and other._upper_ids == self._upper_ids
 
-    def above(self, old):
+    def above(self, old: "Frontier") -> Subgraph | None:
         """Layer from `Features` of the frontier `old` to those of this one, or None.
 
         There is one if this frontier has moved up, so that nothing needs the inputs again, and it
@@ -134,14 +139,14 @@ class _Cuts:
     A cut is told by the set of the ids of the nodes above it.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: "FineTuner") -> None:
         self.index = GraphIndex(model)
         self._batch = model.inputs[0].shape[0]
 
-    def chosen(self, ids):
+    def chosen(self, ids: Collection[int]) -> list[Any]:
         return [node for node in self.index.nodes if id(node) in ids]
 
-    def crossing(self, upper):
+    def crossing(self, upper: Collection[int]) -> list[Any]:
         """Tensors made below and needed above, each once."""
         above = self.chosen(upper)
         made = {id(tensor) for node in above for tensor in node.outputs}
@@ -149,7 +154,7 @@ class _Cuts:
         crossing = {id(t): t for t in [*needed, *self.index.model.outputs] if id(t) not in made}
         return list(crossing.values())
 
-    def between(self, known, wanted):
+    def between(self, known: Collection[int], wanted: Sequence[Any]) -> list[Any] | None:
         """Nodes that make `wanted` from tensors with the ids `known`; None if those do not do."""
         missing = {id(tensor) for tensor in wanted} - known
         nodes = []
@@ -160,7 +165,7 @@ class _Cuts:
                 missing = (missing - outputs) | (set(map(id, node.input_tensors)) - known)
         return None if missing else nodes[::-1]
 
-    def size(self, tensor):
+    def size(self, tensor: Any) -> float:
         """Bytes of one example in `tensor`; infinite if it has no rows of numbers."""
         shape = tensor.shape
         by_rows = len(shape) > 0 and shape[0] == self._batch
@@ -169,7 +174,7 @@ class _Cuts:
         known = (UNKNOWN_SIZE if axis is None else axis for axis in shape[1:])
         return math.prod(known) * tf.as_dtype(tensor.dtype).size
 
-    def cost(self, upper):
+    def cost(self, upper: Collection[int]) -> tuple[int, float]:
         """How many tensors of a cut cannot be stored, and the bytes of one example in the rest."""
         sizes = [self.size(tensor) for tensor in self.crossing(upper)]
         return sum(map(math.isinf, sizes)), sum(filter(math.isfinite, sizes))
@@ -198,7 +203,7 @@ def _below(cuts, upper, tensor):
         tensor = node.input_tensors[0]
 
 
-def unsteady(operation):
+def unsteady(operation: keras.Operation) -> str | None:
     """Why the outputs of `operation` change between epochs where its inputs do not, or None.
 
     The truth is what a `FineTuner` does in training: inert layers infer, all others train. So an

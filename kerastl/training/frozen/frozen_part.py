@@ -3,12 +3,14 @@
 import hashlib
 import math
 import re
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from kerastl._base.checks import listed
 from kerastl.data.passes import hash_of_arrays
+from kerastl.training.frozen.frontier import Frontier
 
 
 class FrozenPart:
@@ -25,7 +27,7 @@ class FrozenPart:
         digest: Hash of what it computes, weights left out.
     """
 
-    def __init__(self, frontier, spec):
+    def __init__(self, frontier: Frontier, spec: Any) -> None:
         self._frontier = frontier
         spec = tf.nest.map_structure(_any_number, spec)
         self._function = tf.function(frontier.compute, input_signature=[spec], autograph=False)
@@ -36,11 +38,11 @@ class FrozenPart:
         self.reason = self._why_not(graph_def)
         self.by_rows = False
 
-    def __call__(self, inputs):
+    def __call__(self, inputs: Any) -> Any:
         """List of arrays: the features of a batch, then the masks of those that have one."""
         return [tensor.numpy() for tensor in tf.nest.flatten(self._function(inputs))]
 
-    def why_not_by_rows(self, inputs):
+    def why_not_by_rows(self, inputs: Any) -> str | None:
         """Why the features of an example depend on the batch that it is in, or None.
 
         Args:
@@ -71,7 +73,7 @@ class FrozenPart:
         return None
 
 
-def weights_hash(frontier):
+def weights_hash(frontier: Frontier) -> str:
     """Hash of the values of all weights below `frontier`, as hexadecimal digits."""
     weights = [weight for layer in frontier.static_layers for weight in layer.weights]
     return hash_of_arrays([np.atleast_1d(weight.numpy()) for weight in weights])
@@ -112,7 +114,7 @@ IMPURE = re.compile(
 NAMES = ("container", "shared_name", "config_proto", "executor_type")
 
 
-def impure_operation(graph_def):
+def impure_operation(graph_def: Any) -> str | None:
     """Name and type of an operation whose result is not a function of its inputs, or None."""
     inner = [node for function in graph_def.library.function for node in function.node_def]
     for node in [*graph_def.node, *inner]:
@@ -121,7 +123,7 @@ def impure_operation(graph_def):
     return None
 
 
-def digest(graph_def):
+def digest(graph_def: Any) -> str:
     """Hash of what a graph computes, the same for every name that its layers may have.
 
     Args:

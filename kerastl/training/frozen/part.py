@@ -1,12 +1,16 @@
 """Some nodes of a network's graph as a layer: from the values of some tensors to others."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from kerastl import _keras
 from kerastl.graph.run import inert_inside, infer, with_folding, with_own_training
+
+if TYPE_CHECKING:
+    from kerastl.training.fine_tuner import FineTuner
 
 
 class Features(NamedTuple):
@@ -19,19 +23,19 @@ class Features(NamedTuple):
             `()` for none.
     """
 
-    tensors: tuple
-    masks: tuple
-    row_values: dict | tuple = ()
+    tensors: tuple[Any, ...]
+    masks: tuple[Any, ...]
+    row_values: dict[str, Any] | tuple[()] = ()
 
 
-def with_masks(tensors):
+def with_masks(tensors: Sequence[Any]) -> "Features":
     """`Features` of `tensors` and the Keras masks that they carry."""
     masks = [_keras.get_keras_mask(tensor) for tensor in tensors]
     bare = [_masked(tensor, None) for tensor in tensors]
     return Features(tuple(bare), tuple(() if mask is None else mask for mask in masks))
 
 
-def packed(flat, specs):
+def packed(flat: Sequence[Any], specs: "Features") -> "Features":
     """`Features` of stored values, in the types in which the network computes them.
 
     Args:
@@ -58,7 +62,15 @@ class Subgraph(keras.Layer):
         name: String.
     """
 
-    def __init__(self, model, nodes, *, known, finish, name):
+    def __init__(
+        self,
+        model: "FineTuner",
+        nodes: Sequence[Any],
+        *,
+        known: Sequence[Any],
+        finish: Callable[..., Any],
+        name: str,
+    ) -> None:
         super().__init__(name=name, autocast=False, trainable=False)
         layers = [node.operation for node in nodes if isinstance(node.operation, keras.Layer)]
 
@@ -76,7 +88,7 @@ class Subgraph(keras.Layer):
         self._forward = forward
         self.built = True
 
-    def call(self, features, training=None):
+    def call(self, features: "Features", training: bool | None = None) -> Any:
         return self._forward(features, training)
 
 

@@ -3,20 +3,25 @@
 import functools
 import json
 import math
+import pathlib
 import shutil
 import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from kerastl._base import checks, files
+from kerastl._base.types import CacheDtype, OnProgress
+from kerastl.data.passes import Passes
 from kerastl.training.frozen.part import packed
 
 FORMAT = "kerastl frozen features 1"
 DTYPES = ("float32", "float16")
 
 
-def stored_dtype(computed, dtype):
+def stored_dtype(computed: str, dtype: CacheDtype) -> np.dtype:
     """The NumPy dtype in which values of the dtype `computed` are kept.
 
     Args:
@@ -42,19 +47,24 @@ class Store:
         folder: `pathlib.Path` of their files, or None for memory.
     """
 
-    def __init__(self, arrays, folder=None):
+    def __init__(self, arrays: Sequence[np.ndarray], folder: pathlib.Path | None = None) -> None:
         self.arrays, self.folder = arrays, folder
 
     @property
-    def num_bytes(self):
+    def num_bytes(self) -> int:
         return sum(array.nbytes for array in self.arrays)
 
-    def rows(self, index):
+    def rows(self, index: Any) -> list[np.ndarray]:
         """List of the rows `index` of each array."""
         return [np.asarray(array[index]) for array in self.arrays]
 
 
-def make_store(layouts, fill, *, folder=None):
+def make_store(
+    layouts: Sequence[tuple[tuple[int, ...], np.dtype]],
+    fill: Callable[[list[np.ndarray]], object],
+    *,
+    folder: pathlib.Path | None = None,
+) -> Store:
     """A `Store` filled by `fill`, or opened if `folder` holds it already.
 
     A folder appears whole or not at all. One of another size than it should have is made again
@@ -82,7 +92,7 @@ def make_store(layouts, fill, *, folder=None):
     return Store([np.load(path, mmap_mode="r") for path in _files(folder, layouts)], folder)
 
 
-def num_bytes(layouts):
+def num_bytes(layouts: Sequence[tuple[tuple[int, ...], np.dtype]]) -> int:
     """Bytes that arrays of `layouts`, a list of `(shape, dtype)`, take.
 
     Example:
@@ -140,7 +150,12 @@ def _header(layouts):
     return [[list(shape), dtype.name] for shape, dtype in layouts]
 
 
-def fill(arrays, batches, *, progress=None):
+def fill(
+    arrays: Sequence[np.ndarray],
+    batches: Iterable[Sequence[Any]],
+    *,
+    progress: OnProgress | None = None,
+) -> None:
     """Write `batches` into `arrays`, one after the other.
 
     Args:
@@ -194,12 +209,12 @@ class Reading:
         row_values: Dict of structures of arrays with a row for each example, or `()` for none.
     """
 
-    def __init__(self, passes, specs, row_values=()):
+    def __init__(self, passes: Passes, specs: Any, row_values: Any = ()) -> None:
         self._passes, self._specs = passes, specs
         self._row_values, self._flat_row_values = row_values, tf.nest.flatten(row_values)
         self._order = self._store = None
 
-    def of(self, number, store):
+    def of(self, number: int, store: Store) -> tf.data.Dataset:
         """Dataset of `(Features, *targets)`: the batches of pass `number`, features from `store`.
 
         What was asked for before must have been read.
