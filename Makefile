@@ -2,19 +2,23 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
+EXTRAS ?= test,cv,nlp
 export TF_CPP_MIN_LOG_LEVEL ?= 3
-# TensorFlow keeps its memory on a processor: a third to a half less time (kerastl/cli/start.py).
+# TensorFlow keeps its memory on a processor: a third to a half less time (kerastl_cli/start.py).
 export TF_CPU_ALLOCATOR_USE_BFC ?= true
 # Processes of `make test`; each needs about 4 GB.
 WORKERS ?= 2
+# From the page and the house to a tuned device file, by the verbs and by the command line.
+QUICK := tests/test_house.py tests/schedules tests/plans tests/tasks tests/data/test_data_table.py \
+	tests/recipes/test_tables.py tests/training/test_overridden_steps.py tests/cli/test_cli_lr_find.py
 
-.PHONY: setup demo test test-slow lint format examples bench constraints clean
+.PHONY: setup demo test quick test-slow lint format examples bench constraints clean
 
 setup: $(READY)
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test,cv,nlp]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $(READY)
 
 demo: $(READY)
@@ -22,6 +26,10 @@ demo: $(READY)
 
 test: $(READY) lint
 	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+# A tier of a minute or two, for other versions of Python: `make quick PYTHON=python3.13 VENV=.venv-3.13`.
+quick: $(READY)
+	$(VENV)/bin/python -m pytest $(QUICK)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
