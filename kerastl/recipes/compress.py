@@ -94,7 +94,7 @@ def compress(
     settings = CompressSettings.of(settings, options)
     progress = progress or Silent()
     started = time.perf_counter()
-    find_source(data)  # what is wrong with the data is told before anything is loaded
+    source = find_source(data)  # what is wrong with the data is told before anything is loaded
     progress.stage("Loading the model")
     finished = checked(load_run(model))
     known = finished.trained_for
@@ -105,7 +105,7 @@ def compress(
     with RunFolder(out, overwrite=overwrite, job=job) as run:
         keras.utils.set_random_seed(seed)
         progress.stage(f"Reading {known.prepare.noun}")
-        examples = _read(finished, data, settings, progress)
+        examples = _read(finished, source, settings, progress)
         smaller, plain, measured, histories = _through_stages(
             finished, examples, settings, progress, run
         )
@@ -143,13 +143,13 @@ def _job(finished, data, settings):
     }
 
 
-def _read(finished, data, settings, progress):
+def _read(finished, source, settings, progress):
     if is_quantized(finished.model):
         raise ValueError(
             f"{finished.path} was trained with quantization in the loop already. Compress the "
             "model it was made of, whose path is the `source` in the config.json beside it."
         )
-    examples = read_for(finished, data, settings, seed=settings.seed, progress=progress.count)
+    examples = read_for(finished, source, settings, seed=settings.seed, progress=progress.count)
     check_outputs(finished, examples)
     return examples
 

@@ -27,6 +27,7 @@ from kerastl.recipes.device_files import (
 )
 from kerastl.recipes.finished import checked, load_run, read_for
 from kerastl.recipes.run_folder import Progress, Silent
+from kerastl.tasks import find_source
 from kerastl.tasks.settings import LADDERS, ExportSettings, ReadSettings
 
 
@@ -103,7 +104,8 @@ def export_model(
         finished = checked(finished)
         progress.stage(f"Reading {finished.trained_for.prepare.noun}")
         plain = ReadSettings()
-        examples = read_for(finished, data, plain, seed=settings.seed, progress=progress.count)
+        source = find_source(data)
+        examples = read_for(finished, source, plain, seed=settings.seed, progress=progress.count)
     return _litert(finished, examples, out, settings, progress)
 
 

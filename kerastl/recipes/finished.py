@@ -10,7 +10,7 @@ import numpy as np
 
 from kerastl._base import checks
 from kerastl._base.types import OnProgress, PathLike
-from kerastl.tasks import TrainedFor, find_source
+from kerastl.tasks import Source, TrainedFor, find_source
 from kerastl.tasks.protocols import HeldOut, TaskData
 from kerastl.tasks.settings import ReadSettings
 
@@ -71,20 +71,20 @@ def load_run(path: PathLike) -> "Finished":
 
 def read_for(
     finished: "Finished",
-    data: PathLike,
+    source: Source,
     settings: ReadSettings,
     *,
     seed: int | None = None,
     progress: OnProgress | None = None,
 ) -> TaskData:
-    """`TaskData` of the data at the path `data` for a finished model: its form, its outputs' order.
+    """`TaskData` of a source for a finished model: in its form, in the order of its outputs.
 
     What trained the model is told from what did not by the seed of its run, which divides the
     examples where the data do not.
 
     Args:
         finished: `Finished`.
-        data: Path, as `fine_tune` takes it.
+        source: `Source`, as `find_source` found it.
         settings: `tasks.settings.ReadSettings`.
         seed: Int that divides the examples of a model of unknown seed.
         progress: Called as `progress(done, total)`.
@@ -92,7 +92,7 @@ def read_for(
     Raises:
         ValueError: If the data are for another kind of answer, or have other classes.
     """
-    known, source = checked(finished).trained_for, find_source(data)
+    known = checked(finished).trained_for
     _check_same_objective(finished.path, known, source)
     divides = known.seed if known.seed is not None else seed or 0
     read = source.read(known.prepare, settings, seed=divides, progress=progress)
@@ -103,7 +103,7 @@ def read_for(
         if known.outputs:
             own = f"{own}: {checks.listed(known.outputs, 20)}"
         raise ValueError(
-            f"The classes in {data} must be those of {finished.path}, which knows {own}. "
+            f"The classes in {source.path} must be those of {finished.path}, which knows {own}. "
             f"Received: {checks.listed(read.outputs, 20)}"
         )
     parts = {

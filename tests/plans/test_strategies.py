@@ -167,7 +167,8 @@ def test_refusals(call, message):
         call()
 
 
-# What these names gave before plans, for five groups and for 1, 2, 8 and 20 epochs: the thaws.
+# By hand, for four groups below the head: a quarter of the epochs, one at least, is the head's; then
+# the top third of the others (2 of 4), all of them, or one after the other until three quarters.
 THAWS = {
     ("head", 8): {0: ["head"]},
     ("partial", 1): {0: ["head"]},

@@ -5,7 +5,7 @@ import numpy as np
 
 from kerastl.data import load_image_folder
 from kerastl.recipes.finished import load_run, read_for
-from kerastl.tasks import Classification, PreparePictures, TrainedFor
+from kerastl.tasks import Classification, PreparePictures, TrainedFor, find_source
 from kerastl.tasks.settings import ReadSettings
 from tests.recipes.test_tune import write_pictures
 
@@ -44,4 +44,4 @@ def write_run(home):
 
 def read(run, data):
     """`TaskData` of `data` for the run."""
-    return read_for(load_run(run), data, ReadSettings())
+    return read_for(load_run(run), find_source(data), ReadSettings())

@@ -25,6 +25,7 @@ from kerastl.recipes.stages import (
     zeros_held,
 )
 from kerastl.report import draw_stages
+from kerastl.tasks import find_source
 from kerastl.tasks.settings import ReadSettings
 from kerastl.training import FineTuner
 from tests.recipes.compress_cases import FAST, network, read, write_run
@@ -113,7 +114,7 @@ def test_a_plain_keras_file_in_another_order_of_classes(tuned, tmp_path):
     network().save(tmp_path / "mine.keras")
     (tmp_path / "labels.txt").write_text("class_1\nclass_2\nclass_0\n")
     finished = load_run(tmp_path / "mine.keras")
-    examples = read_for(finished, data, ReadSettings())
+    examples = read_for(finished, find_source(data), ReadSettings())
     assert finished.trained_for.seed is None and finished.name == "mine"
     assert examples.outputs == ("class_1", "class_2", "class_0")
     for path, label in zip(examples.train.paths, examples.train.targets, strict=True):
@@ -123,7 +124,7 @@ def test_a_plain_keras_file_in_another_order_of_classes(tuned, tmp_path):
 def test_small_kernels_stay_dense_and_the_others_make_up_for_it(tuned):
     data, run = tuned
     finished = load_run(run)
-    examples = read_for(finished, data, ReadSettings())
+    examples = read_for(finished, find_source(data), ReadSettings())
     config = CompressSettings(prune=0.5, seed=0, **FAST)
     model, _ = prune(FineTuner.from_model(finished.model), StageJob(examples, config))
     table = sparsity(model)
@@ -140,7 +141,7 @@ def test_zeros_are_made_up_for_before_training_which_leaves_statistics(tuned):
     """At a very low rate the model is as it was fitted: right where it was."""
     data, run = tuned
     finished = load_run(run)
-    examples = read_for(finished, data, ReadSettings())
+    examples = read_for(finished, find_source(data), ReadSettings())
     model = FineTuner.from_model(finished.model)
     pixels = examples.train.inputs()
     before = model.predict(pixels, verbose=0)
