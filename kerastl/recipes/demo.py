@@ -64,13 +64,13 @@ def run_demo(
         `metrics.json` and `curves.png`. `metrics["comparison"]["accuracy"]` maps each of the
         three ways to learn to its `mean`, `std` and `each` seed's accuracy.
 
+    Raises:
+        ValueError, OSError: If `seeds` is no positive int or `out` cannot be written.
+
     Example:
         >>> accuracy = run_demo(home / "demo", seeds=1).metrics["comparison"]["accuracy"]
         >>> accuracy[TRANSFERRED]["mean"] > accuracy[SCRATCH]["mean"]
         True
-
-    Raises:
-        ValueError, OSError: If `seeds` is no positive int or `out` cannot be written.
     """
     checks.whole(seeds, 1, 1000, "seeds")
     progress = progress or Silent()

@@ -167,8 +167,8 @@ def test_refusals(call, message):
         call()
 
 
-# By hand, for four groups below the head: a quarter of the epochs, one at least, is the head's; then
-# the top third of the others (2 of 4), all of them, or one after the other until three quarters.
+# By hand, for four groups below the head: a quarter of the epochs, one at least, is the head's;
+# then the top third of the others (2 of 4), all, or one after the other until three quarters.
 THAWS = {
     ("head", 8): {0: ["head"]},
     ("partial", 1): {0: ["head"]},

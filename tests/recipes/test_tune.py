@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from kerastl.backbones.glyphs import load_glyphnet, render_glyphs
+from kerastl.data import scan_images
 from kerastl.export import LiteRTModel
 from kerastl.graph import layer_groups
 from kerastl.plans import TransferPlan, strategies
@@ -21,7 +22,14 @@ from kerastl.recipes import (
     predict,
     training,
 )
-from kerastl.tasks import Classification, PictureExamples, PreparePictures, TaskData, find_source
+from kerastl.tasks import (
+    Classification,
+    PictureExamples,
+    PreparePictures,
+    TaskData,
+    find_source,
+    image_folder,
+)
 from kerastl_cli.output import metrics_table
 
 
@@ -111,8 +119,10 @@ def test_a_stopped_run_goes_on_to_the_same_end(run, tmp_path):
     assert os.listdir(tmp_path) == ["run"]
 
 
-def test_what_the_cache_saved_is_told(tmp_path):
+def test_what_the_cache_saved_is_told_and_data_are_walked_once(tmp_path, monkeypatch):
     data = write_pictures(tmp_path / "data")
+    walks = []
+    monkeypatch.setattr(image_folder, "scan_images", lambda p: walks.append(p) or scan_images(p))
     settings = {"backbone": "glyphnet", "epochs": 4, "batch_size": 8, "export": "none"}
     plain = fine_tune(data, tmp_path / "a", strategy="head", **settings).metrics
     assert plain["frozen_features"]["epochs"] == 0
@@ -120,6 +130,7 @@ def test_what_the_cache_saved_is_told(tmp_path):
     still = {**settings, "augment": "none", "strategy": "head"}
     cached = fine_tune(data, tmp_path / "b", **still).metrics["frozen_features"]
     assert cached["epochs"] == 4 and cached["reason"] is None and cached["seconds"] >= 0
+    assert len(walks) == 2  # two runs
 
 
 def test_saved_model_file_and_result_agree_on_raw_pixels(run):
