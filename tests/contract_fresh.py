@@ -1,7 +1,7 @@
-"""`python -m tests.contract_fresh FOLDER`: load every `.keras` file in it and tell what came back.
+"""`python -m tests.contract_fresh FOLDER`: load each `.keras` file in it and tell what came back.
 
 One process for all, since a cold import of TensorFlow takes ten seconds. It knows the classes by
-`import kerastl` alone, as a user's script does.
+`import kerastl` alone, as a user's script does. It begins when it is given a line.
 """
 
 import json
@@ -36,6 +36,7 @@ def _told(path, inputs, policy):
 
 
 def main(folder):
+    sys.stdin.readline()  # until the files are there
     inputs, policies = pickle.loads((folder / "asked.pickle").read_bytes())
     files = sorted(folder.glob("*.keras"))
     told = {path.stem: _told(path, inputs, policies[path.stem]) for path in files}

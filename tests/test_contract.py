@@ -212,6 +212,9 @@ SAVED = [*LAYERS, *OPTIMIZERS, *RATES, *MODELS, *TERMS]
 def fresh(tmp_path_factory):
     """Dict from case to what it was before it was saved and what one fresh process loaded."""
     folder = tmp_path_factory.mktemp("contract")
+    command = [sys.executable, "-m", "tests.contract_fresh", str(folder)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = subprocess.Popen(command, text=True, **pipes)  # imports while the models train here
     before = {}
     for name in SAVED:
         for policy in POLICIES:
@@ -225,9 +228,8 @@ def fresh(tmp_path_factory):
         "-".join(case): "float32" if keeps_its_loss_scale(case[0]) else case[1] for case in before
     }
     (folder / "asked.pickle").write_bytes(pickle.dumps((IMAGES, under)))
-    command = [sys.executable, "-m", "tests.contract_fresh", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    _, said = process.communicate("go\n")
+    assert process.returncode == 0, said
     loaded = pickle.loads((folder / "told.pickle").read_bytes())
     return {case: (was, loaded.get("-".join(case))) for case, was in before.items()}
 

@@ -11,7 +11,7 @@ import pytest
 import kerastl
 from kerastl.plans import strategies
 from kerastl.recipes import compare_worker, fine_tune
-from kerastl_cli import options
+from kerastl_cli.main import cli
 from tests.recipes.test_tune import write_pictures
 
 GROUPS = ["stem", "low", "mid", "high", "head"]
@@ -75,7 +75,7 @@ def test_tune_and_compare(name, pictures, planned, tmp_path):
         fine_tune(pictures, tmp_path / "run", strategy=name, **SETTINGS)
     tuned = dict(planned)
     planned.clear()
-    job = {"data": str(pictures), "config": {**SETTINGS, "strategy": name}, "seeds": 1}
+    job = {"data": str(pictures), "settings": {**SETTINGS, "strategy": name}, "seeds": 1}
     with pytest.raises(Planned):
         compare_worker.run(job, print)
     assert tuned == planned
@@ -113,4 +113,5 @@ def test_readme():
 
 
 def test_the_command_line():
-    assert options.STRATEGIES == strategies.NAMES
+    (option,) = (one for one in cli.commands["tune"].params if one.name == "strategy")
+    assert tuple(option.type.choices) == strategies.NAMES
