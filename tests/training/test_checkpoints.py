@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kerastl import schedules
+from kerastl.continual import L2SP
 from kerastl.freezing import freeze_to, unfreeze
 from kerastl.training import FineTuner, checkpoints
 from kerastl.training.checkpoints import CheckpointError, CheckpointFolder
@@ -153,7 +154,7 @@ def plain(state):
 
 def test_restoring_brings_back_all_that_may_change():
     keras.random.uniform(())  # Keras's global generator is there from its first use on
-    model = make_tuner(multipliers={"stem": 0.5})
+    model = make_tuner(multipliers={"stem": 0.5}, terms=[L2SP()])
     freeze_to(model, -1)
     trained(model)
     unfreeze(model, "stem_bn")
@@ -174,7 +175,7 @@ def test_restoring_brings_back_all_that_may_change():
     other = checkpoints.capture(model)
     assert all(plain(before[part]) != plain(other[part]) for part in before)
 
-    fresh = make_tuner(multipliers={"stem": 0.5})
+    fresh = make_tuner(multipliers={"stem": 0.5}, terms=[L2SP()])
     freeze_to(fresh, -1)
     for state in (before, other):  # forwards in the life of one model
         checkpoints.restore(fresh, state)
