@@ -37,6 +37,7 @@ test-slow: $(READY)
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/basedpyright
 
 format: $(READY)
 	$(VENV)/bin/ruff check --fix .

@@ -24,7 +24,7 @@ class Progress:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = None
+        self._task: Any = None
 
     def __enter__(self):
         self._bar.start()

@@ -86,7 +86,7 @@ def compare(data: str, out: str | None, overwrite: bool, as_json: bool, **option
     help="Picture of the curve; an earlier one is replaced.",
 )
 @json_option
-def lr_find(data: str, out: str | None, as_json: bool, **options: Any) -> None:
+def lr_find(data: str, out: str, as_json: bool, **options: Any) -> None:
     """Raise the learning rate step by step on DATA and print what suits.
 
     DATA is as `kerastl tune` takes it. The rate is that of the head, for --learning-rate of
@@ -136,8 +136,8 @@ def inspect(
     from kerastl import inspect_model
 
     options = {"image_size": image_size} | ({} if alpha is None else {"alpha": alpha})
-    weights = None if weights.lower() == "none" else weights
-    found = inspect_model(model, weights=weights, **options)
+    chosen = None if weights.lower() == "none" else weights
+    found = inspect_model(model, weights=chosen, **options)
     if not show_layers:
         del found["layers"]
     if as_json:

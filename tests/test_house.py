@@ -260,10 +260,10 @@ def own_private_names():
 
 
 def put_past_keras(node):
-    """Names in `vars(self)["_name"] = ...` and `vars(self).update(_name=...)`."""
-    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "vars(self)":
+    """Names in `self.__dict__["_name"] = ...` and `self.__dict__.update(_name=...)`."""
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "self.__dict__":
         yield from [node.slice.value] if isinstance(node.slice, ast.Constant) else []
-    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "vars(self).update":
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "self.__dict__.update":
         yield from (keyword.arg for keyword in node.keywords)
 
 

@@ -214,7 +214,7 @@ def _physical_memory():
         return 0  # not told on this system: the 1 GiB floor stands
 
 
-def allocate(path: PathLike, shape: tuple[int, ...], dtype: Any, what: str) -> np.memmap:
+def allocate(path: pathlib.Path, shape: tuple[int, ...], dtype: Any, what: str) -> np.memmap:
     """A new `.npy` file of zeros, mapped into memory, with its room on disk made sure of.
 
     Args:

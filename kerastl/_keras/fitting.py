@@ -91,11 +91,11 @@ def without_finalizing(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
 
     Keras does so at the end of each `fit`; one training that consists of several has one end.
     """
-    vars(optimizer)["finalize_variable_values"] = lambda variables: None
+    optimizer.__dict__["finalize_variable_values"] = lambda variables: None
     try:
         yield
     finally:
-        del vars(optimizer)["finalize_variable_values"]
+        del optimizer.__dict__["finalize_variable_values"]
 
 
 def unknown_to_optimizer(

@@ -51,7 +51,7 @@ def call_arguments(node: Any, tensors: Mapping[int, Any]) -> tuple[tuple[Any, ..
     return node.arguments.fill_in(tensors)
 
 
-def producer_of(tensor: keras.KerasTensor) -> Any:
+def producer_of(tensor: Any) -> Any:
     """The operation that made a symbolic tensor. Private name: `_keras_history`."""
     return tensor._keras_history.operation
 

@@ -70,7 +70,7 @@ def takes_training(layer: keras.Layer) -> bool:
     return layer._call_has_training_arg
 
 
-def keras_module(operation: keras.Operation) -> str:
+def keras_module(operation: keras.Operation) -> str | None:
     """Where in Keras the class of `operation` is written, as "layers.core.dense"; None elsewhere.
 
     Keras 3.15.1 writes its classes below `keras.src`, and no public name tells Keras's own class
@@ -80,7 +80,7 @@ def keras_module(operation: keras.Operation) -> str:
     return name.removeprefix(below) if name.startswith(below) else None
 
 
-def is_augmentation(layer: keras.Layer) -> bool:
+def is_augmentation(layer: keras.Operation) -> bool:
     """Whether `layer` changes pictures at random before the network sees them.
 
     Such a layer is input, not network: freezing what stands behind it must not switch it off.

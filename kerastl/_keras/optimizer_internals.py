@@ -51,13 +51,13 @@ def install(
 ) -> dict[str, Callable[..., Any]]:
     """Put a method for each of `HOOKS` on the instance; return the methods they replace."""
     originals = {name: getattr(optimizer, name) for name in HOOKS}
-    vars(optimizer).update({name: hooks[name] for name in HOOKS})
+    optimizer.__dict__.update({name: hooks[name] for name in HOOKS})
     return originals
 
 
 def is_hooked(optimizer: keras.optimizers.Optimizer) -> bool:
     """Whether `install` was called on `optimizer` before."""
-    return any(name in vars(optimizer) for name in HOOKS)
+    return any(name in optimizer.__dict__ for name in HOOKS)
 
 
 @contextlib.contextmanager
@@ -66,7 +66,7 @@ def standing_in(optimizer: keras.optimizers.Optimizer, **attributes: Any) -> Ite
 
     Through `vars`, because setting an attribute of an optimizer would track it as new state.
     """
-    own = vars(optimizer)
+    own = optimizer.__dict__
     kept = {name: own[name] for name in attributes}
     own.update(attributes)
     try:
@@ -88,7 +88,7 @@ def comparable(shown: dict[str, Any]) -> dict[str, Any]:
 class _PositiveTensor:
     """A scalar tensor of which Python knows that it is above 0."""
 
-    __hash__ = None
+    __hash__ = None  # pyright: ignore[reportAssignmentType] (no hash, as Python has it)
 
     def __init__(self, tensor: tf.Tensor) -> None:
         self._tensor = tensor
@@ -196,14 +196,14 @@ def drop_own_rate_and_counter(
     """Have `wrapper` hold no rate and counter of its own, but show those of `inner`."""
     for name in ("_iterations", "_learning_rate"):
         wrapper._untrack_variable(getattr(wrapper, name))
-        del vars(wrapper)[name]
-    vars(wrapper)["_iterations"] = inner._iterations
+        del wrapper.__dict__[name]
+    wrapper.__dict__["_iterations"] = inner._iterations
 
 
 def adopt_slots(wrapper: keras.optimizers.Optimizer, inner: keras.optimizers.Optimizer) -> None:
     """Have `wrapper` answer for the variables that `inner` is built on."""
-    vars(wrapper)["_trainable_variables"] = variables_of(inner)
-    vars(wrapper)["_trainable_variables_indices"] = inner._trainable_variables_indices
+    wrapper.__dict__["_trainable_variables"] = variables_of(inner)
+    wrapper.__dict__["_trainable_variables_indices"] = inner._trainable_variables_indices
 
 
 def grow(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variable]) -> None:
@@ -221,15 +221,15 @@ def grow(optimizer: keras.optimizers.Optimizer, variables: Sequence[keras.Variab
         fresh = type(optimizer).from_config(config)
         fresh.build(everything)
     replaced = {}
-    for name, value in list(vars(fresh).items()):
-        mine = vars(optimizer).get(name)
+    for name, value in list(fresh.__dict__.items()):
+        mine: Any = optimizer.__dict__.get(name)
         if isinstance(value, keras.Variable) and isinstance(mine, keras.Variable):
             replaced[id(value)] = mine
         elif _is_slot_list(name, value, len(everything)):
             replaced.update((id(new), old) for new, old in zip(value, mine, strict=False))
             setattr(optimizer, name, [*mine[:known], *value[known:]])
-    vars(optimizer)["_trainable_variables"] = everything
-    vars(optimizer)["_trainable_variables_indices"] = fresh._trainable_variables_indices
+    optimizer.__dict__["_trainable_variables"] = everything
+    optimizer.__dict__["_trainable_variables_indices"] = fresh._trainable_variables_indices
     ordered = [replaced.get(id(v), v) for v in fresh._variables]
     optimizer._variables.clear()  # in place: the tracker appends to this very list
     optimizer._variables.extend(ordered)

@@ -58,8 +58,8 @@ class Audit(keras.callbacks.Callback):
             raise ValueError(f"`steps` must be an int > 0. Received: steps={steps!r}")
         self.steps = steps
         self.phases_checked = 0
-        self._phase = None
-        self._before = None
+        self._phase: Any = None
+        self._before: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._phase = None

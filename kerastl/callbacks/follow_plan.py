@@ -69,8 +69,8 @@ class FollowPlan(keras.callbacks.Callback):
         self.plan = plan
         self.verbose = verbose
         self._log_path = log
-        self._log = None
-        self._position = None
+        self._log: Any = None  # a `RateLog` and a `PlanPosition`, once a training has begun
+        self._position: Any = None
         self._restored = False
         self._applied = False
         self._midway = False
@@ -297,11 +297,12 @@ def lay_schedule(
         steps: Int, steps an epoch; not needed where the plan has no schedules.
     """
     phase, start = plan.phases[position.phase], position.phase_step
+    each: Any = steps  # known where there is a schedule
     if plan.schedules[position.phase] is None:
         model.set_schedule(None)
         return
     if plan.schedule is not None:
-        start -= plan.starts[position.phase] * steps
+        start -= plan.starts[position.phase] * each
     if start < 0:
         raise ValueError(
             "To begin within a schedule, the optimizer must have taken the steps before it. "
@@ -309,7 +310,7 @@ def lay_schedule(
             "optimizer with the weights (a `.keras` file holds both), or begin at epoch 0."
         )
     epochs = phase.epochs if plan.schedule is None else plan.epochs
-    model.set_schedule(plan.schedules[position.phase], start=start, num_steps=epochs * steps)
+    model.set_schedule(plan.schedules[position.phase], start=start, num_steps=epochs * each)
 
 
 def layers_of(groups: LayerGroups, names: Iterable[str]) -> list[keras.Layer]:

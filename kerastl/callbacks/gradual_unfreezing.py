@@ -57,7 +57,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
             raise ValueError(f"`every` must be an int > 0, in epochs. Received: every={every!r}")
         self.schedule = schedule
         self.every = every
-        self.batch_norm = batch_norm
+        self.batch_norm: BatchNormPolicy = batch_norm
         self.verbose = verbose
         self._training = None
 
@@ -107,7 +107,8 @@ class GradualUnfreezing(keras.callbacks.Callback):
         return {epoch: _groups_named(value, names) for epoch, value in schedule.items()}
 
 
-def _groups_named(value, names):
+def _groups_named(value: Any, names: list[str]) -> list[str]:
+    said: Any = value
     if isinstance(value, int) and not isinstance(value, bool):
         if not 0 < value <= len(names):
             raise ValueError(
@@ -115,7 +116,7 @@ def _groups_named(value, names):
                 f"has {len(names)} groups: {checks.listed(names, 40)}. Received: {value}"
             )
         return names[-value:]
-    chosen = [value] if isinstance(value, str) else list(value)
+    chosen = [value] if isinstance(value, str) else list(said)
     for name in chosen:
         checks.one_of(name, names, "schedule")
     return chosen

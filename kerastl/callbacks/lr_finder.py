@@ -77,8 +77,8 @@ class LRFinder(keras.callbacks.Callback):
         self._forget()
 
     def _forget(self):
-        self.result = None
-        self._before = None
+        self.result: Any = None  # an `LRFinderResult` at the end, a `Snapshot` at the beginning
+        self._before: Any = None
         self._ended = False
         self._rates, self._losses, self._batch_losses = [], [], []
         self._average = 0.0
@@ -111,7 +111,7 @@ class LRFinder(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._ended:
             return
-        loss = float(logs["loss"])
+        loss = float((logs or {})["loss"])
         if math.isfinite(loss):
             self._record(loss)
         if not math.isfinite(loss) or self._diverged() or len(self._rates) == self.num_steps:

@@ -77,7 +77,7 @@ def _mark(plan):
 
 
 def ends_early(
-    rule: EarlyStop | None,
+    rule: EarlyStop,
     position: PlanPosition,
     model: keras.Model,
     logs: Mapping[str, Any] | None,
@@ -93,9 +93,8 @@ def ends_early(
             f"{checks.closest(rule.monitor, list(logs or []), 1)}. "
             "Metrics that begin with val_ need validation data."
         )
-    keras_own = keras.callbacks.EarlyStopping(
-        rule.monitor, patience=rule.patience, min_delta=rule.min_delta, mode=rule.mode
-    )
+    said: dict[str, Any] = dataclasses.asdict(rule)
+    keras_own: Any = keras.callbacks.EarlyStopping(**said)
     keras_own.set_model(model)
     keras_own.best, keras_own.wait = position.best, position.wait
     stopping, model.stop_training = model.stop_training, False
@@ -104,5 +103,6 @@ def ends_early(
         ended = model.stop_training
     finally:
         model.stop_training = stopping
-    position.best, position.wait = float(keras_own.best), keras_own.wait
+    best: Any = keras_own.best
+    position.best, position.wait = float(best), keras_own.wait
     return ended

@@ -3,6 +3,7 @@
 import csv
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class RateLog:
 
     def __init__(self, groups: Sequence[str], path: PathLike | None) -> None:
         self._groups = groups
-        self._path = None if path is None else pathlib.Path(path)
+        self._path: Any = None if path is None else pathlib.Path(path)
         self.rows = []
 
     def begin(self, step: int) -> None:

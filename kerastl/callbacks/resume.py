@@ -86,12 +86,12 @@ class Resume(keras.callbacks.Callback):
         super().__init__()
         if every != "epoch":
             checks.whole(every, 1, 2**31 - 1, "every")
-        self.every = every
+        self.every: int | Literal["epoch"] = every
         self.extra = json.loads(json.dumps(extra))  # as it will come back from the file
         self.verbose = verbose
         self.began_at = None
         self._folder = checkpoints.CheckpointFolder(folder)
-        self._others = None
+        self._others: Any = None  # a list, once `fit` has told
 
     def set_model(self, model: keras.Model) -> None:
         check_fine_tuner(model, "Resume", "which reads its data pass by pass")
@@ -117,7 +117,7 @@ class Resume(keras.callbacks.Callback):
         if state is None:
             self._save(None, 0)
             return
-        path = self._folder.file_to_load()
+        path: Any = self._folder.file_to_load()
         checkpoints.check_same(path, state["identity"], self._identity)
         self._restore(state)
         self._go_on(state, path)
@@ -231,7 +231,7 @@ def is_known(callback: keras.callbacks.Callback) -> bool:
     )
 
 
-def state_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
+def state_of(callback: Any) -> dict[str, Any]:
     """The state of a known `callback`, as JSON-able values and arrays."""
     if _kept_by_itself(callback):
         return callback.get_state()
@@ -240,7 +240,7 @@ def state_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
     return {name: getattr(callback, name) for name in _attributes(callback)}
 
 
-def restore(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> None:
+def restore(callback: Any, state: Mapping[str, Any]) -> None:
     """Give a known `callback` back what `state_of` told; after its `on_train_begin`."""
     if _kept_by_itself(callback):
         callback.set_state(state)

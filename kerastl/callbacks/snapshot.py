@@ -27,7 +27,8 @@ class Snapshot:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        self._values = self._multiplier = self._schedule = None
+        self._values: Any = None
+        self._multiplier = self._schedule = None
         self._metrics = [(variable, variable.numpy()) for variable in model.metrics_variables]
         self._fit_state = model.fit_state if is_fine_tuner(model) else None
         self._passes_done = self._fit_state and self._fit_state.passes_done

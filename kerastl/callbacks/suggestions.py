@@ -6,6 +6,7 @@ also cuts off a beginning on which nothing moves.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def suggest(
     """
     if not len(losses):
         return dict.fromkeys(RULES), "the loss was no number from the first step on"
-    first = max(num_steps // 10, first_move(losses))
+    first = max(num_steps // 10, first_move(np.asarray(losses)))
     used = slice(first, max(first, len(losses) - SKIPPED_LAST))
     kept, at = np.asarray(losses, "float64")[used], np.asarray(rates, "float64")[used]
     if reason := why_none(kept, batch_losses):
@@ -55,7 +56,9 @@ def suggest(
         "slide": slide(kept),
         "minimum": int(np.argmin(kept)),
     }
-    chosen = {rule: None if i is None else float(at[i]) for rule, i in found.items()}
+    chosen: dict[str, Any] = {
+        rule: None if i is None else float(at[i]) for rule, i in found.items()
+    }
     return {**chosen, "minimum": chosen["minimum"] / 10}, None
 
 

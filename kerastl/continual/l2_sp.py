@@ -133,6 +133,6 @@ class L2SP(Term):
         )
 
 
-def _sum(parts):
+def _sum(parts) -> Any:
     """Their sum in an order that each trace keeps, unlike that of a row of additions."""
     return tf.reduce_sum(tf.stack([tf.cast(part, "float32") for part in parts])) if parts else 0.0

@@ -1,6 +1,7 @@
 """The freezing of a model as plain data, so that a saved model comes back as it was."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -40,11 +41,12 @@ def freezing_state(model: keras.Model) -> dict[str, list]:
     }
 
 
-def restore_freezing(model: keras.Model, state: Mapping[str, list]) -> None:
+def restore_freezing(model: keras.Model, state: Mapping[str, Any]) -> None:
     """Bring `model` into the `state` that `freezing_state` told of a model of the same graph."""
-    leaves = all_leaves(model)
+    leaves: list[Any] = all_leaves(model)
     set_frozen(model, [leaves[i] for i in state["frozen"]], True)
     for i in state["fixed_statistics"]:
         fix_statistics(leaves[i], True)
     for i, j in state["held"]:
-        _keras.own_trainable_variables(leaves[i])[j].trainable = False
+        variable: Any = _keras.own_trainable_variables(leaves[i])[j]
+        variable.trainable = False

@@ -1,6 +1,7 @@
 """The `trainable` flags of a model's leaves: read as Keras acts on them, written at any depth."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 
@@ -11,7 +12,7 @@ from kerastl.graph.flatten import flat_layers
 from kerastl.graph.leaves import leaf_layers
 
 
-def is_frozen(layer: keras.Layer) -> bool:
+def is_frozen(layer: Any) -> bool:
     """Whether nothing in `layer` trains: its own flag is off, or that of every leaf in it.
 
     Example:

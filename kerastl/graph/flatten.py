@@ -213,7 +213,7 @@ def input_layers(graph: keras.Model) -> list[keras.Layer]:
     return [_keras.producer_of(x) for x in graph.inputs]
 
 
-def _entering(graph, args, kwargs):
+def _entering(graph, args, kwargs) -> list[Any]:
     """The flat inputs of a nested call, converted as Keras does when it enters a nested model."""
     bound = dict(zip(("inputs", "training", "mask"), args, strict=False)) | kwargs
     given, mask = bound["inputs"], bound.get("mask")

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 
@@ -138,7 +139,7 @@ def _outside(family, units, inside, walk):
     return outside
 
 
-def _filled(names, backwards):
+def _filled(names, backwards) -> list[Any]:
     """`names` with each None replaced by its neighbour; `head` is nobody's neighbour."""
     order = range(len(names) - 1, -1, -1) if backwards else range(len(names))
     filled = list(names)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import ItemsView, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 
@@ -110,7 +110,9 @@ class LayerGroups:
         """
         if isinstance(layer_or_variable, keras.Layer):
             parts = [layer_or_variable, *leaf_layers(layer_or_variable)]
-            found = {self._group_of_layer[id(p)] for p in parts if id(p) in self._group_of_layer}
+            found: set[Any] = {
+                self._group_of_layer[id(p)] for p in parts if id(p) in self._group_of_layer
+            }
         else:
             found = {self._group_of_variable.get(id(layer_or_variable))} - {None}
         if len(found) != 1:
@@ -142,7 +144,7 @@ class LayerGroups:
         return self._places[id(layer)][1] if id(layer) in self._places else layer.name
 
     def __repr__(self) -> str:
-        rows = [("group", "indices", "layers", "weights", "from", "to")]
+        rows: list[tuple[str, ...]] = [("group", "indices", "layers", "weights", "from", "to")]
         for name, units in self.items():
             indices = self.indices(name)
             weights = sum(math.prod(v.shape) for v in self._weights(name))

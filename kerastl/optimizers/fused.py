@@ -5,6 +5,7 @@ weight. A kernel passes over the weight and its slots once.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -39,7 +40,8 @@ def update_step_of(optimizer: keras.optimizers.Optimizer) -> Callable[..., None]
 
 
 def _adam(optimizer, variable, gradient, rate):
-    first, second = internals.moments_of(optimizer, internals.slot_of(optimizer, variable))
+    slot: Any = internals.slot_of(optimizer, variable)
+    first, second = internals.moments_of(optimizer, slot)
     dtype = variable.dtype
     beta_1, beta_2 = (ops.cast(beta, dtype) for beta in (optimizer.beta_1, optimizer.beta_2))
     step = ops.cast(optimizer.iterations + 1, dtype)

@@ -4,7 +4,7 @@ import collections
 import math
 import numbers
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,7 +21,7 @@ def check_multipliers(multipliers: Any) -> Any:
     """Return `multipliers` as a dict, or as the rows that a saved config holds (see `rows`)."""
     if multipliers is None:
         return {}
-    if isinstance(multipliers, collections.abc.Mapping):
+    if isinstance(multipliers, Mapping):
         return {key: _check_value(key, value) for key, value in multipliers.items()}
     if isinstance(multipliers, (list, tuple)) and all(
         isinstance(row, (list, tuple)) and len(row) == 3 for row in multipliers
@@ -47,7 +47,7 @@ def check_paths(paths: Any) -> tuple[str, ...]:
 
 def _check_value(key, value):
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (real and math.isfinite(value) and value >= 0):
+    if not (real and math.isfinite(value) and float(value) >= 0):
         raise ValueError(
             "A multiplier must be a finite number >= 0 (0 freezes, 1 is the full rate). "
             f"Received: multipliers={{{key!r}: {value!r}}}"
@@ -112,7 +112,9 @@ def rows(
 
 def _universe(variables, groups):
     found = {id(variable): variable for variable in variables}
-    for name, _ in groups.items() if groups is not None else ():
+    if groups is None:
+        return found
+    for name in groups:
         found.update((id(v), v) for v in groups.variables(name) if id(v) not in found)
     return found
 

@@ -103,7 +103,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         self.inner_optimizer = optimizer
         internals.drop_own_rate_and_counter(self, optimizer)
         # Past `__setattr__`, which would take the variables of `groups` for this one's state.
-        vars(self).update(
+        self.__dict__.update(
             _keys=_keys.check_multipliers(multipliers),
             _groups=groups,
             _no_decay=_keys.check_paths(no_decay),
@@ -116,12 +116,12 @@ class LRMultiplier(keras.optimizers.Optimizer):
     @property
     def loss_scale_factor(self) -> Any:
         """The static loss scale of the wrapped optimizer."""
-        inner = vars(self).get("inner_optimizer")
+        inner = self.__dict__.get("inner_optimizer")
         return None if inner is None else inner.loss_scale_factor
 
     @loss_scale_factor.setter
     def loss_scale_factor(self, value: Any) -> None:
-        if "inner_optimizer" in vars(self):  # Keras's constructor sets it before there is one
+        if "inner_optimizer" in self.__dict__:  # Keras's constructor sets it before there is one
             self.inner_optimizer.loss_scale_factor = value
 
     @property
@@ -141,7 +141,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
     @property
     def schedule(self) -> PlacedSchedule | None:
         """The `PlacedSchedule` (`schedule`, `start`, `num_steps`) that leads the rate, or None."""
-        return vars(self).get("_schedule")
+        return self.__dict__.get("_schedule")
 
     def set_schedule(
         self,
@@ -192,7 +192,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
                 "`model.make_train_function(force=True)`, or use `FineTuner.set_schedule`. "
                 f"Received: schedule={schedule!r}"
             )
-        vars(self)["_schedule"] = placed
+        self.__dict__["_schedule"] = placed
         if self._steps is not None:
             self._steps.schedule = placed
 
@@ -235,7 +235,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         variables = list(variables)
         values = _keys.resolve(self._keys, variables, self._groups)
         self.inner_optimizer.build(variables)
-        vars(self)["_steps"] = PerVariableSteps(
+        self.__dict__["_steps"] = PerVariableSteps(
             self.inner_optimizer, self.schedule, fused=self.fused
         )
         self._fit_to_slots(values)
@@ -286,7 +286,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
             if self._traced and not retraced:
                 _slots.check_same_frozen(self.variables_paths, values, self._frozen)
             self._set_values(values)
-        vars(self).update(_keys=keys, _groups=groups)
+        self.__dict__.update(_keys=keys, _groups=groups)
 
     def apply(
         self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable] | None = None
@@ -302,7 +302,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         inner, frozen = self.inner_optimizer, self._frozen
         slots = [internals.slot_of(inner, variable) for variable in variables]
         kept = [place for place, slot in enumerate(slots) if slot not in frozen]
-        vars(self)["_traced"] = self._traced or internals.is_tracing()
+        self.__dict__["_traced"] = self._traced or internals.is_tracing()
         if not kept:
             return
         self._steps.taking_part = {slots[place] for place in kept if grads[place] is not None}
@@ -387,7 +387,9 @@ class LRMultiplier(keras.optimizers.Optimizer):
             values = _keys.resolve(self._keys, variables, self._groups)
             return [[rate, self._is_spared(v)] for rate, v in zip(values, variables, strict=True)]
         said = {path: [rate, spared] for path, rate, spared in self._keys}
-        for variable, rate in zip(self.slot_variables, vars(self).get("_values", ()), strict=True):
+        for variable, rate in zip(
+            self.slot_variables, self.__dict__.get("_values", ()), strict=True
+        ):
             said[variable.path] = [rate, self._is_spared(variable)]
         return [said.get(variable.path) for variable in variables]
 
@@ -402,9 +404,9 @@ class LRMultiplier(keras.optimizers.Optimizer):
             groups: `LayerGroups` that give later multipliers their meaning.
         """
         said = zip(variables, rates, strict=True)
-        rows = [[variable.path, *rate] for variable, rate in said if rate is not None]
+        rows: Any = [[variable.path, *rate] for variable, rate in said if rate is not None]
         self.set_multipliers(rows, groups=groups)
-        vars(self)["_no_decay"] = tuple(path for path, _, spared in rows if spared)
+        self.__dict__["_no_decay"] = tuple(path for path, _, spared in rows if spared)
 
     @classmethod
     def from_config(
@@ -474,7 +476,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
     def _set_values(self, values):
         self._steps.multipliers.assign(np.array(values, self._steps.multipliers.dtype))
         frozen = frozenset(slot for slot, value in enumerate(values) if value == 0)
-        vars(self).update(_values=tuple(values), _frozen=frozen)
+        self.__dict__.update(_values=tuple(values), _frozen=frozen)
 
     def _check_built(self):
         if not self.built:

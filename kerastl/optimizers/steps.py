@@ -47,7 +47,9 @@ class PerVariableSteps:
         self.inner = inner
         self.update_step = _fused.update_step_of(inner) if fused else inner.update_step
         self.schedule = schedule
-        self.multipliers = self.clocks = self.products = None
+        self.multipliers: Any = None  # variables, once there are slots
+        self.clocks: Any = None
+        self.products: Any = None
         self.no_decay = self.taking_part = frozenset()
         self.keras_own = internals.install(
             inner,
@@ -92,7 +94,7 @@ class PerVariableSteps:
         rates = self.rates(self.inner.learning_rate)
         chosen, arguments = [], []
         for variable in variables:
-            slot = internals.slot_of(self.inner, variable)
+            slot: Any = internals.slot_of(self.inner, variable)
             decay = internals.decay_of(self.inner, variable)
             if decay is not None and slot not in self.no_decay:
                 chosen.append(variable)
@@ -104,7 +106,7 @@ class PerVariableSteps:
         self, grads: Sequence[Any], variables: Sequence[keras.Variable], learning_rate: TensorLike
     ) -> None:
         """Keras's `_backend_update_step` with a list of rates and clocks for its one rate."""
-        slots = [internals.slot_of(self.inner, variable) for variable in variables]
+        slots: list[Any] = [internals.slot_of(self.inner, variable) for variable in variables]
         rates, clocks = self.rates(learning_rate), self.clocks_shown()
         momentum = self.momentum_shown()
         shown = [{"_iterations": clocks[slot], **momentum} for slot in slots]
@@ -169,7 +171,7 @@ class PerVariableSteps:
         """Put the moving averages into those of `variables` that are in the step."""
         averages, chosen = [], []
         for variable in variables:
-            slot = internals.slot_of(self.inner, variable)
+            slot: Any = internals.slot_of(self.inner, variable)
             if slot in self.taking_part and internals.average_of(self.inner, slot) is not None:
                 averages.append(internals.average_of(self.inner, slot))
                 chosen.append(variable)

@@ -31,7 +31,7 @@ class FrozenDict(dict):
         )
 
     __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    clear = pop = popitem = setdefault = update = _refuse  # pyright: ignore[reportAssignmentType]
 
     def __reduce__(self):
         return type(self), (dict(self),)
@@ -188,7 +188,7 @@ def _checked_multipliers(multipliers):
         )
     for name, value in multipliers.items():
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not (real and 0 < value < math.inf):
+        if not (real and 0 < float(value) < math.inf):
             raise ValueError(
                 "A multiplier must be a finite number > 0. "
                 f"Received: multipliers={{{name!r}: {value!r}}}. "

@@ -23,7 +23,7 @@ def main() -> None:
         tell(error=" ".join(str(error).split()))
 
 
-def run(job: Mapping[str, Any], count: Callable[[int, int], object]) -> dict[str, Any]:
+def run(job: Mapping[str, Any], count: Callable[[int], object]) -> dict[str, Any]:
     """Train once a seed; return the strategy's row."""
     from kerastl.recipes import training
     from kerastl.tasks import find_source

@@ -207,7 +207,7 @@ def _within(path, model, examples, settings):
         class_names=names_inside(examples),
         score=examples.objective.score,
     )
-    chosen = ladder.chosen
+    chosen: Any = ladder.chosen  # without one it would have raised
     if chosen.name == "int8":
         return "int8", []
     kept = [entry.layer for entry in chosen.kept]

@@ -101,14 +101,15 @@ class _First:
 def _compare(seeds, progress):
     """The first seed's transfer, and every contestant's accuracy on every seed."""
     scores = {INK: [], SCRATCH: [], TRANSFERRED: []}
-    first = None
+    first: Any = None
     for seed in range(seeds):
         train, labels, test, truth = digits(seed, labels_per_class=LABELS_PER_CLASS)
         epochs = [_epochs(progress, 2 * seed + i, 2 * seeds) for i in range(2)]
-        model, *trained = transferred(train, labels, seed=seed, callbacks=epochs[:1])
+        model, plan, history = transferred(train, labels, seed=seed, callbacks=epochs[:1])
         metrics = _evaluate(model, test, truth)
         scores[TRANSFERRED].append(metrics["accuracy"])
-        first = first or _First(model, *trained, metrics, _task_data(train, labels, test, truth))
+        known = _task_data(train, labels, test, truth)
+        first = first or _First(model, plan, history, metrics, known)
         scratch = from_scratch(train, labels, seed=seed, callbacks=epochs[1:])
         scores[SCRATCH].append(_evaluate(scratch, test, truth)["accuracy"])
         ink = on_ink(train, labels)

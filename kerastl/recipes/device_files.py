@@ -128,7 +128,7 @@ class Entry:
     """
 
     name: str
-    predict: Callable[[Any], np.ndarray]
+    predict: Callable[[Any], Any]
     path: PathLike | None = None
 
     @classmethod
@@ -186,7 +186,7 @@ def rung_name(rung: Rung) -> str:
     return f"int8, {len(rung.kept)} in float" if rung.kept else rung.name
 
 
-def in_parts(predict: Callable[[Any], np.ndarray], examples: Examples) -> np.ndarray:
+def in_parts(predict: Callable[[Any], Any], examples: Examples) -> np.ndarray:
     """The outputs for all `examples`, a part of them in memory at a time."""
     starts = range(0, len(examples), PART)
     return np.concatenate([predict(examples.inputs(slice(i, i + PART))) for i in starts])

@@ -42,7 +42,8 @@ def evaluate(
     progress.stage(f"Reading {known.prepare.noun} and answering")
     found = held_out(known, predictor.path, data, progress=progress.count)
     outputs = in_parts(predictor.predict, found.examples)
-    judged = known.objective.judge(outputs, found.examples.targets, known.outputs)
+    names = known.outputs or ()  # a model without any has numbers for names
+    judged = known.objective.judge(outputs, found.examples.targets, names)
     report = {
         "objective": known.objective.name,
         "score_name": known.objective.score_name,

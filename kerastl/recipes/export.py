@@ -99,7 +99,7 @@ def export_model(
     out = free(out or default_out(finished.path, settings), settings, overwrite)
     if settings.format != "litert":
         return _portable(finished, out, settings, progress)
-    examples = None
+    examples: Any = None
     if data is not None:
         finished = checked(finished)
         progress.stage(f"Reading {finished.trained_for.prepare.noun}")
@@ -109,7 +109,7 @@ def export_model(
     return _litert(finished, examples, out, settings, progress)
 
 
-def _litert(finished, examples, out, settings, progress):
+def _litert(finished, examples: Any, out, settings, progress):
     labels = _names(finished) if examples is None else names_inside(examples)
     keep_labels(out, labels)
     notices = _notices(finished) if examples else []
@@ -117,6 +117,7 @@ def _litert(finished, examples, out, settings, progress):
         progress.stage("Converting to float32, to compare with")
         files = _float_file(finished, work)
         progress.stage(f"Writing and checking {out.name}")
+        ladder: Any
         ladder, judged_on = _written(finished.model, examples, out, labels, settings)
         progress.stage("Measuring")
         name = rung_name(ladder.chosen) if ladder else settings.quantization or out.name
@@ -145,7 +146,7 @@ def _float_file(finished, work):
     return {"float32": str(beside)} if beside.is_file() else {}
 
 
-def _written(model, examples, out, labels, settings):
+def _written(model, examples: Any, out, labels, settings):
     """Write the file; return the `Ladder` and what it judged on, or twice None."""
     calibration = None
     if examples is not None and settings.quantization and not is_quantized(model):
@@ -160,18 +161,19 @@ def _written(model, examples, out, labels, settings):
             labels=labels,
         )
         return None, None
-    has_val = len(examples.val) > 0
+    known: Any = examples  # there are some where there is `max_drop`
+    has_val = len(known.val) > 0
     ladder = export.to_litert_within(
         model,
         out,
-        *(examples.val if has_val else examples.test).sample(COMPARED),
+        *(known.val if has_val else known.test).sample(COMPARED),
         max_drop=settings.max_drop,
         representative_data=calibration,
         ladder=LADDERS[settings.quantize],
         class_names=labels,
-        score=examples.objective.score,
+        score=known.objective.score,
     )
-    return ladder, "val/" if has_val else f"the {examples.prepare.noun} held out"
+    return ladder, "val/" if has_val else f"the {known.prepare.noun} held out"
 
 
 def _portable(finished, out, settings, progress):

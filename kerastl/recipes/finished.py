@@ -142,7 +142,7 @@ class Predictor:
         path: The file it came from, a string.
     """
 
-    predict: Callable[[Any], np.ndarray]
+    predict: Callable[[Any], Any]
     trained_for: TrainedFor
     path: str
 
@@ -159,6 +159,8 @@ def load_predictor(path: PathLike) -> "Predictor":
     """
     path = _existing(path, "Give a run folder, a .keras or a .tflite file")
     read = _tflite if path.suffix == ".tflite" else _keras_file
+    inputs: Any
+    outputs: Any
     inputs, outputs, predict, inside = read(path)
     known = TrainedFor.beside(path, inside).check(path, inputs, outputs)
     if known.outputs is None:
@@ -175,7 +177,8 @@ def load_keras(path: PathLike) -> keras.Model:
     if path.suffix != ".keras":
         raise ValueError(f"The model must be a .keras file. Received: {path}")
     try:
-        return keras.models.load_model(path, compile=False)
+        model: Any = keras.models.load_model(path, compile=False)
+        return model
     except (ValueError, TypeError, OSError, KeyError) as error:
         raise ValueError(f"{path} is not a .keras file that loads here: {_cause(error)}") from error
 
@@ -197,7 +200,8 @@ def held_out(
     source = find_source(data)
     _check_same_objective(path, trained_for, source)
     found = source.read_held_out(trained_for.prepare, progress=progress)
-    names, objective = trained_for.outputs, trained_for.objective
+    names: Any = trained_for.outputs
+    objective = trained_for.objective
     unknown = [name for name in found.outputs if name not in names]
     if unknown and objective.companions(names):
         raise ValueError(

@@ -52,7 +52,7 @@ def predict(
         part = paths[start : start + PART]
         outputs = predictor.predict(known.prepare(part))
         for path, output in zip(part, outputs, strict=True):
-            answer = known.objective.answer(output, known.outputs, top)
+            answer = known.objective.answer(output, known.outputs or (), top)
             sentence = known.objective.sentence(answer)
             said.append({"file": str(path), **answer, "sentence": sentence})
         progress.count(len(said), len(paths))

@@ -37,7 +37,8 @@ class StageStore:
         if not model.is_file():
             return None
         said = json.loads(history.read_text(encoding="utf-8"))
-        return keras.saving.load_model(model, compile=False), said
+        loaded: Any = keras.saving.load_model(model, compile=False)
+        return loaded, said
 
     def save(self, name: str, model: keras.Model, history: Mapping[str, Any]) -> None:
         """Keep what the stage `name` gave; its checkpoints are of no use any more."""

@@ -97,7 +97,8 @@ def stages_of(settings: CompressSettings) -> list["Stage"]:
 def take_channels(model: FineTuner, job: "StageJob") -> tuple[FineTuner, dict[str, Any]]:
     """Fewer channels, chosen and made up for by what they say of training examples."""
     inputs, _ = job.data.train.sample(SCORED)
-    smaller, _ = prune_channels(model, job.settings.prune_channels, data=inputs)
+    share: Any = job.settings.prune_channels  # there is one where there is this stage
+    smaller, _ = prune_channels(model, share, data=inputs)
     smaller = FineTuner.from_model(smaller)
     return smaller, retrain(smaller, job)
 

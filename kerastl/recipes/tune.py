@@ -16,7 +16,7 @@ from kerastl.recipes.device_files import write_device_files
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.report import draw_curves
 from kerastl.tasks import TrainedFor, find_source
-from kerastl.tasks.settings import TuneSettings
+from kerastl.tasks.settings import TrainSettings, TuneSettings
 
 PACKAGES = ("kerastl", "tensorflow", "keras", "keras-hub", "ai-edge-litert")
 
@@ -107,7 +107,7 @@ def fine_tune(
     return TuneResult(model, metrics, pathlib.Path(out))
 
 
-def run_name_for(data: PathLike, settings: TuneSettings) -> str:
+def run_name_for(data: PathLike, settings: TrainSettings) -> str:
     """What to call a run where nobody says."""
     backbone = pathlib.Path(settings.backbone.replace(":", "-")).stem
     data = pathlib.Path(data).resolve()

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from kerastl._base.types import PathLike
 from kerastl.data import scan_images
 from kerastl.tasks.classification import Classification
 from kerastl.tasks.pictures import Pictures
@@ -14,7 +15,7 @@ class ImageFolder(Pictures):
     objective = Classification()
 
     @classmethod
-    def scan(cls, path: pathlib.Path) -> "ImageFolder | None":
+    def scan(cls, path: PathLike) -> "ImageFolder | None":
         """The source at `path`, or None if that is no folder and not for this source to refuse."""
         path = pathlib.Path(path)
         return cls(scan_images(path)) if path.is_dir() or not path.exists() else None

@@ -1,7 +1,6 @@
 """`ImageTable`: a table that says of each picture its class, its labels or a number."""
 
-import pathlib
-
+from kerastl._base.types import PathLike
 from kerastl.data import scan_table
 from kerastl.data.images.table import find_table
 from kerastl.tasks.classification import Classification
@@ -22,7 +21,7 @@ class ImageTable(Pictures):
     name = "image_table"
 
     @classmethod
-    def scan(cls, path: pathlib.Path) -> "ImageTable | None":
+    def scan(cls, path: PathLike) -> "ImageTable | None":
         """The source at `path`, or None if there is no table."""
         table = find_table(path)
         return None if table is None else cls(scan_table(table))

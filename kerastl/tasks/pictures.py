@@ -18,7 +18,7 @@ from kerastl.data.images.decode import Resize
 from kerastl.data.images.read import decode_files
 from kerastl.data.images.scan import ScannedImages
 from kerastl.data.rows import Rows
-from kerastl.tasks.protocols import HeldOut, TaskData
+from kerastl.tasks.protocols import HeldOut, Objective, TaskData
 
 NOUN = "pictures"
 
@@ -142,6 +142,7 @@ class Pictures:
 
     noun = NOUN
     takes = "pictures"
+    objective: Objective  # of each kind of source its own
 
     def __init__(self, found: ScannedImages) -> None:
         self.found, self.path = found, pathlib.Path(found.path)
@@ -178,7 +179,7 @@ class Pictures:
 
     def read(
         self,
-        prepare: PreparePictures,
+        prepare: Any,
         settings: Any,
         *,
         seed: int,
@@ -196,17 +197,22 @@ class Pictures:
             progress=progress,
         )
         one_hot = len(read.class_names) if read.kind == "class" else None
-        parts = [
+        train, val, test = (
             PictureExamples(part.images, part.labels, one_hot, part.paths)
             for part in (read.train, read.val, read.test)
-        ]
+        )
         return TaskData(
-            *parts, read.class_names, prepare, self.objective, read.notices, read.skipped
+            train,
+            val,
+            test,
+            read.class_names,
+            prepare,
+            self.objective,
+            read.notices,
+            read.skipped,
         )
 
-    def read_held_out(
-        self, prepare: PreparePictures, *, progress: OnProgress | None = None
-    ) -> HeldOut:
+    def read_held_out(self, prepare: Any, *, progress: OnProgress | None = None) -> HeldOut:
         """`HeldOut`: the pictures of `test/` or `val/` if there are any, else all."""
         split = next(n for n in ("test", "val", "all", "train") if n in self.found.splits)
         files, targets = zip(*self.found.splits[split], strict=True)

@@ -6,7 +6,7 @@ A recipe knows these and nothing of pictures or texts. A new modality is a new `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
+    from kerastl._base.types import OnProgress, PathLike
     from kerastl.tasks.settings import ReadSettings, TrainSettings
 
-Progress = Callable[[int, int], None]
+# A docstring is all that a method of a Protocol has here.
+# pyright: reportReturnType=false
 
 
 class Source(Protocol):
@@ -30,27 +32,33 @@ class Source(Protocol):
         noun: What its examples are called, in the plural, such as `"pictures"`.
     """
 
-    name: str
     path: Path
-    objective: Objective
     noun: str
 
+    @property
+    def objective(self) -> Objective: ...
+
     @classmethod
-    def scan(cls, path: Path) -> Source | None:
+    def scan(cls, path: PathLike) -> Source | None:
         """The source at `path`; None if it is not of this kind. Raises what is wrong with it."""
 
     def load_backbone(self, settings: TrainSettings) -> keras.Model:
         """The network that the settings name, with one feature vector an example as its output."""
 
-    def prepare_for(self, model: keras.Model, settings: TrainSettings | None = None) -> Prepare:
+    def prepare_for(self, model: keras.Model, settings: TrainSettings) -> Prepare:
         """How examples are brought into the form that `model` takes."""
 
     def read(
-        self, prepare: Prepare, settings: ReadSettings, *, seed: int, progress: Progress | None
+        self,
+        prepare: Prepare,
+        settings: ReadSettings,
+        *,
+        seed: int,
+        progress: OnProgress | None = None,
     ) -> TaskData:
         """All examples, prepared and divided into training, validation and test."""
 
-    def read_held_out(self, prepare: Prepare, *, progress: Progress | None) -> HeldOut:
+    def read_held_out(self, prepare: Prepare, *, progress: OnProgress | None = None) -> HeldOut:
         """The examples to measure a finished model on: those of `test/` or `val/`, else all."""
 
 
@@ -158,6 +166,9 @@ class Examples(Protocol):
 
     def sample(self, count: int, *, seed: int = 0) -> tuple[Any, np.ndarray]:
         """`(inputs, targets)` of at most `count` examples, drawn at random, in their order."""
+
+    def with_targets(self, targets: np.ndarray) -> Examples:
+        """The same examples with other targets."""
 
     def batches(
         self, batch_size: int, *, seed: int | None = None, augment: str = "none"

@@ -420,7 +420,8 @@ class ExportSettings(Settings):
         super().__post_init__()
         from kerastl.export.quantization import checked
 
-        checked(self.quantization, self.io_dtype)
+        io_dtype: Any = self.io_dtype
+        checked(self.quantization, io_dtype)
         if self.max_drop is not None and self.quantize == "none":
             raise ValueError(
                 "`max_drop` is for a quantized file. Received: quantize='none'. "

@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from kerastl._base import checks
+from kerastl._base.types import PathLike
 from kerastl.tasks.classification import Classification
 from kerastl.tasks.image_folder import ImageFolder
 from kerastl.tasks.image_table import ImageTable
@@ -21,7 +22,7 @@ FILE = "task.json"
 LABELS = "labels.txt"
 
 
-def find_source(path: pathlib.Path) -> Source:
+def find_source(path: PathLike) -> Source:
     """The `Source` of the data at `path`, found without opening an example.
 
     Args:

@@ -85,7 +85,8 @@ class Feed:
         self.report = [row for row in self._reported() if row["epoch"] < epoch]
         data = self._training_data(epoch)
         if self.batches_before:
-            left = self._state.passes.num_batches - self.batches_before
+            passes: Any = self._state.passes
+            left = passes.num_batches - self.batches_before
             data = data.skip(self.batches_before)
             data = data.apply(tf.data.experimental.assert_cardinality(left))
         validation = self._validation_data(epoch)
@@ -98,7 +99,8 @@ class Feed:
         return self.report or (before.report if before else [])
 
     def _training_data(self, epoch):
-        passes, number = self._state.passes, epoch + self._state.pass_offset
+        passes: Any = self._state.passes
+        number = epoch + self._state.pass_offset
         decision = self._decide("training", passes, epoch)
         if not decision.use:
             self._say(epoch, decision, 0.0)
@@ -134,7 +136,8 @@ class Feed:
     def _prepare(self):
         """Have the model's steps take features at the present frontier."""
         if not self._is_built:
-            _keras.build_compiled(self._model, self._state.passes.batch_spec)
+            passes: Any = self._state.passes
+            _keras.build_compiled(self._model, passes.batch_spec)
             self._is_built = True
         if self._state.frontier is not self._cache.frontier:
             self._state.frontier = self._cache.frontier

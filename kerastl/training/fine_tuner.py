@@ -155,7 +155,7 @@ class FineTuner(keras.Model):
                 its rate, or has no kernel for `fused=True`, or two terms have one name.
             TypeError: If one of `terms` is no term.
         """
-        terms = Terms(terms)
+        checked = Terms(terms)
         given = keras.optimizers.get(optimizer)
         inner = inside(given)
         if not isinstance(inner, LRMultiplier):
@@ -173,7 +173,7 @@ class FineTuner(keras.Model):
         self._wraps_by_hand = given is optimizer
         self._rates_given = (multipliers, no_decay)
         self._group_norms = GroupNorms(self.groups) if norms else None
-        self._terms = terms
+        self._terms = checked
         self._reserved = frozenset()
 
     @property
@@ -322,7 +322,8 @@ class FineTuner(keras.Model):
     @property
     def metrics(self) -> list[Any]:
         """Keras's, the norms of each group if asked for and, in training, those of terms."""
-        norms = self._group_norms.metrics if getattr(self, "_group_norms", None) else []
+        group_norms = getattr(self, "_group_norms", None)
+        norms = group_norms.metrics if group_norms else []
         terms = [] if self._is_evaluating else self.terms.metrics
         return super().metrics + norms + terms
 
@@ -368,7 +369,8 @@ class FineTuner(keras.Model):
         """Outputs for inputs, or for features at `frontier` that take their place in `fit`."""
         if isinstance(x, Features):
             features = x._replace(row_values=())
-            return self.fit_state.frontier.upper(features, training=training)
+            frontier: Any = self.fit_state.frontier  # there are no features without one
+            return frontier.upper(features, training=training)
         return self(x, training=True) if training else run_evaluation(self, x)
 
     def _track(self, loss, x):
@@ -388,7 +390,7 @@ class FineTuner(keras.Model):
         gradients = tape.gradient(loss, [*variables, *own])
         gradients, of_terms = gradients[: len(variables)], gradients[len(variables) :]
         apply = self.optimizer.apply_gradients
-        scale = self.optimizer.scale_loss(tf.ones(())) if self.terms else None
+        scale: Any = self.optimizer.scale_loss(tf.ones(())) if self.terms else None
         if self._group_norms is None:
             apply(zip(gradients, variables, strict=True))
         else:

@@ -83,7 +83,8 @@ def fit_by_epochs(
         The `History` callback.
     """
     state = model.fit_state
-    callbacks = one_training(model, settings, steps=state.passes.num_batches)
+    passes: Any = state.passes
+    callbacks = one_training(model, settings, steps=passes.num_batches)
     model.stop_training = False
     state.begin(settings.initial_epoch)
     model.make_train_function()
@@ -172,7 +173,7 @@ class SavesLast(keras.callbacks.CallbackList):
         for callback in self.with_method("set_callbacks"):
             callback.set_callbacks(self.callbacks)
 
-    def with_method(self, name: str) -> list[keras.callbacks.Callback]:
+    def with_method(self, name: str) -> list[Any]:
         """The callbacks that have a method `name`."""
         return [callback for callback in self.callbacks if hasattr(callback, name)]
 

@@ -48,7 +48,7 @@ class GroupNorms:
         apply(zip(gradients, variables, strict=True))
         for name, positions in self._by_group(variables).items():
             of_group = [gradients[i] for i in positions if gradients[i] is not None]
-            moved = [variables[i].value - before[i] for i in positions]
+            moved = [variables[int(i)].value - before[i] for i in positions]
             if of_group:
                 self._means[f"gradient_norm/{name}"].update_state(
                     tf.linalg.global_norm(of_group) / scale

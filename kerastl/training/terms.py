@@ -240,7 +240,7 @@ class Terms:
             gradients: One for each of `trainable_variables`, of the loss times `scale`.
             scale: Scalar tensor, the loss scale of the model's optimizer.
         """
-        gradients = iter(gradients)
+        coming = iter(gradients)
         for term in self._terms:
             variables = term.trainable_variables
             if not variables:
@@ -248,7 +248,7 @@ class Terms:
             optimizer = self._optimizers[term.name]
             # Where the model skips a step for overflow, so does this.
             factor = optimizer.scale_loss(tf.ones(())) / scale
-            own = [next(gradients) for _ in variables]
+            own = [next(coming) for _ in variables]
             scaled = [None if g is None else g * tf.cast(factor, g.dtype) for g in own]
             optimizer.apply_gradients(zip(scaled, variables, strict=True))
 
@@ -340,7 +340,7 @@ def _own_optimizer(term, of_model):
             "A term with trainable variables of its own needs an optimizer for them. Received: "
             f"optimizer=None in {term.name!r}"
         )
-    optimizer = keras.optimizers.get(term.optimizer)
+    optimizer: Any = keras.optimizers.get(term.optimizer)
     if isinstance(of_model, keras.optimizers.LossScaleOptimizer):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(term.trainable_variables)

@@ -6,10 +6,14 @@ from pathlib import Path
 
 from kerastl._base.checks import closest, listed
 from kerastl._base.types import PathLike
-from kerastl.data.images.scan import SPLIT_FOLDERS, ScannedImages
+from kerastl.data.images.scan import SPLIT_FOLDERS, Kind, ScannedImages
 
 NAMES = ("labels.csv", "labels.tsv")  # looked for in a folder
-KINDS = {"label": "class", "labels": "labels", "value": "value"}  # column -> kind of target
+KINDS: dict[str, Kind] = {
+    "label": "class",
+    "labels": "labels",
+    "value": "value",
+}  # column -> kind of target
 BETWEEN_LABELS = "|"
 
 
@@ -55,7 +59,7 @@ def scan_table(path: PathLike) -> ScannedImages:
             "labels or value, or a folder with a labels.csv in it."
         )
     rows, column = _read(table)
-    kind = KINDS[column]
+    kind: Kind = KINDS[column]
     read = {"class": _class, "labels": _labels, "value": _number}[kind]
     said = [
         (line, row["file"], read(table, line, row[column]), row.get("split")) for line, row in rows

@@ -121,7 +121,7 @@ def _restore_freezing(model, state):
         return
     # Thawing one leaf after the other would give slots to weights that shall have none.
     with _keras.without_train_function(model):
-        leaves = leaves_of(model)
+        leaves: list[Any] = leaves_of(model)
         set_frozen(model, leaves, False)
         for i in present["fixed_statistics"]:
             fix_statistics(leaves[i], False)

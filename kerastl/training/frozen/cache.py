@@ -61,7 +61,8 @@ class FeatureCache:
         self._choice = checks.one_of(cache_frozen, CHOICES, "cache_frozen")
         self._settings = CacheSettings(augmented_copies, cache_dir, dtype, progress)
         self._model = model
-        self.frontier, self._weights = None, None
+        self.frontier: Any = None
+        self._weights: Any = None
         self._frozen_parts, self._cached, self._moved_features = {}, {}, {}
         self._row_values = {}  # by the id of the passes, which are kept so that it stays theirs
 
@@ -128,7 +129,8 @@ class FeatureCache:
         obstacle = self._obstacle_at_sight(passes, of_training=not optional)
         if obstacle:
             return decide(choice, obstacle, epochs_left=epochs_left)
-        views = self._settings.augmented_copies if passes.random else 1
+        known: Any = passes  # without any there is an obstacle
+        views: Any = self._settings.augmented_copies if known.random else 1
         begun = begun or (self._may_have_begun(passes) and self._of(passes).begun)
         decision = decide(choice, None, epochs_left=epochs_left, views=views, begun=begun)
         if not decision.use:

@@ -51,7 +51,8 @@ class CachedPasses:
         moved: "MovedFeatures | None" = None,
     ) -> None:
         self.passes, self.frozen_part, self.settings = passes, frozen_part, settings
-        self.views = range(settings.augmented_copies) if passes.random else [None]
+        copies: Any = settings.augmented_copies
+        self.views: Any = range(copies) if passes.random else [None]
         self.stores = {}
         self._readings = {}
         self._weights, self._moved_features = weights, moved
@@ -126,7 +127,8 @@ class CachedPasses:
     def _is_there(self, view):
         if view in self.stores or self.settings.cache_dir is None:
             return view in self.stores
-        return self._folder(view).is_dir()
+        folder: Any = self._folder(view)
+        return folder.is_dir()
 
     def _layouts(self):
         rows = self.passes.num_examples

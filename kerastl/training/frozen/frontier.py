@@ -2,7 +2,8 @@
 
 import functools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -143,10 +144,10 @@ class _Cuts:
         self.index = GraphIndex(model)
         self._batch = model.inputs[0].shape[0]
 
-    def chosen(self, ids: Collection[int]) -> list[Any]:
+    def chosen(self, ids: AbstractSet[int]) -> list[Any]:
         return [node for node in self.index.nodes if id(node) in ids]
 
-    def crossing(self, upper: Collection[int]) -> list[Any]:
+    def crossing(self, upper: AbstractSet[int]) -> list[Any]:
         """Tensors made below and needed above, each once."""
         above = self.chosen(upper)
         made = {id(tensor) for node in above for tensor in node.outputs}
@@ -154,7 +155,7 @@ class _Cuts:
         crossing = {id(t): t for t in [*needed, *self.index.model.outputs] if id(t) not in made}
         return list(crossing.values())
 
-    def between(self, known: Collection[int], wanted: Sequence[Any]) -> list[Any] | None:
+    def between(self, known: AbstractSet[int], wanted: Sequence[Any]) -> list[Any] | None:
         """Nodes that make `wanted` from tensors with the ids `known`; None if those do not do."""
         missing = {id(tensor) for tensor in wanted} - known
         nodes = []
@@ -174,7 +175,7 @@ class _Cuts:
         known = (UNKNOWN_SIZE if axis is None else axis for axis in shape[1:])
         return math.prod(known) * tf.as_dtype(tensor.dtype).size
 
-    def cost(self, upper: Collection[int]) -> tuple[int, float]:
+    def cost(self, upper: AbstractSet[int]) -> tuple[int, float]:
         """How many tensors of a cut cannot be stored, and the bytes of one example in the rest."""
         sizes = [self.size(tensor) for tensor in self.crossing(upper)]
         return sum(map(math.isinf, sizes)), sum(filter(math.isfinite, sizes))

@@ -212,7 +212,8 @@ class Reading:
     def __init__(self, passes: Passes, specs: Any, row_values: Any = ()) -> None:
         self._passes, self._specs = passes, specs
         self._row_values, self._flat_row_values = row_values, tf.nest.flatten(row_values)
-        self._order = self._store = None
+        self._order: Any = None
+        self._store: Any = None
 
     def of(self, number: int, store: Store) -> tf.data.Dataset:
         """Dataset of `(Features, *targets)`: the batches of pass `number`, features from `store`.
