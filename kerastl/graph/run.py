@@ -1,10 +1,12 @@
 """How a graph runs: inert layers infer while the others train, and pairs of layers are one step.
 
 The private steps of one such run are composed here and nowhere else; who runs a part of a graph
-composes it of `inert_inside`, `with_folding`, `infer` and `with_own_training`.
+composes it of `inert_inside`, `with_folding`, `infer` and `training_operations`.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -22,12 +24,53 @@ _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 def run_training(model: keras.Model, inputs: TensorLike, mask: Any) -> Any:
     """Run the graph of `model` in training mode, inert layers in inference mode."""
     with _keras.inference_mode(inert_inside(model.layers)):
-        return _keras.run_graph(model, inputs, mask, with_folding(model, with_own_training))
+        return _keras.run_graph(model, inputs, mask, training_operations(model))
 
 
 def run_evaluation(model: keras.Model, inputs: TensorLike) -> Any:
     """Run the graph of `model` in inference mode, in the steps of its training."""
     return _keras.run_graph(model, inputs, None, with_folding(model, infer))
+
+
+def training_operations(model: keras.Model) -> Callable[..., Any]:
+    """What runs each operation of a graph of `model` in training; kept where it is `watched`."""
+    operation_fn = with_folding(model, with_own_training)
+    wanted, seen = getattr(_WATCH, "now", None) or ((), {})
+    if not wanted:
+        return operation_fn
+
+    def run(operation):
+        function = operation_fn(operation)
+        if operation.name not in wanted:
+            return function
+
+        def kept(*args, **kwargs):
+            seen[operation.name] = function(*args, **kwargs)
+            return seen[operation.name]
+
+        return kept
+
+    return run
+
+
+@contextlib.contextmanager
+def watched(names: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Keep what operations of these names give in a training run of a graph inside the block.
+
+    Of this thread alone: a distribution strategy runs each replica in one of its own.
+
+    Returns:
+        Dict from name to output, filled as the operations run.
+    """
+    before, seen = getattr(_WATCH, "now", None), {}
+    _WATCH.now = frozenset(names), seen
+    try:
+        yield seen
+    finally:
+        _WATCH.now = before
+
+
+_WATCH = threading.local()
 
 
 def is_inert(layer: keras.Operation) -> bool:

@@ -16,7 +16,7 @@ from kerastl._keras import hub_repairs
 from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.graph import flatten, layer_groups, leaf_layers, select_layers
 from kerastl.graph.layer_groups import LayerGroups
-from kerastl.graph.run import run_evaluation, run_training
+from kerastl.graph.run import run_evaluation, run_training, watched
 from kerastl.optimizers import LRMultiplier
 from kerastl.optimizers import no_decay as no_decay_paths
 from kerastl.optimizers.loss_scale import around, inside
@@ -339,8 +339,9 @@ class FineTuner(keras.Model):
         """One step: gradients by `tf.GradientTape`, each layer's step times its multiplier."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            y_pred = self._predicted(x, training=True)
-            steps = self._steps_of_terms(x, y, y_pred, sample_weight)
+            with watched(self.terms.features) as features:
+                y_pred = self._predicted(x, training=True)
+            steps = self._steps_of_terms(x, y, y_pred, sample_weight, features)
             loss = self.compute_loss(x, targets_of(steps, y), y_pred, sample_weight, training=True)
             loss, values = total_loss(self, loss, steps)
             scaled = self.optimizer.scale_loss(loss)
@@ -359,10 +360,11 @@ class FineTuner(keras.Model):
         of_terms = {metric.name for metric in self.terms.metrics}
         return {name: value for name, value in metrics.items() if name not in of_terms}
 
-    def _steps_of_terms(self, x, y, y_pred, sample_weight):
+    def _steps_of_terms(self, x, y, y_pred, sample_weight, features):
         """Pairs of each term and what it is given of a training step."""
         cached = isinstance(x, Features)
-        step = TermStep(self, None if cached else x, y, y_pred, sample_weight)
+        inputs = None if cached else x
+        step = TermStep(self, inputs, y, y_pred, sample_weight, features=features)
         return self.terms.steps(step, x.row_values if cached else ())
 
     def _predicted(self, x, training):

@@ -1,7 +1,8 @@
 """Terms: summands of the training loss beside the compiled one, each with a metric of its own."""
 
+import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -11,6 +12,8 @@ import tensorflow as tf
 from kerastl import _keras
 from kerastl._base import checks
 from kerastl.data.passes import Passes
+from kerastl.graph.index import GraphIndex
+from kerastl.graph.run import folded_pairs
 
 if TYPE_CHECKING:
     from kerastl.training.fine_tuner import FineTuner
@@ -28,6 +31,7 @@ class TermStep:
         sample_weight: Weights of the examples, or None.
         row_values: What the term's own `row_values` said of the examples of this batch, or None
             where inputs are there.
+        features: Dict from each name in the term's `features` to what that layer gives in training.
         gradients: For `after_step`: a list of `(variable, gradient)` of the whole loss of this
             replica, without loss scale, before clipping. None before.
         once: Dict for what the term computes in one method and needs again in another.
@@ -39,6 +43,7 @@ class TermStep:
     outputs: Any
     sample_weight: Any = None
     row_values: Any = None
+    features: dict[str, Any] = dataclasses.field(default_factory=dict)
     gradients: Any = None
     once: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -61,6 +66,9 @@ class Term:
         reads_inputs: Boolean, whether it reads the inputs of a batch. Then frozen layers are not
             computed once, unless it also overrides `row_values` and the inputs are the same in
             each epoch.
+        features: Tuple of names of layers or operations of the flat model whose outputs come as
+            `step.features`. Where one of them is frozen, and nothing below it trains, frozen
+            layers are not computed once.
         loss_weight: Float, factor of the compiled loss without its regularization, for a term that
             takes a share of the loss to itself.
         optimizer: Keras optimizer, not yet built, of the term's own `trainable_variables`, or None.
@@ -82,6 +90,7 @@ class Term:
     name = "term"
     strength = 1.0
     reads_inputs = False
+    features: tuple[str, ...] = ()
     loss_weight = 1.0
     optimizer = None
 
@@ -199,6 +208,7 @@ class Terms:
 
     def prepare(self, model: "FineTuner") -> None:
         """Make metrics and variables: neither can be made while a step is traced."""
+        _check_features(model, self.features)
         for term in self._terms:
             if term.name not in self._means:
                 self._means[term.name] = keras.metrics.Mean(name=term.name)
@@ -206,9 +216,22 @@ class Terms:
             if term.trainable_variables and term.name not in self._optimizers:
                 self._optimizers[term.name] = _own_optimizer(term, model.optimizer)
 
-    def why_not_cached(self, passes: Passes) -> str | None:
-        """Which term needs the inputs of each batch of `passes`, in words, or None."""
+    @property
+    def features(self) -> list[str]:
+        """Names of all layers whose outputs the terms want, each once."""
+        return list(dict.fromkeys(name for term in self._terms for name in term.features))
+
+    def why_not_cached(self, passes: Passes, below: Collection[str] = ()) -> str | None:
+        """Which term needs the inputs of each batch of `passes`, in words, or None.
+
+        Args:
+            passes: `Passes`.
+            below: Names of the layers that would be computed once.
+        """
         for term in self._terms:
+            for name in term.features:
+                if name in below:
+                    return f"the term {term.name!r} reads what the frozen layer {name!r} gives"
             if not term.reads_inputs:
                 continue
             if not _gives_row_values(term):
@@ -226,7 +249,16 @@ class Terms:
         """List of `(term, TermStep)`, one a term, of `step` and the `row_values` of its batch."""
         own = dict(row_values or {})
         return [
-            (t, dataclasses.replace(step, row_values=own.get(t.name), once={})) for t in self._terms
+            (
+                term,
+                dataclasses.replace(
+                    step,
+                    row_values=own.get(term.name),
+                    features={name: step.features[name] for name in term.features},
+                    once={},
+                ),
+            )
+            for term in self._terms
         ]
 
     def after_step(self, steps: Sequence[tuple[Term, TermStep]], gradients: Any) -> None:
@@ -279,6 +311,29 @@ class Terms:
         optimizer = self._optimizers.get(term.name)
         own = optimizer.variables if optimizer else []
         return [*term.state_variables, *term.trainable_variables, *own]
+
+
+def _check_features(model, names):
+    """Refuse names whose outputs a step of `model` does not have one by one."""
+    known = {operation.name: operation for operation in model.operations}
+    calls = collections.Counter(node.operation.name for node in GraphIndex(model).nodes)
+    folded = {conv.operation.name: norm.operation.name for conv, norm in folded_pairs(model)}
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"`features` of a term must name layers of {model.name!r}. Received: {name!r}. "
+                f"Closest: {checks.closest(name, list(known))}."
+            )
+        if calls[name] != 1:
+            raise ValueError(
+                "`features` of a term must name layers that are called once. "
+                f"Received: {name!r}, which is called {calls[name]} times."
+            )
+        if name in folded:
+            raise ValueError(
+                f"What {name!r} gives is computed together with the batch normalization behind it. "
+                f"Name that in `features`: {folded[name]!r}. Received: {name!r}"
+            )
 
 
 def targets_of(steps: Sequence[tuple[Term, TermStep]], targets: Any) -> Any:

@@ -164,9 +164,12 @@ class FeatureCache:
             self._model.reads_inputs
             or self.frontier.reason
             or obstacle_in_data(passes, self._settings.augmented_copies)
-            or (self._model.terms.why_not_cached(passes) if of_training else None)
+            or (self._why_not_with_terms(passes) if of_training else None)
             or obstacle_in_inputs(passes.input_spec)
         )
+
+    def _why_not_with_terms(self, passes):
+        return self._model.terms.why_not_cached(passes, self.frontier.below)
 
     def _obstacle_below(self, cached):
         held = sum(other.held for other in self._cached.values())

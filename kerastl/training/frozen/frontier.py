@@ -59,6 +59,7 @@ class Frontier:
         model: The `FineTuner`.
         tensors: List of symbolic tensors, those of `model`'s graph that cross.
         static_layers: List of the layers below, in order.
+        below: Set of the names of all operations that do not run in training.
         blocked_by: Dict from each operation that stops the static part to why, in words.
     """
 
@@ -69,6 +70,7 @@ class Frontier:
         below = cuts.between({id(tensor) for tensor in self.model.inputs}, self.tensors)
         operations = dict.fromkeys(node.operation for node in below)
         self.static_layers = [op for op in operations if isinstance(op, keras.Layer)]
+        self.below = {n.operation.name for n in cuts.index.nodes if id(n) not in upper}
 
     @property
     def reason(self) -> str | None:

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from kerastl import _keras
-from kerastl.graph.run import inert_inside, infer, with_folding, with_own_training
+from kerastl.graph.run import inert_inside, infer, training_operations, with_folding
 
 if TYPE_CHECKING:
     from kerastl.training.fine_tuner import FineTuner
@@ -82,7 +82,7 @@ class Subgraph(keras.Layer):
                 _keras.run_nodes(nodes, values, with_folding(model, infer))
             else:
                 with _keras.inference_mode(inert_inside(layers)):
-                    _keras.run_nodes(nodes, values, with_folding(model, with_own_training))
+                    _keras.run_nodes(nodes, values, training_operations(model))
             return finish(values)
 
         self._forward = forward
