@@ -16,7 +16,7 @@ from keras.src.ops.function import _build_map
 from keras.src.ops.node import Node
 
 
-def graph_of(model: keras.Layer) -> Any:
+def graph_of(model: keras.Operation) -> Any:
     """The functional graph that `model` runs when called, or None if there is none.
 
     A functional model is its own graph and a built Sequential model holds one. A subclass that
@@ -37,7 +37,7 @@ def _runs_graph(model, cls):
     return getattr(type(model), "runs_own_graph", False) or type(model).call is cls.call
 
 
-def graph_nodes(model: keras.Model) -> list[Any]:
+def graph_nodes(model: keras.Operation) -> list[Any]:
     """The calls in a functional model's graph, in the order Keras runs them, inputs left out.
 
     `Model.operations` has no edges; only `_nodes_by_depth` has.

@@ -23,7 +23,7 @@ def sublayers_without_inputs(layer: keras.Layer) -> list[keras.Layer]:
     return [c for c in unique.values() if not isinstance(c, keras.layers.InputLayer)]
 
 
-def with_sublayers(layer: keras.Layer) -> Iterable[keras.Layer]:
+def with_sublayers(layer: Any) -> Iterable[keras.Layer]:
     """`layer` and every layer inside it, of Keras or tf_keras. Neither has a public list."""
     return layer._flatten_layers()
 

@@ -77,9 +77,8 @@ def converted(
 
 def configured(
     saved: str, quantization: Quantization | None, samples: dict[str, np.ndarray] | None
-) -> tf.lite.TFLiteConverter:
+) -> Any:
     """A converter of the SavedModel at `saved`, set up but not run."""
-    import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     converter.experimental_enable_resource_variables = True  # as Keras's own exporter
@@ -121,7 +120,6 @@ def has_fake_quant(saved: str) -> bool:
 
 def _save_tf_keras(model, signature, path):
     import keras
-    import tensorflow as tf
 
     flat = keras.tree.flatten(signature)
 

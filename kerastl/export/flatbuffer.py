@@ -7,7 +7,6 @@ offers a reader.
 
 import collections
 import dataclasses
-import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -163,7 +162,7 @@ def output_tensors(content: bytes) -> list[str]:
 class _Graph:
     """A subgraph, with what its tensors are in words."""
 
-    def __init__(self, schema: types.ModuleType, model: Any, index: int) -> None:
+    def __init__(self, schema: Any, model: Any, index: int) -> None:
         self.index = index
         self._tensors = model.subgraphs[index].tensors
         self._buffers = model.buffers

@@ -210,7 +210,7 @@ def _halves_outwards(inputs, low, high):
 
 
 @contextlib.contextmanager
-def as_converted(model: keras.Model) -> Iterator[None]:
+def as_converted(model: Any) -> Iterator[None]:
     """Within this, `model` has the graph that the LiteRT converter is to read.
 
     Raises:
@@ -240,7 +240,7 @@ class KeepFloat(keras.layers.Layer):
         return inputs
 
 
-def ranges_of(model: keras.Model) -> list[FakeQuantize]:
+def ranges_of(model: Any) -> list[FakeQuantize]:
     """The `FakeQuantize` layers in a model, each once, in the order of the network."""
     layers = _keras.with_sublayers(model)
     return [layer for layer in layers if isinstance(layer, FakeQuantize)]
