@@ -1,4 +1,8 @@
-"""Terms: summands of the training loss beside the compiled one, each with a metric of its own."""
+"""Terms: summands of the training loss beside the compiled one, each with a metric of its own.
+
+It is one file of over 400 lines because what a term may say, most of it docstrings, and how the
+terms of a model are run are read together.
+"""
 
 import collections
 import dataclasses
