@@ -1,6 +1,6 @@
 """Thaw layer groups from the head down, inside one `fit`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -44,7 +44,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
 
     def __init__(
         self,
-        schedule: Mapping[int, int | str] | None = None,
+        schedule: Mapping[int, int | str | Sequence[str]] | None = None,
         *,
         every: int = 1,
         batch_norm: BatchNormPolicy = "inference",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kerastl._base import checks
@@ -212,9 +213,9 @@ class LRFinderResult:
     @classmethod
     def of_curve(
         cls,
-        rates: Sequence[float],
-        losses: Sequence[float],
-        batch_losses: Sequence[float],
+        rates: Sequence[float] | np.ndarray,
+        losses: Sequence[float] | np.ndarray,
+        batch_losses: Sequence[float] | np.ndarray,
         num_steps: int,
     ) -> "LRFinderResult":
         """The result for a curve that would have had `num_steps` points without divergence."""

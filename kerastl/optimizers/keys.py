@@ -114,7 +114,7 @@ def _universe(variables, groups):
     found = {id(variable): variable for variable in variables}
     if groups is None:
         return found
-    for name in groups:
+    for name, _ in groups.items():
         found.update((id(v), v) for v in groups.variables(name) if id(v) not in found)
     return found
 

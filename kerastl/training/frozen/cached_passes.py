@@ -100,7 +100,7 @@ class CachedPasses:
     def _view(self, number):
         return self.views[number % len(self.views)]
 
-    def store(self, view: int) -> Store:
+    def store(self, view: int | None) -> Store:
         """`Store` of a view; computed, moved up from an earlier frontier, or opened."""
         if view not in self.stores:
             self.stores[view] = make_store(
@@ -170,7 +170,7 @@ class MovedFeatures:
         """Bytes of old features in memory."""
         return self._old.held
 
-    def batches(self, view: int) -> Iterator[list[Any]] | None:
+    def batches(self, view: int | None) -> Iterator[list[Any]] | None:
         """Iterator of lists of arrays, one list a batch, or None if `view` was not there."""
         if view not in self._old.stores:
             return None
