@@ -42,8 +42,9 @@ def graph_nodes(model: keras.Operation) -> list[Any]:
 
     `Model.operations` has no edges; only `_nodes_by_depth` has.
     """
-    depths = sorted(model._nodes_by_depth, reverse=True)
-    return [node for depth in depths for node in model._nodes_by_depth[depth] if not node.is_input]
+    graph: Any = model  # the attribute is that of a functional model
+    depths = sorted(graph._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in graph._nodes_by_depth[depth] if not node.is_input]
 
 
 def call_arguments(node: Any, tensors: Mapping[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
