@@ -37,7 +37,7 @@ def _runs_graph(model, cls):
     return getattr(type(model), "runs_own_graph", False) or type(model).call is cls.call
 
 
-def graph_nodes(model: keras.Operation) -> list[Any]:
+def graph_nodes(model: Any) -> list[Any]:
     """The calls in a functional model's graph, in the order Keras runs them, inputs left out.
 
     `Model.operations` has no edges; only `_nodes_by_depth` has.
