@@ -65,6 +65,14 @@ def _symbol(tensor):
     return None if tensor is None else keras.KerasTensor(tensor.shape, tensor.dtype.name)
 
 
+def compute_loss(model: keras.Model, *arguments: Any, training: bool) -> Any:
+    """`model.compute_loss`, also of a subclass whose own has no argument `training`.
+
+    Private name: `_compute_loss`, which is what Keras's own steps call for that reason.
+    """
+    return model._compute_loss(*arguments, training=training)
+
+
 def added_losses(model: keras.Model) -> Any:
     """The part of `model.compute_loss` that is not compiled: regularizers and `add_loss`.
 

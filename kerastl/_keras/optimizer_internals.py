@@ -24,7 +24,7 @@ HOOKS = (
 )
 
 # An optimizer that replaces one of these may use the rate where no hook sees it. Two of Keras's
-# own do so in a way that is known and met: see `decay_of` and `_steps.py`.
+# own do so in a way that is known and met: see `decay_of` and `steps.py`.
 MUST_BE_KERAS_OWN = (*HOOKS, "apply", "_get_current_learning_rate")
 KNOWN_OVERRIDES = {
     "_apply_weight_decay": keras.optimizers.Muon,

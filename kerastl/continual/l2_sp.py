@@ -87,6 +87,10 @@ class L2SP(Term):
         """The anchors, in the order of the optimizer's slots."""
         return [anchor for _, anchor in self._weights if anchor is not None]
 
+    def begin(self, model: FineTuner) -> None:
+        """Forget the anchors of a training before this `compile`."""
+        self._model, self._weights = lambda: None, []
+
     def prepare(self, model: FineTuner) -> None:
         """Make an anchor of each pretrained weight that has come to have a slot."""
         if self._model() is not model:

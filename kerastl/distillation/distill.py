@@ -93,6 +93,12 @@ class Distill(Term):
                 f"{shapes[1]}."
             )
 
+        if not self._mixes_targets and shapes[1] is not None and shapes[1][-1] == 1:
+            raise ValueError(
+                "A temperature other than 1 is for the scores of classes, two at least. Received: "
+                f"temperature={self.temperature}, outputs of shape {shapes[1]}. Use temperature=1."
+            )
+
     def row_values(self, passes: Passes) -> np.ndarray:
         """The teacher's answers to all examples, `(num_examples, classes)`."""
         answer = tf.function(self._answer, autograph=False)
@@ -115,7 +121,10 @@ class Distill(Term):
         return None if self._mixes_targets else self._divergence(step)
 
     def shown(self, step: TermStep, value: tf.Tensor | None) -> tf.Tensor:
-        """The divergence, also where it acts through the targets."""
+        """The divergence, also where it acts through the targets; of one number, the distance."""
+        if value is None and step.outputs.shape[-1] == 1:
+            apart = tf.cast(self._answers(step), "float32") - tf.cast(step.outputs, "float32")
+            return self.share * tf.reduce_mean(tf.abs(apart))
         return self._divergence(step) if value is None else value
 
     def identity(self) -> dict[str, Any]:

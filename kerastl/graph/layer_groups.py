@@ -166,9 +166,9 @@ Groups: TypeAlias = LayerGroups | Sequence[str]
 def layer_groups(model: keras.Model) -> LayerGroups:
     """The layers of `model` as named groups, ordered from input to head.
 
-    The rules are declared data, one table per family: see `families.py` (keras.applications),
-    `families_hub.py` (KerasHub) and `families_cv.py` (KerasCV). A family is known by the names
-    of its layers, never by the name of the model. Nested and flat models give the same groups.
+    The rules are declared data, one table per family of keras.applications, KerasHub and KerasCV:
+    see `families.py`. A family is known by the names of its layers, never by the name of the
+    model. Nested and flat models give the same groups.
     What comes before the backbone joins its first group; what comes after it is `head`. A bare
     backbone has no `head`. Any other model gets the generic rule of `generic.assign_generic`.
 

@@ -33,6 +33,7 @@ def run(job: Mapping[str, Any], count: Callable[[int], object]) -> dict[str, Any
     source = find_source(job["data"])
     prepare = source.prepare_for(source.load_backbone(settings), settings)
     examples = source.read(prepare, settings, seed=settings.seed)
+    examples.objective.check_data(examples)
     scores, seconds = [], []
     for i in range(job["seeds"]):
         one = dataclasses.replace(settings, seed=settings.seed + i)

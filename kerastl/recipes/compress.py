@@ -150,6 +150,7 @@ def _read(finished, source, settings, progress):
             "model it was made of, whose path is the `source` in the config.json beside it."
         )
     examples = read_for(finished, source, settings, seed=settings.seed, progress=progress.count)
+    examples.objective.check_data(examples)
     check_outputs(finished, examples)
     return examples
 

@@ -60,6 +60,7 @@ def find_learning_rate(
     progress.stage(f"Reading {source.noun}")
     prepare = source.prepare_for(backbone, settings)
     examples = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
+    examples.objective.check_data(examples)
     model = _in_last_phase(backbone, examples, settings)
     training.adapt(model, examples, settings)
     progress.stage("Raising the learning rate", settings.steps)

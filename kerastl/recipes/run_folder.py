@@ -24,7 +24,7 @@ class RunFolder:
     """Collects the files of a run in a hidden folder beside `path` and moves it there at the end.
 
     Made before training, so that a place where nothing can be written is found at once. Leaving
-    the `with` block by an exception removes what was collected.
+    the `with` block by an exception removes what was collected, unless an earlier process left it.
 
     With a `job` the hidden folder outlives a kill and Ctrl-C, and the same job finds it again: what
     it put under `work` is there. Another job at the same path is refused while it lies there.
@@ -53,6 +53,7 @@ class RunFolder:
     ) -> None:
         self.path = pathlib.Path(path)
         self._job = _plain(job)
+        self._goes_on = False  # whether an earlier process has left work here
         self._lock = contextlib.ExitStack()
         self._check_free(overwrite)
         try:
@@ -83,6 +84,7 @@ class RunFolder:
         folder.mkdir(exist_ok=True)
         self._lock.enter_context(files.held(folder))
         job = folder / JOB
+        self._goes_on = job.is_file()
         known = json.loads(job.read_text(encoding="utf-8")) if job.is_file() else self._job
         if known != self._job:
             if not overwrite:
@@ -93,6 +95,7 @@ class RunFolder:
                     "with --out."
                 )
             _empty(folder)
+            self._goes_on = False
         if not job.is_file():
             files.write(job, json.dumps(self._job, indent=2) + "\n")
         return folder
@@ -120,7 +123,10 @@ class RunFolder:
         with self._lock:
             if kind is None:
                 self._publish()
-            elif self._job is None or not issubclass(kind, KeyboardInterrupt):
+            elif not issubclass(kind, KeyboardInterrupt):
+                if not self._goes_on:  # else what is done would be lost to an error that may pass
+                    shutil.rmtree(self.partial, ignore_errors=True)
+            elif self._job is None:
                 shutil.rmtree(self.partial, ignore_errors=True)
             else:
                 raise KeyboardInterrupt(

@@ -87,6 +87,7 @@ def fine_tune(
         progress.stage(f"Reading {source.noun}")
         prepare = source.prepare_for(backbone, settings)
         examples = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
+        examples.objective.check_data(examples)
         model = training.build(backbone, examples, dropout=settings.dropout, name="tuned")
         progress.stage("Training", settings.epochs)
         plan, history = training.train(

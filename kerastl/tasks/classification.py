@@ -23,6 +23,9 @@ class Classification:
     metric = "accuracy"
     is_share = True
 
+    def check_data(self, data: TaskData) -> None:
+        """Nothing: sources refuse classes without examples."""
+
     def head(self, features: keras.KerasTensor, data: TaskData) -> keras.KerasTensor:
         """A softmax over the classes.
 

@@ -21,6 +21,16 @@ class MultiLabel:
     metric = "label_accuracy"
     is_share = True
 
+    def check_data(self, data: TaskData) -> None:
+        """Refuse examples to train on or to measure on of which none has a label."""
+        for name, part in (("train on", data.train), ("measure on", data.test)):
+            if not (np.asarray(part.targets) > THRESHOLD).any():
+                raise ValueError(
+                    f"Of the examples to {name}, one at least must have a label. Received: "
+                    f"{len(part)} without any. Give more examples, or say in a column `split` "
+                    "which are for what."
+                )
+
     def head(self, features: keras.KerasTensor, data: TaskData) -> keras.KerasTensor:
         """A sigmoid a label, which starts at zero: every label has probability 1/2."""
         layer = keras.layers.Dense(

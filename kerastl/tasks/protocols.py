@@ -108,6 +108,9 @@ class Objective(Protocol):
     metric: str
     is_share: bool
 
+    def check_data(self, data: TaskData) -> None:
+        """Refuse data that cannot be learnt from or measured on, before anything trains."""
+
     def head(self, features: keras.KerasTensor, data: TaskData) -> keras.KerasTensor:
         """Outputs from features, by new layers that start at zero."""
 

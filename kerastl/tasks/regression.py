@@ -18,6 +18,17 @@ class Regression:
     metric = "mean_absolute_error"
     is_share = False
 
+    def check_data(self, data: TaskData) -> None:
+        """Refuse examples to train on or to measure on that all have one value."""
+        for name, part in (("train on", data.train), ("measure on", data.test)):
+            values = np.unique(np.asarray(part.targets))
+            if len(values) < 2:
+                raise ValueError(
+                    f"The examples to {name} must have different values. Received: {len(part)} "
+                    f"of value {values[0] if len(values) else None}. Give more examples, or say "
+                    "in a column `split` which are for what."
+                )
+
     def head(self, features: keras.KerasTensor, data: TaskData) -> keras.KerasTensor:
         """A number that starts at the mean of the training values.
 

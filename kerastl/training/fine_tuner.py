@@ -30,7 +30,7 @@ from kerastl.training.rates import by_position, by_variable_path
 from kerastl.training.terms import Term, Terms, TermStep, targets_of, total_loss
 
 # What Keras documents for subclasses to override, and hands the inputs of a batch to.
-_GIVEN_INPUTS = ("call", "compute_loss", "compute_metrics", "train_step", "test_step")
+_GIVEN_INPUTS = ("__call__", "call", "compute_loss", "compute_metrics", "train_step", "test_step")
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
@@ -156,6 +156,7 @@ class FineTuner(keras.Model):
             TypeError: If one of `terms` is no term.
         """
         checked = Terms(terms)
+        checked.refuse_names(kwargs.get("metrics"), kwargs.get("weighted_metrics"))
         given = keras.optimizers.get(optimizer)
         inner = inside(given)
         if not isinstance(inner, LRMultiplier):
@@ -174,6 +175,8 @@ class FineTuner(keras.Model):
         self._rates_given = (multipliers, no_decay)
         self._group_norms = GroupNorms(self.groups) if norms else None
         self._terms = checked
+        for term in checked:
+            term.begin(self)
         self._reserved = frozenset()
 
     @property
@@ -256,10 +259,12 @@ class FineTuner(keras.Model):
     ) -> keras.callbacks.History:
         """Train, as `keras.Model.fit` does, and compute what frozen layers give only once.
 
-        Data from `kerastl.data.make_dataset` and arrays in memory are read pass by pass, each a
-        function of its number alone: epoch `n` of a fresh model is pass `n`, a later `fit` goes
-        on with the passes after it. While layers below the first training one are frozen, their
-        outputs are computed once and only the rest runs in each epoch, with the same result.
+        Data from `kerastl.data.make_dataset` are read pass by pass, each a function of its number
+        alone: epoch `n` of a fresh model is pass `n`, a later `fit` goes on with the passes after
+        it. So are arrays in memory, where frozen layers may be computed once or a callback goes on
+        after a kill; else Keras reads them, in another order if it shuffles. While layers below
+        the first training one are frozen, their outputs are computed once and only the rest runs
+        in each epoch, with the same result.
         Other datasets and generators are read by Keras itself.
 
         Args:
@@ -267,7 +272,8 @@ class FineTuner(keras.Model):
                 `callbacks`.
             cache_frozen: `"auto"` caches the outputs of frozen layers where nothing speaks
                 against it, True refuses to train without, False never does. What was decided in
-                each epoch, and why, is in `history.frozen_features`.
+                each epoch, and why, is in `history.frozen_features`; empty where Keras reads
+                the data by itself.
             augmented_copies: Int, how many views of randomly augmented data to cache, or None to
                 cache none of such data. Epoch `n` trains on view `n % augmented_copies`.
             cache_dir: Folder for features on disk, used again by later runs. None is memory.
@@ -295,7 +301,9 @@ class FineTuner(keras.Model):
         if self.fit_state.passes is not None:
             return fit_by_epochs(self, super().fit, settings)
         callbacks = for_keras(self, x, settings)
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
+        history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
+        history.frozen_features = []  # Keras read the data
+        return history
 
     def make_train_function(self, force: bool = False) -> Any:
         """Build the optimizer over everything that may train, then trace as Keras does."""
@@ -342,7 +350,8 @@ class FineTuner(keras.Model):
             with watched(self.terms.features) as features:
                 y_pred = self._predicted(x, training=True)
             steps = self._steps_of_terms(x, y, y_pred, sample_weight, features)
-            loss = self.compute_loss(x, targets_of(steps, y), y_pred, sample_weight, training=True)
+            told = targets_of(steps, y)
+            loss = _keras.compute_loss(self, x, told, y_pred, sample_weight, training=True)
             loss, values = total_loss(self, loss, steps)
             scaled = self.optimizer.scale_loss(loss)
         self._track(loss, x)
@@ -354,7 +363,7 @@ class FineTuner(keras.Model):
         """One step of evaluation, also on features of the frozen layers."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = self._predicted(x, training=False)
-        loss = self.compute_loss(x, y, y_pred, sample_weight, training=False)
+        loss = _keras.compute_loss(self, x, y, y_pred, sample_weight, training=False)
         self._track(loss, x)
         metrics = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         of_terms = {metric.name for metric in self.terms.metrics}
@@ -373,7 +382,14 @@ class FineTuner(keras.Model):
             features = x._replace(row_values=())
             frontier: Any = self.fit_state.frontier  # there are no features without one
             return frontier.upper(features, training=training)
-        return self(x, training=True) if training else run_evaluation(self, x)
+        if training or self._calls_itself:
+            return self(x, training=training)
+        return run_evaluation(self, x)
+
+    @property
+    def _calls_itself(self):
+        """Whether a subclass has a `call` of its own, which evaluation runs too."""
+        return type(self).call is not FineTuner.call or "call" in vars(self)
 
     def _track(self, loss, x):
         self._loss_tracker.update_state(

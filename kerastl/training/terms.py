@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from kerastl import _keras
 from kerastl._base import checks
-from kerastl.data.passes import Passes
+from kerastl.data.passes import Passes, hash_of_arrays
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.run import folded_pairs
 
@@ -113,6 +113,9 @@ class Term:
         """List of its other variables, which checkpoints keep."""
         return []
 
+    def begin(self, model: "FineTuner") -> None:
+        """Called by each `compile` of `model` that is given the term, before anything else."""
+
     def prepare(self, model: "FineTuner") -> None:
         """Make variables; called within the strategy's scope before a step is traced.
 
@@ -157,7 +160,9 @@ class Term:
     def identity(self) -> dict[str, Any]:
         """What a run that goes on must have in common with the one before, as JSON-able values."""
         plain = {k: v for k, v in vars(self).items() if not k.startswith("_") and _is_plain(v)}
-        return {"class": type(self).__name__, "name": self.name, **plain}
+        arrays = {k: hash_of_arrays([v]) for k, v in vars(self).items() if _is_array(v)}
+        own = {name: getattr(self, name) for name in ("name", "strength", "loss_weight")}
+        return {"class": type(self).__name__, **own, **plain, **arrays}
 
 
 class Terms:
@@ -172,7 +177,7 @@ class Terms:
     """
 
     def __init__(self, terms: Sequence[Term] = ()) -> None:
-        terms = list(terms or ())
+        terms = [terms] if isinstance(terms, (Term, str)) else list(terms or ())
         for term in terms:
             if not isinstance(term, Term):
                 raise TypeError(
@@ -224,6 +229,16 @@ class Terms:
     def features(self) -> list[str]:
         """Names of all layers whose outputs the terms want, each once."""
         return list(dict.fromkeys(name for term in self._terms for name in term.features))
+
+    def refuse_names(self, *metrics: Any) -> None:
+        """Raise ValueError if a term has the name of one of the compiled `metrics`."""
+        told = [getattr(one, "name", one) for one in keras.tree.flatten(list(metrics))]
+        for term in self._terms:
+            if term.name in told:
+                raise ValueError(
+                    "A term must not have the name of a compiled metric, whose place its own would "
+                    f"take. Received: {term.name!r}. Pass another `name=...` to the term."
+                )
 
     def why_not_cached(self, passes: Passes, below: Collection[str] = ()) -> str | None:
         """Which term needs the inputs of each batch of `passes`, in words, or None.
@@ -381,6 +396,10 @@ def total_loss(
         # and a run that goes on must give the same loss to the bit.
         loss = tf.reduce_sum(tf.stack([loss, *shares]))
     return loss, values
+
+
+def _is_array(value):
+    return isinstance(value, np.ndarray) and value.ndim > 0
 
 
 def _checked(term, value):

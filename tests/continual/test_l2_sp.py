@@ -124,3 +124,12 @@ def test_refusals():
     model.compile("sgd", "mse", terms=[L2SP(anchors=make())])
     with pytest.raises(ValueError, match="`anchors` must share layers with the model to train"):
         model.fit(X, Y, verbose=0)
+
+
+def test_a_second_compile_anchors_anew():
+    """Anchors are the weights when the first `fit` after a `compile` begins: nothing has moved."""
+    term = L2SP(1.0, 0.0)
+    model = make([term])
+    fitted(model, epochs=2, batch_size=20)
+    model.compile(keras.optimizers.SGD(0.0), "mse", terms=[term])
+    assert fitted(model, epochs=1, batch_size=20).history["l2_sp"] == [0.0]

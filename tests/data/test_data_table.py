@@ -75,7 +75,7 @@ def test_read_and_divided(tmp_path):
         ("file,value\na.png,tall\n", r"Line 2 .* a number as its value. Received: 'tall'"),
         ("file,value\na.png,nan\n", "Line 2"),
         ("file,label\na.png,x\na.png,y\n", "on lines 2 and 3"),
-        ("file,label,split\na.png,x,early\n", "train, val or test.*'early'"),
+        ("file,label,split\na.png,x,train\nb.png,y,early\n", "train, val or test.*'early'"),
         ("file,label,split\na.png,x,train\nb.png,y,train\n", "val or test beside it"),
         ("file,label\nä.png,x\n".encode("latin-1"), "must be UTF-8"),
     ],

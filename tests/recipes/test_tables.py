@@ -110,6 +110,32 @@ def test_another_kind_of_data_is_refused(home, labelled, measured, tmp_path):
     other.unlink()
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,value,split\n0.png,1,train\n1.png,2,train\n2.png,3,test\n", "to measure on"),
+        ("file,value,split\n0.png,1,train\n1.png,1,train\n2.png,3,test\n", "to train on"),
+        ("file,labels,split\n0.png,a,train\n1.png,b,train\n2.png,,test\n", "must have a label"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_training(home, text, words, tmp_path):
+    table = home / "data" / "few.csv"
+    table.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        fine_tune(table, tmp_path / "run", epochs=10**5, **FAST)
+    assert list(tmp_path.iterdir()) == []
+    table.unlink()
+
+
+def test_a_label_that_nothing_trains_is_told(home, tmp_path):
+    table = home / "data" / "rare.csv"
+    rows = [f"{i}.png,{'a' if i % 2 else ''},train" for i in range(8)]
+    table.write_text("\n".join(["file,labels,split", *rows, "8.png,a|rare,test", "9.png,,test"]))
+    result = fine_tune(table, tmp_path / "run", epochs=1, strategy="head", export="none", **FAST)
+    assert "No picture to train on has the label rare." in result.metrics["notices"]
+    table.unlink()
+
+
 def test_the_command_line_prints_what_the_objective_says(home, labelled, measured, capsys):
     assert run(["evaluate", str(measured.folder), str(home / "data" / "values.csv")]) == 0
     out = capsys.readouterr().out

@@ -245,6 +245,27 @@ def test_an_interrupted_job_is_found_again_by_itself_alone(tmp_path):
             run({"epochs": epochs}, overwrite=True)
 
 
+def test_an_error_does_not_take_what_an_earlier_process_did(tmp_path):
+    """A folder that is not mounted, a full disk: the checkpoints of the stopped run stay."""
+
+    def run(error):
+        with RunFolder(tmp_path / "run", job={"epochs": 3}) as folder:
+            seen = (folder.work / "weights").is_file()
+            (folder.work / "weights").write_text("half-trained")
+            if error:
+                raise error
+        return seen
+
+    with pytest.raises(ValueError, match="first"):
+        run(ValueError("first"))
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(KeyboardInterrupt):
+        run(KeyboardInterrupt())
+    with pytest.raises(OSError, match="not mounted"):
+        run(OSError("not mounted"))
+    assert run(None)  # it was still there
+
+
 def test_an_earlier_run_is_replaced_whole(tmp_path):
     for text in ("old", "new"):
         with RunFolder(tmp_path / "run", overwrite=True) as run:

@@ -6,6 +6,7 @@ import pytest
 
 from kerastl.freezing import freeze_to
 from kerastl.training import FineTuner
+from tests import tolerances
 
 
 class OwnLoss(FineTuner):
@@ -85,6 +86,26 @@ def test_a_subclass_that_overrides_none_of_them_is_cached():
         """Nothing of its own."""
 
     assert all(row["cached"] for row in losses(Named).frozen_features)
+
+
+def test_evaluation_runs_a_call_of_its_own():
+    model = make(OwnCall)
+    error = float(np.mean((model.predict(X, verbose=0) - Y) ** 2))
+    assert model.evaluate(X, Y, verbose=0) == pytest.approx(error, rel=1e-5)
+    assert error != pytest.approx(make(FineTuner).evaluate(X, Y, verbose=0), rel=1e-3)
+
+
+class LossOfFour(FineTuner):
+    """As Keras documented it before 3.3: without `training`."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        return keras.ops.mean((y - y_pred) ** 2)
+
+
+def test_a_loss_without_the_argument_training():
+    own, compiled = losses(LossOfFour).history, losses(FineTuner, cache_frozen=False).history
+    np.testing.assert_allclose(own["loss"], compiled["loss"], **tolerances.REDUCTION)
+    np.testing.assert_allclose(own["val_loss"], compiled["val_loss"], **tolerances.REDUCTION)
 
 
 def test_a_method_set_on_the_object_counts():

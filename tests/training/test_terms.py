@@ -326,3 +326,37 @@ def test_two_terms_that_give_targets_are_refused():
 
     with pytest.raises(ValueError, match=r"One term can give the targets of the loss.*one, two"):
         fitted(make([Shifted("one"), Shifted("two")]))
+
+
+def test_the_name_of_a_compiled_metric_is_taken():
+    inputs = keras.Input((4,))
+    model = FineTuner(inputs, keras.layers.Dense(2)(inputs))
+    with pytest.raises(ValueError, match=r"name of a compiled metric.*'mae'"):
+        model.compile("sgd", "mse", metrics=["mae"], terms=[Size(name="mae")])
+    with pytest.raises(ValueError, match="'own'"):
+        metric = keras.metrics.MeanAbsoluteError(name="own")
+        model.compile("sgd", "mse", metrics=[metric], terms=[Size(name="own")])
+
+
+def test_a_single_term_is_taken_and_what_is_none_is_refused():
+    inputs = keras.Input((4,))
+    model = FineTuner(inputs, keras.layers.Dense(2)(inputs))
+    model.compile("sgd", "mse", terms=Size())
+    assert [term.name for term in model.terms] == ["size"]
+    with pytest.raises(TypeError, match="Received: 'l2_sp'"):
+        model.compile("sgd", "mse", terms="l2_sp")
+
+
+def test_what_a_term_is_tells_settings_of_its_class_and_arrays_apart():
+    class Mild(Size):
+        strength = 1.0
+
+        def __init__(self, array=(0.0,)):
+            self.array = np.array(array)
+
+    class Strong(Mild):
+        strength = 9.0
+
+    assert Mild().identity() == Mild().identity()
+    assert Mild().identity()["strength"] != Strong().identity()["strength"]
+    assert Mild([1.0]).identity() != Mild([2.0]).identity()

@@ -125,6 +125,9 @@ def load_image_folder(
         >>> data.train.images.shape, data.train.images.dtype
         ((14, 8, 8, 3), dtype('uint8'))
     """
+    as_size(image_size)  # what is wrong with arguments is told before the folder is walked
+    one_of(resize, RESIZES, "resize")
+    check_seed(seed)
     return read_scanned(
         scan_images(path),
         image_size=image_size,
@@ -185,6 +188,8 @@ def read_scanned(
         _check_any(found, kept)
     index, notices = divide(kept, strata, names, seed, val_share)
     notices = [*found.notices, *notices, *duplicate_notices(index, strata, records, files)]
+    if found.kind == "labels" and (untaught := _never_in(found, targets[index["train"]])):
+        notices.append(f"No picture to train on has the label {listed(untaught)}.")
     if skipped:
         notices.insert(0, skipped_notice(skipped, len(files)))
     train, val, test = (
@@ -213,6 +218,10 @@ def targets_of(found: ScannedImages, targets: Sequence[Any]) -> np.ndarray:
     for row, labels in enumerate(targets):
         has[row, list(labels)] = 1.0
     return has
+
+
+def _never_in(found, has):
+    return [name for name, column in zip(found.class_names, has.T, strict=True) if not column.any()]
 
 
 def _check_any(found, kept):
