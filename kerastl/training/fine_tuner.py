@@ -126,7 +126,7 @@ class FineTuner(keras.Model):
         no_decay: Sequence[str] | bool = (),
         fused: bool = False,
         norms: bool = False,
-        terms: Sequence[Term] = (),
+        terms: Term | Sequence[Term] = (),
         **kwargs: Any,
     ) -> None:
         """Configure the model for training.

@@ -176,22 +176,23 @@ class Terms:
         ValueError: If two have one name, or one that Keras gives to another metric.
     """
 
-    def __init__(self, terms: Sequence[Term] = ()) -> None:
-        terms = [terms] if isinstance(terms, (Term, str)) else list(terms or ())
-        for term in terms:
+    def __init__(self, terms: Term | Sequence[Term] = ()) -> None:
+        one = isinstance(terms, (Term, str))
+        given: list[Any] = [terms] if one else list(terms or ())
+        for term in given:
             if not isinstance(term, Term):
                 raise TypeError(
                     "`terms` must be a list of kerastl's terms, such as "
                     f"[kerastl.continual.L2SP()]. Received: {term!r} in terms={terms!r}"
                 )
-        names = [term.name for term in terms]
+        names = [term.name for term in given]
         taken = sorted({name for name in names if names.count(name) > 1 or name == "loss"})
         if taken:
             raise ValueError(
                 "Each term must have a name of its own, that of its metric. "
                 f"Received: {checks.listed(names)}. Pass another `name=...` to one of them."
             )
-        self._terms = tuple(term for term in terms if not term.is_off)
+        self._terms: tuple[Term, ...] = tuple(term for term in given if not term.is_off)
         self._means, self._optimizers = {}, {}
 
     def __iter__(self) -> Iterator[Term]:
