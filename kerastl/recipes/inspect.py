@@ -1,12 +1,13 @@
 """`inspect_model`: the layer groups of a network and the indices of their layers."""
 
+import pathlib
 from typing import Any
 
 from kerastl import backbones
 from kerastl._base.types import PathLike
 from kerastl.freezing import trainable_summary
 from kerastl.graph import flat_layers, layer_groups, leaf_layers
-from kerastl.recipes.finished import load_keras
+from kerastl.recipes.finished import load_run
 
 
 def inspect_model(
@@ -15,7 +16,8 @@ def inspect_model(
     """The layer groups of a network, from input to head, and all its layers by index.
 
     Args:
-        model: A name that `backbones.load` knows, a preset, or the path of a `.keras` file.
+        model: A name that `backbones.load` knows, a preset, the path of a `.keras` file or a
+            run folder.
         weights: For a network by name: None, `"imagenet"` or a weights file.
         **options: Of `backbones.load`.
 
@@ -31,8 +33,9 @@ def inspect_model(
         >>> found["groups"][0]["group"], found["groups"][0]["indices"]
         ('stem', '0-4')
     """
-    if str(model).endswith(".keras"):
-        network = load_keras(model)
+    path = pathlib.Path(model)
+    if path.suffix == ".keras" or (path / "model.keras").is_file():
+        network = load_run(path).model
     else:
         network = backbones.load(model, weights=weights, **options)
     owner = {id(leaf): name for name, held in layer_groups(network).items() for leaf in held}
