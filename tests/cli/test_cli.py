@@ -42,7 +42,7 @@ def test_json_is_nothing_but_json(folder, data, capsys):
     commands = [
         ["evaluate", str(folder), str(data)],
         ["predict", str(folder), str(data / "class_0")],
-        ["inspect", str(folder / "model.keras"), "--layers"],
+        ["inspect", str(folder), "--layers"],
     ]
     for command in commands:
         assert run([*command, "--json"]) == 0
