@@ -1,1 +1,1 @@
-"""The command line: one file a verb, nothing heavy imported before a verb runs."""
+"""The command line: a click command for each verb, and nothing heavy imported before one runs."""

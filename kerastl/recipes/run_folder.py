@@ -202,7 +202,7 @@ class Progress(Protocol):
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
         """Keras callbacks that show steps and epochs."""
-        raise NotImplementedError
+        ...
 
 
 class Silent:

@@ -125,9 +125,7 @@ def load_image_folder(
         >>> data.train.images.shape, data.train.images.dtype
         ((14, 8, 8, 3), dtype('uint8'))
     """
-    as_size(image_size)  # what is wrong with arguments is told before the folder is walked
-    one_of(resize, RESIZES, "resize")
-    check_seed(seed)
+    _check_settings(image_size, resize, seed, val_share)  # before the folder is walked
     return read_scanned(
         scan_images(path),
         image_size=image_size,
@@ -162,10 +160,7 @@ def read_scanned(
     Returns:
         An `ImageData`.
     """
-    image_size = as_size(image_size)
-    one_of(resize, RESIZES, "resize")
-    check_seed(seed)
-    in_range(val_share, 0, 0.5, "val_share", "a share")
+    image_size = _check_settings(image_size, resize, seed, val_share)
     items = [(split, *item) for split, part in found.splits.items() for item in part]
     files = [file for _, file, _ in items]
     pixels, records = decode_files(
@@ -180,18 +175,19 @@ def read_scanned(
         split: np.array([i for i, it in enumerate(items) if it[0] == split and not reasons[i]], int)
         for split in found.splits
     }
-    strata, names = (targets, found.class_names)
+    strata, names = _strata(found, targets)
     if found.kind == "class":
         check_counts(found, targets, kept, items, reasons)
     else:
-        strata, names = np.zeros(len(items), np.int64), ("all",)
         _check_any(found, kept)
     index, notices = divide(kept, strata, names, seed, val_share)
-    notices = [*found.notices, *notices, *duplicate_notices(index, strata, records, files)]
-    if found.kind == "labels" and (untaught := _never_in(found, targets[index["train"]])):
-        notices.append(f"No picture to train on has the label {listed(untaught)}.")
-    if skipped:
-        notices.insert(0, skipped_notice(skipped, len(files)))
+    notices = [
+        *([skipped_notice(skipped, len(files))] if skipped else []),
+        *found.notices,
+        *notices,
+        *duplicate_notices(index, strata, records, files),
+        *_untaught_notices(found, targets[index["train"]]),
+    ]
     train, val, test = (
         _part(index[name], pixels, targets, files) for name in ("train", "val", "test")
     )
@@ -220,8 +216,28 @@ def targets_of(found: ScannedImages, targets: Sequence[Any]) -> np.ndarray:
     return has
 
 
-def _never_in(found, has):
-    return [name for name, column in zip(found.class_names, has.T, strict=True) if not column.any()]
+def _check_settings(image_size, resize, seed, val_share):
+    """The size as a pair, if nothing is wrong with any of them."""
+    one_of(resize, RESIZES, "resize")
+    check_seed(seed)
+    in_range(val_share, 0, 0.5, "val_share", "a share")
+    return as_size(image_size)
+
+
+def _strata(found, targets):
+    """What is divided by itself: an int for each picture, and the names these count through."""
+    if found.kind == "class":
+        return targets, found.class_names
+    return np.zeros(len(targets), np.int64), ("all",)
+
+
+def _untaught_notices(found, targets):
+    """A notice of labels that no picture to train on has."""
+    if found.kind != "labels":
+        return []
+    columns = zip(found.class_names, targets.T, strict=True)
+    never = [name for name, column in columns if not column.any()]
+    return [f"No picture to train on has the label {listed(never)}."] if never else []
 
 
 def _check_any(found, kept):

@@ -2,7 +2,7 @@
 
 `head`, `partial`, `full` and `gradual` differ in which groups thaw after the head, and in nothing
 else: rates fall geometrically from the group below the head to the input, and the shared rate
-follows one schedule over the plan. docs/design.md says what the ratios were measured on.
+follows one schedule over the plan. docs/measured.md says what the ratios were measured on.
 """
 
 import math
