@@ -2,9 +2,6 @@
 
 import contextlib
 import io
-import subprocess
-import sys
-import textwrap
 
 import keras
 import keras_hub
@@ -23,6 +20,7 @@ from kerastl.compression.island import tf_keras, tfmot
 from kerastl.compression.masks import masks_of
 from kerastl.training import FineTuner
 from tests.tolerances import ELEMENTWISE, EXACT, REDUCTION
+from tests.two_devices import two_and_one
 
 CROSSENTROPY = "sparse_categorical_crossentropy"
 
@@ -493,13 +491,7 @@ def test_bad_schedules_are_refused_before_the_first_step():
 
 def test_two_devices_equal_one(tmp_path):
     """MirroredStrategy over two logical CPUs: each replica finds the same masks."""
-    program = textwrap.dedent(
-        """
-        import sys
-        import numpy as np, tensorflow as tf
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        halves = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, halves)
+    program = """
         import keras
         from kerastl import FineTuner
         from kerastl.callbacks import GradualUnfreezing
@@ -518,21 +510,14 @@ def test_two_devices_equal_one(tmp_path):
             model.fit(rng.normal(size=(32, 6)), rng.integers(0, 3, 32), batch_size=8, epochs=3,
                       shuffle=False, verbose=0,
                       callbacks=[GradualUnfreezing(), MagnitudePruning(schedule, ".*")])
-            return model
-
-        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-            two = train()
-        copies = [[part.numpy() for part in v.value.values] for v in two.trainable_variables]
-        assert len(copies[0]) == 2 and all(np.array_equal(*parts) for parts in copies)
-        np.savez(sys.argv[1], *two.get_weights(), *train().get_weights())
+            if tf.distribute.has_strategy():
+                copies = [[part.numpy() for part in v.value.values]
+                          for v in model.trainable_variables]
+                assert len(copies[0]) == 2 and all(np.array_equal(*parts) for parts in copies)
+            return model.get_weights()
         """
-    )
-    out = tmp_path / "weights.npz"
-    subprocess.run([sys.executable, "-c", program, str(out)], check=True)
-    with np.load(out) as saved:
-        arrays = [saved[name] for name in saved.files]
-    half = len(arrays) // 2
-    assert (arrays[0] == 0).mean() == 0.75
-    for two, one in zip(arrays[:half], arrays[half:], strict=True):
-        np.testing.assert_array_equal(two == 0, one == 0)
-        np.testing.assert_allclose(two, one, **REDUCTION)
+    two, one = two_and_one(program, tmp_path)
+    assert (two[0] == 0).mean() == 0.75
+    for a, b in zip(two, one, strict=True):
+        np.testing.assert_array_equal(a == 0, b == 0)
+        np.testing.assert_allclose(a, b, **REDUCTION)

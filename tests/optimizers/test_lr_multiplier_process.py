@@ -85,22 +85,10 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from kerastl.optimizers import LRMultiplier
 from tests import tolerances
-from tests.optimizers.test_lr_multiplier_process import data
+from tests.optimizers.test_lr_multiplier_distributed import trained
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert strategy.num_replicas_in_sync == 2
-
-def run(scope, make):
-    keras.utils.set_random_seed(0)
-    with scope:
-        x = inputs = keras.Input((6,))
-        for name, units in (("ice", 4), ("body", 4), ("head", 2)):
-            x = keras.layers.Dense(units, activation="tanh", name=name)(x)
-        model = keras.Model(inputs, x)
-        model.compile(make(), "mse")
-    start = model.get_weights()
-    model.fit(*data(), batch_size=8, epochs=3, shuffle=False, verbose=0)
-    return start, model.get_weights()
 
 # No clipping: Keras clips on each device before it sums.
 make = lambda: LRMultiplier(
@@ -108,9 +96,10 @@ make = lambda: LRMultiplier(
     {"ice": 0, "body": 0.1},
     no_decay=["head/bias"],
 )
-start, got = run(strategy.scope(), make)
-_, want = run(contextlib.nullcontext(), make)
-for a, b in zip(got, want, strict=True):
+start, two = trained(strategy.scope(), make)
+_, one = trained(contextlib.nullcontext(), make)
+got = two.get_weights()
+for a, b in zip(got, one.get_weights(), strict=True):
     np.testing.assert_allclose(a, b, **tolerances.REDUCTION)
 np.testing.assert_array_equal(got[0], start[0])
 assert np.abs(got[2] - start[2]).max() > 1e-4

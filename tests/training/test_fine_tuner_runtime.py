@@ -1,9 +1,5 @@
 """FineTuner under the ways Keras runs a step: XLA, several steps at once, several devices."""
 
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -12,6 +8,7 @@ from kerastl.callbacks import Audit, GradualUnfreezing
 from kerastl.training import FineTuner
 from tests.tolerances import EXACT, REDUCTION
 from tests.training.test_fine_tuner import data, small, weights_equal
+from tests.two_devices import two_and_one
 
 
 def gradually(**settings):
@@ -45,13 +42,7 @@ def test_thaws_in_every_mode_of_execution(settings, tolerance):
 
 def test_two_devices_equal_one(tmp_path):
     """MirroredStrategy over two logical CPUs, a thaw in the midst, SGD with multipliers."""
-    program = textwrap.dedent(
-        """
-        import sys
-        import numpy as np, tensorflow as tf
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        halves = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, halves)
+    program = """
         import keras
         from kerastl import FineTuner
         from kerastl.callbacks import GradualUnfreezing
@@ -68,16 +59,7 @@ def test_two_devices_equal_one(tmp_path):
             model.fit(rng.normal(size=(32, 6)), rng.integers(0, 3, 32), batch_size=8, epochs=3,
                       shuffle=False, verbose=0, callbacks=[GradualUnfreezing()])
             return model.get_weights()
-
-        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-            two = train()
-        np.savez(sys.argv[1], *two, *train())
         """
-    )
-    out = tmp_path / "weights.npz"
-    subprocess.run([sys.executable, "-c", program, str(out)], check=True)
-    with np.load(out) as saved:
-        arrays = [saved[name] for name in saved.files]
-    half = len(arrays) // 2
-    for two, one in zip(arrays[:half], arrays[half:], strict=True):
-        np.testing.assert_allclose(two, one, **REDUCTION)
+    two, one = two_and_one(program, tmp_path)
+    for a, b in zip(two, one, strict=True):
+        np.testing.assert_allclose(a, b, **REDUCTION)

@@ -1,9 +1,5 @@
 """Terms of the loss add up, are nothing at strength 0, and go on after a kill."""
 
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -25,6 +21,7 @@ from tests.training.terms_cases import (
     make,
     weights,
 )
+from tests.two_devices import two_and_one
 
 
 def test_equals_the_loop_written_by_hand():
@@ -252,13 +249,7 @@ def test_mixed_precision():
 
 def test_two_devices_equal_one(tmp_path):
     """MirroredStrategy over two logical CPUs: weights, critic, and the terms' metrics."""
-    program = textwrap.dedent(
-        """
-        import sys
-        import numpy as np, tensorflow as tf
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        halves = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, halves)
+    program = """
         from kerastl.continual import L2SP
         from tests.training.terms_cases import Critic, Size, fitted, make, weights
 
@@ -268,18 +259,9 @@ def test_two_devices_equal_one(tmp_path):
             history = fitted(model, batch_size=10, validation_data=None).history
             told = [np.array(history[name]) for name in ("loss", "size", "critic", "l2_sp")]
             return [*weights(model), term.kernel.numpy(), *told]
-
-        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-            two = train()
-        np.savez(sys.argv[1], *two, *train())
         """
-    )
-    out = tmp_path / "weights.npz"
-    subprocess.run([sys.executable, "-c", program, str(out)], check=True)
-    with np.load(out) as saved:
-        arrays = [saved[name] for name in saved.files]
-    half = len(arrays) // 2
-    assert_equal(arrays[:half], arrays[half:], **REDUCTION)
+    two, one = two_and_one(program, tmp_path)
+    assert_equal(two, one, **REDUCTION)
 
 
 # Refusals.
