@@ -1,0 +1,39 @@
+"""`kerastl tune`: fine-tune a pretrained network on a folder or a table."""
+
+from typing import Any
+
+import click
+
+from kerastl_cli import output
+from kerastl_cli.options import options_of, out_options, settings
+from kerastl_cli.progress import Progress
+from kerastl_cli.start import start_tensorflow
+
+
+@click.command(
+    short_help="Fine-tune a pretrained network on your data.",
+    epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --epochs 15 --export int8",
+)
+@click.argument("data", type=click.Path())
+@options_of(settings.TuneSettings)
+@out_options()
+def tune(data: str, out: str | None, overwrite: bool, as_json: bool, **options: Any) -> None:
+    """Fine-tune a pretrained network on the pictures in DATA.
+
+    DATA is a folder of class folders, or one with train/ and val/ or test/ in it; or a table
+    (.csv, .tsv, or a folder with a labels.csv in it) with the columns file and label (a class),
+    labels (any number of them, red|round) or value (a number). The run folder holds model.keras,
+    model.tflite, labels.txt, task.json, plan.json, config.json, metrics.json and curves.png. Model
+    and file take RGB pixels 0 to 255. A run that was stopped goes on when the same command is given
+    again.
+    """
+    start_tensorflow()
+    from kerastl import fine_tune
+
+    with Progress() as progress:
+        result = fine_tune(data, out, progress=progress, overwrite=overwrite, **options)
+    if as_json:
+        output.print_json({**result.metrics, "folder": str(result.folder)})
+        return
+    output.notices(result.metrics["notices"])
+    output.metrics_table(result.metrics, result.folder)
