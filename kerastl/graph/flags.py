@@ -12,8 +12,19 @@ from kerastl.graph.flatten import flat_layers
 from kerastl.graph.leaves import leaf_layers
 
 
+def trains(layer: Any) -> bool:
+    """Whether a weight of `layer`, at any depth, trains in a model that trains.
+
+    Keras asks each weight. The flag of a layer says what its weights were set to when it was set:
+    below a block whose flag is off, a query that was thawed later trains.
+    """
+    return any(variable.trainable for variable in layer.variables)
+
+
 def is_frozen(layer: Any) -> bool:
-    """Whether nothing in `layer` trains: its own flag is off, or that of every leaf in it.
+    """Whether nothing in `layer` acts as in training.
+
+    No weight in it trains, and its own flag is off or that of every leaf in it.
 
     Example:
         >>> import keras
@@ -22,12 +33,10 @@ def is_frozen(layer: Any) -> bool:
         >>> is_frozen(layer)
         True
     """
-    if not layer.trainable:
-        return True
-    inner = _keras.sublayers(layer)
-    if not inner or any(variable.trainable for variable in _keras.own_trainable_variables(layer)):
+    if trains(layer):
         return False
-    return all(is_frozen(sublayer) for sublayer in inner)
+    inner = _keras.sublayers(layer)
+    return not layer.trainable or (bool(inner) and all(map(is_frozen, inner)))
 
 
 def count_weights(model: keras.Model) -> int:
@@ -61,18 +70,39 @@ def set_frozen(model: keras.Model, leaves: Iterable[keras.Layer], frozen: bool) 
 
 
 def training_ids(model: keras.Model) -> set[int]:
-    """Ids of the layers under `model` whose flag is on and that no parent hides."""
+    """Ids of the layers under `model` that are not frozen, nor inside a layer that is."""
     found = set()
 
     def walk(layer):
-        if not layer.trainable:
+        if is_frozen(layer):
             return
         found.add(id(layer))
         for sublayer in _keras.sublayers(layer):
             walk(sublayer)
 
-    walk(model)
+    if model.trainable:  # Keras asks this one flag before it asks the weights
+        walk(model)
     return found
+
+
+class Flags:
+    """What the layers and weights of a model are told to do, as a trace of its step has it.
+
+    Made when the step is traced; `changed` is cheap enough to be asked before every step.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        layers = list(_keras.with_sublayers(model))
+        weights = [weight for layer in layers for weight in _keras.own_trainable_variables(layer)]
+        self._holders = [*layers, *weights]
+        self._now = self._read()
+
+    def changed(self) -> bool:
+        """Whether a `trainable` has been set otherwise since."""
+        return self._now != self._read()
+
+    def _read(self):
+        return [holder.trainable for holder in self._holders]
 
 
 def _write(layer, visible, target, done):

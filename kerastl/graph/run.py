@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from kerastl import _keras
 from kerastl._base.types import TensorLike
-from kerastl.graph.flags import has_fixed_statistics, is_frozen
+from kerastl.graph.flags import has_fixed_statistics, is_frozen, trains
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.leaves import leaf_layers
 
@@ -156,7 +156,7 @@ def _folds(node, after):
     policies = {conv.dtype_policy.name, norm.dtype_policy.name}
     return (
         is_inert(norm)
-        and bool(conv.trainable_variables or not norm.trainable_variables)
+        and (trains(conv) or not trains(norm))
         and conv.activation is keras.activations.linear
         and conv.data_format == "channels_last"
         and norm.axis in (-1, 3)

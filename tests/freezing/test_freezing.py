@@ -56,12 +56,15 @@ def test_unfreeze_reaches_layers_frozen_one_by_one():
     assert (change.before, change.after) == (8, 8 + 15)  # by hand: 3*2+2, and 4*3+3 more
 
 
-def test_unfreeze_reveals_only_what_was_asked_for():
+def test_unfreeze_changes_only_what_was_asked_for():
+    """Below a frozen parent Keras trains a layer that was thawed later, and so does kerastl."""
     model = nested_model()
     model.get_layer("body").trainable = False
-    model.get_layer("body").get_layer("high").trainable = True  # hidden by its parent
+    model.get_layer("body").get_layer("high").trainable = True
+    assert trainable(model) == ["high/kernel", "high/bias", "head/kernel", "head/bias"]
     unfreeze(model, "low")
-    assert trainable(model) == ["low/kernel", "low/bias", "head/kernel", "head/bias"]
+    assert trainable(model)[:2] == ["low/kernel", "low/bias"]
+    assert trainable(model)[2:] == ["high/kernel", "high/bias", "head/kernel", "head/bias"]
 
 
 def test_freeze_by_index_counts_the_inlined_layers():

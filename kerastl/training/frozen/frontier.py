@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl.graph.flags import trains
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.run import folded_pairs, infer, is_inert, with_folding
 from kerastl.training.frozen.part import Features, Subgraph, with_masks
@@ -230,7 +231,7 @@ def unsteady(operation: keras.Operation) -> str | None:
     if not isinstance(operation, keras.Layer):
         return None
     inside = _keras.with_sublayers(operation)
-    if operation.trainable_variables:
+    if trains(operation):
         return "trains"
     if any(layer.activity_regularizer is not None for layer in inside):
         return "adds a loss"
