@@ -31,6 +31,7 @@ from kerastl._keras.fitting import (
 )
 from kerastl._keras.graph import (
     call_arguments,
+    called_with_training,
     get_keras_mask,
     graph_nodes,
     graph_of,
@@ -74,6 +75,7 @@ __all__ = [
     "begin_at",
     "build_compiled",
     "call_arguments",
+    "called_with_training",
     "compute_loss",
     "draws_at_random",
     "forget_losses",

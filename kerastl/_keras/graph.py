@@ -6,6 +6,7 @@ This file can go when a functional model offers its edges, and `call` a way to r
 mode of its own.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,16 @@ def graph_nodes(model: Any) -> list[Any]:
 def call_arguments(node: Any, tensors: Mapping[int, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The `(args, kwargs)` recorded at `node`, with values from `tensors` (id → value)."""
     return node.arguments.fill_in(tensors)
+
+
+def called_with_training(node: Any) -> bool | None:
+    """The `training` that someone passed to the call at `node`, or None.
+
+    Keras records the default of a layer's `call` in the same place, where that is no None.
+    """
+    said = node.arguments.kwargs.get("training")
+    given = inspect.signature(node.operation.call).parameters.get("training")
+    return None if given is not None and said is given.default else said
 
 
 def producer_of(tensor: Any) -> Any:

@@ -1,6 +1,6 @@
 """Carry a transfer plan through one `fit`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -10,10 +10,9 @@ from kerastl._base import checks
 from kerastl._base.types import PathLike
 from kerastl.callbacks.plan_position import PlanPosition, ends_early, from_state, to_state
 from kerastl.callbacks.rate_log import RateLog, shared_rates
-from kerastl.freezing import freeze, unfreeze
+from kerastl.freezing import freeze
+from kerastl.freezing.groups import layers_of, train_groups
 from kerastl.graph import check_fine_tuner
-from kerastl.graph.flags import is_batch_norm, with_leaves
-from kerastl.graph.layer_groups import LayerGroups
 from kerastl.plans import TransferPlan
 from kerastl.plans.resolved import ResolvedPhase
 
@@ -274,12 +273,9 @@ class FollowPlan(keras.callbacks.Callback):
         )
 
 
-HEAD = "head"  # what `layer_groups` calls the new layers behind a backbone
-
-
 def set_up(model: "FineTuner", phase: ResolvedPhase) -> None:
     """What trains, at which multipliers and weight decay, as the `ResolvedPhase` says."""
-    _thaw(model, phase)
+    train_groups(model, model.groups, phase.training, phase.phase.batch_norm)
     model.set_multipliers(dict(phase.multipliers))
     if phase.phase.weight_decay is not None:
         _set_weight_decay(model.lr_multiplier.inner_optimizer, phase.phase.weight_decay)
@@ -311,29 +307,6 @@ def lay_schedule(
         )
     epochs = phase.epochs if plan.schedule is None else plan.epochs
     model.set_schedule(plan.schedules[position.phase], start=start, num_steps=epochs * each)
-
-
-def layers_of(groups: LayerGroups, names: Iterable[str]) -> list[keras.Layer]:
-    """The layers of the groups called `names`, as a list: a name alone may also be a layer's."""
-    return [layer for name in names for layer in groups[name]]
-
-
-def _thaw(model, phase):
-    """Freeze and thaw as the phase says; the result depends on the phase alone.
-
-    Batch normalizations of the backbone obey the phase whatever they did before. Those of the
-    head are new: in inference mode they would never learn the statistics that they use.
-    """
-    groups, training = model.groups, phase.training
-    resting = layers_of(groups, [name for name in groups.names if name not in training])
-    backbone = layers_of(groups, [name for name in training if name != HEAD])
-    norms = [leaf for leaf in with_leaves(backbone) if is_batch_norm(leaf)]
-    if resting or norms:
-        freeze(model, resting + norms)
-    if backbone:
-        unfreeze(model, backbone, batch_norm=phase.phase.batch_norm)
-    if HEAD in training:
-        unfreeze(model, list(groups[HEAD]), batch_norm="train")
 
 
 def _set_weight_decay(optimizer, weight_decay):

@@ -7,7 +7,7 @@ import keras
 
 from kerastl._base import checks
 from kerastl._base.types import BatchNormPolicy
-from kerastl.freezing import freeze, unfreeze
+from kerastl.freezing.groups import train_groups
 from kerastl.graph import check_fine_tuner
 
 
@@ -24,8 +24,10 @@ class GradualUnfreezing(keras.callbacks.Callback):
             Epoch 0 says what trains from the start. Groups never named stay frozen. None thaws
             the head at 0 and then one group every `every` epochs, down to the input.
         every: Int > 0, epochs between two thaws when `schedule` is None.
-        batch_norm: What a thawed batch normalization does: `"inference"` (its statistics stay
-            as they were learned), `"frozen"` or `"train"`. See `unfreeze`.
+        batch_norm: What batch normalizations of the backbone's groups that train do, also of
+            those that train from epoch 0: `"inference"` (their statistics stay as they were
+            learned), `"frozen"` or `"train"`. See `unfreeze`. Those of a group called `head` are
+            new and learn their statistics.
         verbose: 0 for silence, 1 for a line at each thaw.
 
     Raises:
@@ -75,7 +77,7 @@ class GradualUnfreezing(keras.callbacks.Callback):
             return
         first = self._training is None
         self._training = names
-        self._apply(names)
+        train_groups(self.model, self.model.groups, names, self.batch_norm)
         if self.verbose:
             print(
                 f"Epoch {epoch + 1}: {'training' if first else 'thawed, now training'} "
@@ -90,15 +92,6 @@ class GradualUnfreezing(keras.callbacks.Callback):
     def next_change(self, epoch: int) -> int | None:
         """The first epoch after `epoch` with which other groups train, or None."""
         return min((start for start in self._plan if start > epoch), default=None)
-
-    def _apply(self, names):
-        groups = self.model.groups
-        training = [layer for name in names for layer in groups[name]]
-        rest = [layer for name in groups.names if name not in names for layer in groups[name]]
-        if rest:
-            freeze(self.model, rest)
-        if training:
-            unfreeze(self.model, training, batch_norm=self.batch_norm)
 
     def _resolve(self, names):
         schedule = self.schedule

@@ -10,6 +10,7 @@ from kerastl.graph.flags import (
     all_leaves,
     fix_statistics,
     has_fixed_statistics,
+    is_batch_norm,
     set_frozen,
     training_ids,
 )
@@ -45,8 +46,9 @@ def restore_freezing(model: keras.Model, state: Mapping[str, Any]) -> None:
     """Bring `model` into the `state` that `freezing_state` told of a model of the same graph."""
     leaves: list[Any] = all_leaves(model)
     set_frozen(model, [leaves[i] for i in state["frozen"]], True)
-    for i in state["fixed_statistics"]:
-        fix_statistics(leaves[i], True)
+    for i, leaf in enumerate(leaves):
+        if is_batch_norm(leaf):
+            fix_statistics(leaf, i in state["fixed_statistics"])
     for i, j in state["held"]:
         variable: Any = _keras.own_trainable_variables(leaves[i])[j]
         variable.trainable = False

@@ -48,7 +48,7 @@ def flatten(
     """
     graph = require_graph(model)
     name = model.name if name is None else name
-    if not any(_keras.graph_of(node.operation) for node in _keras.graph_nodes(graph)):
+    if not is_nested(graph):
         return cls(graph.input, graph.output, name=name)
     found = walk(graph)
     outputs = inline(graph, graph.inputs, _call)
@@ -59,6 +59,11 @@ def flatten(
     ]
     make_unique([*found.operations, *added], found.trails)
     return cls(graph.input, outputs, name=name)
+
+
+def is_nested(graph: Any) -> bool:
+    """Whether a functional model holds models that have a graph of their own."""
+    return any(_keras.graph_of(node.operation) for node in _keras.graph_nodes(graph))
 
 
 def flat_layers(model: keras.Model) -> list[keras.Layer]:
@@ -172,7 +177,7 @@ def inline(
 
 def walk(graph: keras.Model) -> "Walk":
     """The operations of the flattened `graph`, found without adding a node to any of them."""
-    if not any(_keras.graph_of(node.operation) for node in _keras.graph_nodes(graph)):
+    if not is_nested(graph):
         trails = {id(op): () for op in graph.operations}
         return Walk(graph.operations, [], trails, _sources(graph))
     stand_ins, trails = {}, {}

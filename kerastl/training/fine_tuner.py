@@ -14,7 +14,10 @@ from kerastl import _keras
 from kerastl._base.types import CacheDtype, CacheFrozen, PathLike, Where
 from kerastl._keras import hub_repairs
 from kerastl.freezing import freezing_state, restore_freezing
+from kerastl.freezing.statistics import frozen_norms, hold_statistics, honour_recorded_inference
 from kerastl.graph import flatten, layer_groups, leaf_layers, select_layers
+from kerastl.graph.flags import Flags
+from kerastl.graph.flatten import is_nested, require_graph
 from kerastl.graph.layer_groups import LayerGroups
 from kerastl.graph.run import run_evaluation, run_training, watched
 from kerastl.optimizers import LRMultiplier
@@ -64,6 +67,11 @@ class FineTuner(keras.Model):
         ['body', 'head']
     """
 
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(inputs, outputs, name=name, **kwargs)
+        honour_recorded_inference(self)
+        self._hold_statistics()
+
     runs_own_graph = True  # what `call` runs is the graph, layer by layer
     _is_evaluating = False
     is_fine_tuner = True  # asked by `kerastl.graph.is_fine_tuner`
@@ -95,13 +103,25 @@ class FineTuner(keras.Model):
     def from_model(cls, model: keras.Model, name: str | None = None) -> "FineTuner":
         """A `FineTuner` over the inlined graph of `model`, sharing every layer and weight.
 
+        Where a call in the graph was recorded with `training=False`, as in `base(x,
+        training=False)`, batch normalizations below it keep their statistics. That is all that is
+        kept of it: Keras's `fit` overwrites such a constant too. A warning names layers below it
+        that draw at random in training.
+
         Args:
             model: Functional or Sequential `keras.Model`; nested models are inlined.
             name: String, the new model's name. Defaults to that of `model`.
 
         Returns:
             `FineTuner` with outputs bit-equal to those of `model`.
+
+        Raises:
+            ValueError: If `model` is a KerasHub task with a preprocessor, or has no graph.
         """
+        _refuse_preprocessor(model)
+        graph = require_graph(model)
+        if is_nested(graph):  # else its calls are those of the new model, which sees them itself
+            honour_recorded_inference(graph)
         return flatten(model, cls=cls, name=name or model.name)
 
     @property
@@ -306,14 +326,43 @@ class FineTuner(keras.Model):
         return history
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Build the optimizer over everything that may train, then trace as Keras does."""
+        """Build the optimizer over everything that may train, then trace as Keras does.
+
+        A `trainable` that is set by hand takes effect with the next step: the step is traced anew.
+        """
+        if self.train_function is not None and not force and not self._flags.changed():
+            return self.train_function
+        self._hold_statistics()
         if self.optimizer is not None:
             self._allocate_slots()
             self._prepare_terms()
         if self._group_norms is not None:
             with self.distribute_strategy.scope():
                 self._group_norms.prepare(self.trainable_variables)
-        return super().make_train_function(force=force)
+        self._flags = Flags(self)
+        super().make_train_function(force=True)
+        self.train_function = self._obeying_flags(self.train_function)
+        return self.train_function
+
+    def _obeying_flags(self, function):
+        """`function`, a step as traced, or the one that flags ask for which were set since."""
+        begun = False
+
+        @tf.autograph.experimental.do_not_convert
+        def train_function(iterator):
+            nonlocal begun
+            if self._flags.changed():
+                return self.make_train_function(force=True)(iterator)
+            if not begun:
+                self.fit_state.refuse_stale_features()
+                begun = True
+            return function(iterator)
+
+        return train_function
+
+    def _hold_statistics(self):
+        if norms := frozen_norms(self):
+            hold_statistics(norms, self.groups)
 
     def _allocate_slots(self):
         wanted = {id(v) for v in self.trainable_variables} | self._reserved
@@ -495,6 +544,19 @@ class FineTuner(keras.Model):
             self.set_schedule(**schedule)
         if slots:
             self.optimizer.build([weights[i] for i in slots])
+
+
+def _refuse_preprocessor(model):
+    """A KerasHub task gives its data to its preprocessor first; its graph knows nothing of it."""
+    preprocessor = getattr(model, "preprocessor", None)
+    if preprocessor is not None:
+        raise ValueError(
+            f"{model.name!r} is a task with a preprocessor, a {type(preprocessor).__name__}, which "
+            "is no part of its graph: a FineTuner would read the data without it and answer "
+            "otherwise. Give the data to it yourself, as in `preprocessor = task.preprocessor; "
+            "data = data.map(preprocessor)`, and take it off with `task.preprocessor = None` "
+            "before `FineTuner.from_model(task)`."
+        )
 
 
 def _num_rows(x):

@@ -1,10 +1,14 @@
 """Where a `fit` of a FineTuner stands: what it reads, what it has read, where it goes on."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
+from kerastl._base import checks
 from kerastl.data.passes import Passes
 from kerastl.training.frozen import Frontier
+from kerastl.training.frozen.frontier import unsteady
 
 
 @dataclasses.dataclass
@@ -38,6 +42,7 @@ class FitState:
         pass_offset: Int, number of the pass minus number of the epoch, in the present `fit`.
         latest_read: `EpochRead` of the latest epoch, or None before the first.
         resume_at: `(epoch, batches done in it)`, set by a callback that restores a run, or None.
+        reads_features: Boolean, whether an epoch is under way that reads cached features.
     """
 
     passes: Passes | None = None
@@ -46,6 +51,28 @@ class FitState:
     pass_offset: int = 0
     latest_read: EpochRead | None = None
     resume_at: tuple[int, int] | None = None
+    reads_features: bool = False
+
+    @contextlib.contextmanager
+    def in_epoch(self) -> Iterator[None]:
+        """While this lasts the latest epoch is under way."""
+        self.reads_features = self.latest_read is not None and bool(self.latest_read.cached)
+        try:
+            yield
+        finally:
+            self.reads_features = False
+
+    def refuse_stale_features(self) -> None:
+        """Raise if the epoch under way reads features of a layer that has been thawed since."""
+        if not self.reads_features or self.frontier is None:
+            return
+        thawed = [layer.name for layer in self.frontier.static_layers if unsteady(layer)]
+        if thawed:
+            raise RuntimeError(
+                "The epoch under way reads features that were computed once with frozen layers, "
+                f"and {checks.listed(thawed, 3)} has been thawed since it began. Thaw where an "
+                "epoch begins, as in `on_epoch_begin`, or call `fit(..., cache_frozen=False)`."
+            )
 
     def begin(self, initial_epoch: int) -> None:
         """Forget the `fit` before this one, whose first epoch is `initial_epoch`."""

@@ -100,16 +100,17 @@ def fit_by_epochs(
             data, validation = feed.for_epoch(epoch)
             callbacks.batches_before = feed.batches_before
             state.passes_done = epoch + state.pass_offset + 1
-            fit(
-                data,
-                initial_epoch=epoch,
-                epochs=epoch + 1,
-                callbacks=callbacks,
-                validation_data=validation,
-                shuffle=False,
-                verbose=settings.verbose,
-                **_for_keras(settings),
-            )
+            with state.in_epoch():
+                fit(
+                    data,
+                    initial_epoch=epoch,
+                    epochs=epoch + 1,
+                    callbacks=callbacks,
+                    validation_data=validation,
+                    shuffle=False,
+                    verbose=settings.verbose,
+                    **_for_keras(settings),
+                )
     state.resume_at = None
     model.history.frozen_features = feed.report
     if settings.epochs > 0:
