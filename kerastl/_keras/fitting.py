@@ -12,6 +12,8 @@ from keras.src.losses.loss import (  # noqa: F401 (re-exported)
     unscale_loss_for_distribution,
 )
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
+from keras.src.trainers.data_adapters import get_data_adapter
+from keras.src.trainers.data_adapters.array_slicing import convert_to_sliceable
 from keras.src.utils.rng_utils import get_random_seed
 
 # What Keras's callbacks remember between epochs and batches, where its name is private.
@@ -52,9 +54,12 @@ def build_compiled(model: keras.Model, batch: tuple[Any, ...]) -> None:
     """
     x, y, weights = keras.utils.unpack_x_y_sample_weight(keras.tree.map_structure(_symbol, batch))
     num = keras.tree.flatten(x)[0].shape[0]
-    y_pred = keras.tree.map_structure(
+    outputs = keras.tree.map_structure(
         lambda output: keras.KerasTensor((num, *output.shape[1:]), output.dtype), model.output
     )
+    # A call of the model gives the one output of a list of one, too.
+    is_list_of_one = isinstance(outputs, (list, tuple)) and len(outputs) == 1
+    y_pred = outputs[0] if is_list_of_one else outputs
     if model._compile_metrics is not None and not model._compile_metrics.built:
         compute_output_spec(model.compute_metrics, x, y, y_pred, sample_weight=weights)
     if model._compile_loss is not None and not model._compile_loss.built:
@@ -63,6 +68,32 @@ def build_compiled(model: keras.Model, batch: tuple[Any, ...]) -> None:
 
 def _symbol(tensor):
     return None if tensor is None else keras.KerasTensor(tensor.shape, tensor.dtype.name)
+
+
+def data_adapter(x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None) -> Any:
+    """What Keras's `fit` and `evaluate` read `x`, `y` and `sample_weight` through.
+
+    It raises what they raise of data that they refuse, and they take it in the place of `x`. Made
+    of data that can be read only once, it goes on where it stopped. Private name:
+    `get_data_adapter`.
+    """
+    return get_data_adapter(x, y, sample_weight, class_weight=class_weight)
+
+
+def arrays_as_read(x: Any, y: Any, sample_weight: Any, class_weight: Any) -> tuple[Any, ...]:
+    """`(x, y, sample_weight)` of arrays as Keras gives them to a model, refused where it refuses.
+
+    One weight for each output, weights of classes among them, floats in their default width, and
+    no lists, of each of which tf.data would make one tensor. Private names: those of the adapter.
+    """
+    arrays = data_adapter(x, y, sample_weight, class_weight)._inputs
+    arrays = convert_to_sliceable(arrays, target_backend="tensorflow")
+    return keras.utils.unpack_x_y_sample_weight(keras.tree.lists_to_tuples(arrays))
+
+
+def is_saving_as_h5() -> bool:
+    """Whether a config is asked for a `.h5` file. Private name: the attribute of the process."""
+    return bool(get_global_attribute("use_legacy_config"))
 
 
 def compute_loss(model: keras.Model, *arguments: Any, training: bool) -> Any:

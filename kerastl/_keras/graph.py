@@ -93,6 +93,14 @@ def record_call(
     return outputs
 
 
+def check_inputs(model: Any, inputs: Any) -> None:
+    """Raise if a call of the functional `model` would not take `inputs`.
+
+    Private name: `_assert_input_compatibility`, which only a call of the model runs.
+    """
+    model._assert_input_compatibility(inputs)
+
+
 def run_graph(model: keras.Model, inputs: Any, mask: Any, operation_fn: Callable[..., Any]) -> Any:
     """Run a functional model's graph on `inputs`, each node through `operation_fn(operation)`.
 
@@ -101,7 +109,7 @@ def run_graph(model: keras.Model, inputs: Any, mask: Any, operation_fn: Callable
     """
     inputs = model._standardize_inputs(inputs)
     if mask is not None:
-        for tensor, tensor_mask in zip(inputs, keras.tree.flatten(mask), strict=True):
+        for tensor, tensor_mask in zip(inputs, keras.tree.flatten(mask), strict=False):
             if tensor_mask is not None:
                 tensor._keras_mask = tensor_mask
     outputs = model._run_through_graph(inputs, operation_fn=operation_fn)

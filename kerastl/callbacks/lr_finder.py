@@ -265,14 +265,16 @@ def lr_find(
         start: Float > 0, the first rate.
         end: Float > `start`, the rate that the ramp leads to.
         num_steps: Int >= 10, steps of the ramp.
-        **fit_args: Further arguments of `fit`, such as `batch_size` or `class_weight`.
+        **fit_args: Further arguments of `fit`, such as `batch_size` or `class_weight`. An epoch is
+            nothing here, so that `steps_per_epoch` only says the size of the batches of arrays, as
+            in `fit`, where `batch_size` does not.
 
     Returns:
         `LRFinderResult`; its `suggestion` is a rate or None.
 
     Raises:
         ValueError: If the model's rate is a schedule, it takes several steps at once, or the data
-            cannot be read again.
+            cannot be read again, or not as often as it takes.
 
     Example:
         >>> import numpy as np
@@ -302,22 +304,28 @@ def lr_find(
 
 def _feed(model, x, y, num_steps, fit_args):
     """The arguments of `fit` that say what is read, and how often."""
+    _check_limits()
+    asked = fit_args.pop("steps_per_epoch", None)  # the batches come in the same order without it
     if isinstance(x, tf.data.Dataset):  # which shuffles itself; Keras warns of the default True
-        return {"shuffle": False, **_feed_of_dataset(model, x, num_steps, fit_args)}
-    steps = fit_args.get("steps_per_epoch") or _steps_of_a_pass(x, fit_args.get("batch_size"))
-    if steps is None:
-        return {"x": x, "y": y, "steps_per_epoch": num_steps, "epochs": 1}
-    return {"x": x, "y": y, "epochs": math.ceil(num_steps / steps)}
+        return {"shuffle": False, "y": y, **_feed_of_dataset(model, x, num_steps)}
+    if isinstance(x, keras.utils.PyDataset):
+        steps = x.num_batches
+        if steps is None:
+            return {"x": x, "y": y, "steps_per_epoch": num_steps, "epochs": 1}
+        return {"x": x, "y": y, "epochs": math.ceil(num_steps / steps)}
+    _check_arrays({"x": x, "y": y, "sample_weight": fit_args.get("sample_weight")})
+    rows = next(leaf.shape[0] for leaf in keras.tree.flatten(x) if leaf is not None)
+    size = fit_args.get("batch_size") or (math.ceil(rows / asked) if asked else 32)
+    epochs = math.ceil(num_steps / max(1, math.ceil(rows / size)))
+    return {"x": x, "y": y, "batch_size": size, "epochs": epochs}
 
 
-def _feed_of_dataset(model, x, num_steps, fit_args):
+def _feed_of_dataset(model, x, num_steps):
     passes = getattr(x, "repeatable", None)
     if passes is not None and not is_fine_tuner(model):
         # Keras would read the dataset itself, which gives another pass each time.
         return {"x": _from_the_first_pass(passes, num_steps), "epochs": 1}
-    steps = fit_args.get("steps_per_epoch") or (
-        int(x.cardinality()) if passes is None else passes.num_batches
-    )
+    steps = int(x.cardinality()) if passes is None else passes.num_batches
     if steps < 1:  # it does not say how many, or has no end
         return {"x": x.repeat(), "steps_per_epoch": num_steps, "epochs": 1}
     return {"x": x, "epochs": math.ceil(num_steps / steps)}
@@ -329,14 +337,26 @@ def _from_the_first_pass(passes, num_steps):
     return untuned(batches.apply(tf.data.experimental.assert_cardinality(num_steps)))
 
 
-def _steps_of_a_pass(x, batch_size):
-    """Batches in one pass over `x`, or None if it does not say."""
-    if isinstance(x, keras.utils.PyDataset):
-        return x.num_batches
-    leaves = keras.tree.flatten(x)
-    if not leaves or not all(hasattr(leaf, "shape") for leaf in leaves):
+def _check_limits():
+    limits = {
+        "max_epochs": keras.config.max_epochs(),
+        "max_steps_per_epoch": keras.config.max_steps_per_epoch(),
+    }
+    for name, limit in limits.items():
+        if limit:
+            raise ValueError(
+                "`lr_find` reads the data as often as the ramp takes. Received: a limit of all of "
+                f"the process. Call `keras.config.set_{name}(None)` first; it is {limit}."
+            )
+
+
+def _check_arrays(given):
+    for name, part in given.items():
+        leaves = [leaf for leaf in keras.tree.flatten(part) if leaf is not None]
+        if all(hasattr(leaf, "shape") for leaf in leaves) and (leaves or name != "x"):
+            continue
+        others = ", a tf.data.Dataset or a keras.utils.PyDataset" if name == "x" else ""
         raise ValueError(
-            "`x` must be arrays, a tf.data.Dataset or a keras.utils.PyDataset, so that what was "
-            f"read can be read again. Received: x={x!r}"
+            f"`{name}` must be arrays{others}, so that what was read can be read again. Received: "
+            f"{name} of type {type(part).__name__}. Make an array of lists: `np.asarray({name})`."
         )
-    return math.ceil(leaves[0].shape[0] / (batch_size or 32))

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -152,7 +153,8 @@ class ArrayPasses(Passes):
     """Passes over arrays, as `fit(x, y, sample_weight)` takes them.
 
     Args:
-        x: Array with examples along its first axis, or a list, tuple or dict of them.
+        x: Array with examples along its first axis, or a list, tuple or dict of them. Lists come
+            as tuples, for tf.data would make one tensor of each.
         y: The same for targets, or None.
         sample_weight: The same for weights, or None. Needs `y`.
         batch_size: Int > 0.
@@ -175,6 +177,7 @@ class ArrayPasses(Passes):
         seed: int | None = None,
     ) -> None:
         given = (x,) if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
+        given = keras.tree.lists_to_tuples(given)
         self._x, *self._targets = (tf.nest.map_structure(_standard, part) for part in given)
         lengths = {len(array) for array in tf.nest.flatten([self._x, self._targets])}
         if len(lengths) != 1:
@@ -207,8 +210,6 @@ def hash_of_arrays(arrays: Iterable[np.ndarray | Rows]) -> str:
 
 def _standard(array):
     """An array in the types that Keras gives a model: floats in its default width."""
-    import keras
-
     array = np.asarray(array)
     is_float = np.issubdtype(array.dtype, np.floating)
     return array.astype(keras.config.floatx(), copy=False) if is_float else array

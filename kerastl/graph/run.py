@@ -23,13 +23,48 @@ _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 def run_training(model: keras.Model, inputs: TensorLike, mask: Any) -> Any:
     """Run the graph of `model` in training mode, inert layers in inference mode."""
-    with _keras.inference_mode(inert_inside(model.layers)):
+    with _judged(model, inputs), _keras.inference_mode(inert_inside(model.layers)):
         return _keras.run_graph(model, inputs, mask, training_operations(model))
 
 
-def run_evaluation(model: keras.Model, inputs: TensorLike) -> Any:
-    """Run the graph of `model` in inference mode, in the steps of its training."""
-    return _keras.run_graph(model, inputs, None, with_folding(model, infer))
+def run_evaluation(model: keras.Model, inputs: TensorLike, part: keras.Model | None = None) -> Any:
+    """Run the graph of `model` in inference mode, in the steps of its training.
+
+    Args:
+        model: Flat functional model.
+        inputs: Its inputs, which are judged as a call of it judges them.
+        part: Model of the same inputs and of some of its nodes, to be run in its place, or None.
+    """
+    with _judged(model, inputs):
+        return _keras.run_graph(part or model, inputs, None, with_folding(model, infer))
+
+
+@contextlib.contextmanager
+def _judged(model, inputs):
+    """Refuse what a call of `model` refuses, and name the input that a layer stumbles over.
+
+    Keras lets a last axis of 1 pass where the other has another number.
+    """
+    _keras.check_inputs(model, inputs)
+    try:
+        yield
+    except ValueError as error:
+        specs: Any = model.input_spec or ()
+        by_name = isinstance(inputs, dict)
+        given = [inputs.get(s.name) for s in specs] if by_name else keras.tree.flatten(inputs)
+        for spec, part in zip(specs, given, strict=False):
+            shape: Any = tuple(getattr(part, "shape", None) or ())
+            if len(shape) == len(spec.shape) > 1 and _differ(shape[-1], spec.shape[-1]):
+                raise ValueError(
+                    f"The input {spec.name!r} of {model.name!r} has another shape than its Input, "
+                    "and one of the layers behind it does not take it: expected "
+                    f"shape={spec.shape}, found shape={shape}"
+                ) from error
+        raise
+
+
+def _differ(one, other):
+    return None not in (one, other) and one != other
 
 
 def training_operations(model: keras.Model) -> Callable[..., Any]:

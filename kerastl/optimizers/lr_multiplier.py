@@ -336,12 +336,16 @@ class LRMultiplier(keras.optimizers.Optimizer):
         _slots.save(self._steps, self.variables_paths, store)
 
     def load_own_variables(self, store: Any) -> None:
-        """Load what `save_own_variables` wrote; raise if it belongs to other slots."""
+        """Load what `save_own_variables` wrote; raise if it belongs to other slots.
+
+        Without slots there is nothing to load into; the wrapped optimizer says so where it matters.
+        """
         if "paths" in store.keys():  # noqa: SIM118 (a store of Keras, not a dict)
-            _slots.load(self._steps, self.variables_paths, store)
+            if self._steps is not None:
+                _slots.load(self._steps, self.variables_paths, store)
             return
         warnings.warn(
-            f"The saved state is not of an LRMultiplier; optimizer {self.name!r} starts anew.",
+            f"No saved state of an LRMultiplier fits {self.name!r}, which keeps the state it has.",
             stacklevel=2,
         )
 

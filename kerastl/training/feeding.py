@@ -1,9 +1,11 @@
 """What each epoch of a FineTuner's `fit` is fed."""
 
 import dataclasses
+import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -166,30 +168,55 @@ def passes_of(
     *,
     batch_size: int | None = None,
     shuffle: bool = False,
+    class_weight: Any = None,
 ) -> Passes | None:
     """`Passes` over training data as `fit` takes it, or None for data that only Keras can read.
 
     A dataset made by `kerastl.data.make_dataset` carries its passes; arrays in memory have passes
     by their rows, shuffled by the seed of `keras.utils.set_random_seed`. Of any other dataset or
     generator nobody knows whether its next pass will be the same.
+
+    Raises:
+        ValueError: If Keras refuses these arguments together.
     """
-    carried = getattr(x, "repeatable", None)
-    if carried is not None:
-        return carried
-    parts = [x] if y is None else [x, y] if sample_weight is None else [x, y, sample_weight]
-    if x is None or not all(_is_array(leaf) for part in parts for leaf in tf.nest.flatten(part)):
-        return None
-    seed = _keras.random_seed() or 0
-    return ArrayPasses(*parts, batch_size=batch_size or 32, seed=seed if shuffle else None)
+    passes = getattr(x, "repeatable", None)
+    if passes is None:
+        parts = [x] if y is None else [x, y] if sample_weight is None else [x, y, sample_weight]
+        if not all(_is_array(leaf) for part in parts for leaf in keras.tree.flatten(part)):
+            return None
+        arrays = _keras.arrays_as_read(x, y, sample_weight, class_weight)
+        seed = (_keras.random_seed() or 0) if shuffle else None
+        passes = ArrayPasses(*arrays, batch_size=batch_size or 32, seed=seed)
+    elif y is not None or sample_weight is not None:
+        _keras.data_adapter(x, y, sample_weight)  # says that they belong into the dataset
+    return passes
 
 
 def validation_passes_of(data: Any, batch_size: int | None) -> Passes | None:
     """`Passes` over validation data as `fit` takes it, or None."""
-    if isinstance(data, (tuple, list)):
-        return passes_of(*data, batch_size=batch_size) if len(data) > 1 else None
-    return passes_of(data, batch_size=batch_size)
+    return passes_of(*keras.utils.unpack_x_y_sample_weight(data), batch_size=batch_size)
+
+
+def judged_validation(data: Any) -> Any:
+    """Validation data for `fit`, refused now where Keras refuses them after an epoch of training.
+
+    A generator, which can be read only once, comes as what reads it on from epoch to epoch.
+    """
+    if data is None:
+        return None
+    parts = keras.utils.unpack_x_y_sample_weight(data)
+    refuse_empty(parts[0], "validation_data")
+    reader = _keras.data_adapter(*parts)
+    return reader if inspect.isgenerator(parts[0]) else data
+
+
+def refuse_empty(x: Any, name: str) -> None:
+    """Raise if the data `x`, the argument `name` of `fit`, hold no examples, as far as is seen."""
+    passes = getattr(x, "repeatable", None)
+    arrays = [leaf for leaf in keras.tree.flatten(x) if _is_array(leaf)]
+    if any(len(array) == 0 for array in arrays) or (passes and passes.num_examples == 0):
+        raise ValueError(f"`fit` needs at least one example. Received: `{name}` of 0 rows.")
 
 
 def _is_array(leaf):
-    is_array = isinstance(leaf, np.ndarray) or (tf.is_tensor(leaf) and hasattr(leaf, "numpy"))
-    return is_array and leaf.ndim > 0
+    return isinstance(leaf, (np.ndarray, tf.Tensor)) and leaf.ndim > 0

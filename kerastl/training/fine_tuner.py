@@ -4,6 +4,7 @@ It is one file of over 400 lines because it is one class: what Keras calls on a 
 `fit`, the steps, the configs) and what a plan calls on it (`reserve`, rates, the schedule).
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,9 +25,9 @@ from kerastl.optimizers import LRMultiplier
 from kerastl.optimizers import no_decay as no_decay_paths
 from kerastl.optimizers.loss_scale import around, inside
 from kerastl.schedules.schedule import Schedule
-from kerastl.training.feeding import Settings
+from kerastl.training.feeding import Settings, judged_validation
 from kerastl.training.fit_state import FitState
-from kerastl.training.fitting import fit_by_epochs, for_keras, plan_fit
+from kerastl.training.fitting import allowed_epochs, fit_by_epochs, for_keras, plan_fit
 from kerastl.training.frozen import Features
 from kerastl.training.group_norms import GroupNorms
 from kerastl.training.rates import by_position, by_variable_path
@@ -141,7 +142,7 @@ class FineTuner(keras.Model):
         self,
         optimizer: str | keras.optimizers.Optimizer = "rmsprop",
         loss: Any = None,
-        *,
+        *rest: Any,
         multipliers: Mapping[str, float] | None = None,
         no_decay: Sequence[str] | bool = (),
         fused: bool = False,
@@ -155,6 +156,7 @@ class FineTuner(keras.Model):
             optimizer: Keras optimizer, its name, or an `LRMultiplier` made by hand; each may stand
                 in a `LossScaleOptimizer`.
             loss: As in `keras.Model.compile`.
+            *rest: Keras's arguments after `loss`, in its order: `loss_weights`, `metrics`, ...
             multipliers: Dict from group name, layer path, variable path or regex to a float >= 0
                 that multiplies the learning rate of those weights. 0 holds them still. What is
                 not named has 1.
@@ -175,6 +177,7 @@ class FineTuner(keras.Model):
                 its rate, or has no kernel for `fused=True`, or two terms have one name.
             TypeError: If one of `terms` is no term.
         """
+        kwargs = _by_name(keras.Model.compile, 3, rest, kwargs)
         checked = Terms(terms)
         checked.refuse_names(kwargs.get("metrics"), kwargs.get("weighted_metrics"))
         given = keras.optimizers.get(optimizer)
@@ -270,7 +273,7 @@ class FineTuner(keras.Model):
         epochs: int = 1,
         verbose: str | int = "auto",
         callbacks: Any = None,
-        *,
+        *rest: Any,
         cache_frozen: CacheFrozen = "auto",
         augmented_copies: int | None = None,
         cache_dir: PathLike | None = None,
@@ -290,6 +293,7 @@ class FineTuner(keras.Model):
         Args:
             x: As in `keras.Model.fit`, and so are `y`, `batch_size`, `epochs`, `verbose` and
                 `callbacks`.
+            *rest: Keras's arguments after `callbacks`, in its order.
             cache_frozen: `"auto"` caches the outputs of frozen layers where nothing speaks
                 against it, True refuses to train without, False never does. What was decided in
                 each epoch, and why, is in `history.frozen_features`; empty where Keras reads
@@ -304,8 +308,12 @@ class FineTuner(keras.Model):
             The `History` callback.
 
         Raises:
-            ValueError: If `cache_frozen=True` and the features cannot be computed once.
+            ValueError: If `cache_frozen=True` and the features cannot be computed once, if Keras
+                refuses the data or what comes beside them, or if there are no rows.
         """
+        others = _by_name(keras.Model.fit, 7, rest, others)
+        others["validation_data"] = judged_validation(others.get("validation_data"))
+        epochs = allowed_epochs(epochs)
         settings = Settings(
             callbacks,
             epochs,
@@ -472,12 +480,27 @@ class FineTuner(keras.Model):
             with self.distribute_strategy.scope():
                 self.terms.prepare(self)
 
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save`, to a `.keras` file: a `.h5` file has no room for what trains."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            self._refuse_h5(filepath)
+        super().save(filepath, *args, **kwargs)
+
+    def _refuse_h5(self, what):
+        raise ValueError(
+            "A FineTuner is saved as a `.keras` file, which keeps what is frozen, the multipliers "
+            f"and the optimizer. Received: {what}. Use `model.save('{self.name}.keras')`, or "
+            f"`model.save_weights('{self.name}.weights.h5')` for the weights alone."
+        )
+
     # Keras keeps neither the flags inside composite layers, nor the random states of dropout, nor
     # the order in which weights got their optimizer slots, and drops the whole state of the
     # optimizer when the set that trains differs. So the configs say all this. Weights are told by
     # position, because the paths of auto-named layers differ between processes.
 
     def get_config(self) -> dict[str, Any]:
+        if _keras.is_saving_as_h5():  # not by `save`
+            self._refuse_h5("a `.h5` file")
         hub_repairs.mend_before_saving(self.layers)
         config = hub_repairs.mend_config(super().get_config())
         seeds = [state.numpy().tolist() for state in _seeds(self)]
@@ -561,7 +584,13 @@ def _refuse_preprocessor(model):
 
 def _num_rows(x):
     """The number of examples in a batch of inputs, or of features in their place."""
-    return tf.shape(keras.tree.flatten(x)[0])[0]
+    return tf.shape(next(part for part in keras.tree.flatten(x) if part is not None))[0]
+
+
+def _by_name(method, num_given, rest, named):
+    """Keras's arguments of `method` after the first `num_given`, all by name."""
+    given = inspect.signature(method).bind_partial(*[None] * num_given, *rest, **named).arguments
+    return dict(list(given.items())[num_given:])
 
 
 def _seeds(model):

@@ -1,5 +1,6 @@
 """One `fit` as a row of one-epoch fits of Keras, so that an epoch's data is chosen as it begins."""
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 from kerastl import _keras
 from kerastl.data.passes import ArrayPasses, Passes
 from kerastl.graph.flags import is_frozen
-from kerastl.training.feeding import Feed, Settings, passes_of
+from kerastl.training.feeding import Feed, Settings, passes_of, refuse_empty
 
 if TYPE_CHECKING:
     from kerastl.training.fine_tuner import FineTuner
@@ -18,19 +19,22 @@ if TYPE_CHECKING:
 def plan_fit(model: "FineTuner", x: Any, y: Any, settings: Settings) -> Passes | None:
     """The `Passes` that `fit_by_epochs` is to train on, or None to leave `fit` to Keras.
 
-    Keras alone reads datasets that nobody can repeat, and `steps_per_epoch` or
-    `validation_split` of them. Arrays are left to it too, unless a pass must be repeatable or
-    frozen layers may be computed once.
+    Keras alone reads datasets that nobody can repeat, and `steps_per_epoch`, `validation_split` or
+    `keras.config.max_steps_per_epoch()` of them. Arrays are left to it too, unless a pass must be
+    repeatable or frozen layers may be computed once.
 
     Raises:
-        ValueError: If `cache_frozen=True` and the data cannot be repeated.
+        ValueError: If there are no data, or `cache_frozen=True` and they cannot be repeated.
     """
+    refuse_empty(x, "x")
     passes = None if _only_keras_can(settings) else _repeatable(x, y, settings)
     if passes is None and settings.cache_frozen is True:
         raise ValueError(
-            "`cache_frozen=True` needs data that can be read again row by row: arrays, or a "
-            "dataset of `kerastl.data.make_dataset`, without `steps_per_epoch`, `validation_split` "
-            f"and a CallbackList. Received: x={type(x).__module__}.{type(x).__qualname__}"
+            "`cache_frozen=True` needs data that can be read again row by row: arrays, none of "
+            "them ragged, sparse or None, or a dataset of `kerastl.data.make_dataset`, without "
+            "`steps_per_epoch`, `validation_split`, keras.config.set_max_steps_per_epoch and a "
+            "CallbackList. "
+            f"Received: x={type(x).__module__}.{type(x).__qualname__}"
         )
     is_used = not isinstance(passes, ArrayPasses) or _must_repeat(model, settings)
     return passes if is_used else None
@@ -38,8 +42,23 @@ def plan_fit(model: "FineTuner", x: Any, y: Any, settings: Settings) -> Passes |
 
 def _only_keras_can(settings):
     is_list = isinstance(settings.callbacks, keras.callbacks.CallbackList)  # made by the user
-    given = settings.others
-    return is_list or bool(given.get("steps_per_epoch") or given.get("validation_split"))
+    split = settings.others.get("validation_split")
+    return bool(is_list or split or _steps_asked(settings))
+
+
+def _steps_asked(settings):
+    """The steps of an epoch that were asked for, be it for all of the process, or None."""
+    asked = settings.others.get("steps_per_epoch"), keras.config.max_steps_per_epoch()
+    return min(filter(None, asked), default=None)
+
+
+def allowed_epochs(epochs: int) -> int:
+    """`epochs`, or what `keras.config.set_max_epochs` allows of them, with Keras's warning."""
+    limit = keras.config.max_epochs()
+    if not limit or limit >= epochs:
+        return epochs
+    warnings.warn(f"Limiting epochs to {limit}", stacklevel=3)
+    return limit
 
 
 def _repeatable(x, y, settings):
@@ -50,6 +69,7 @@ def _repeatable(x, y, settings):
         given.get("sample_weight"),
         batch_size=settings.batch_size,
         shuffle=given.get("shuffle", True),
+        class_weight=given.get("class_weight"),
     )
 
 
@@ -87,9 +107,9 @@ def fit_by_epochs(
     callbacks = one_training(model, settings, steps=passes.num_batches)
     model.stop_training = False
     state.begin(settings.initial_epoch)
+    feed = Feed(model, settings, callbacks)
     model.make_train_function()
     callbacks.begin()
-    feed = Feed(model, settings, callbacks)
     with _keras.without_finalizing(model.optimizer):
         for epoch in range(_first_epoch(model, settings), settings.epochs):
             if model.stop_training:
@@ -109,7 +129,7 @@ def fit_by_epochs(
                     validation_data=validation,
                     shuffle=False,
                     verbose=settings.verbose,
-                    **_for_keras(settings),
+                    **_for_keras(settings, passes),
                 )
     state.resume_at = None
     model.history.frozen_features = feed.report
@@ -125,7 +145,7 @@ def for_keras(model: "FineTuner", x: Any, settings: Settings) -> Any:
     resumes = any(getattr(c, "resumes", False) for c in keras.tree.flatten(callbacks))
     if not resumes or isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
-    steps = settings.others.get("steps_per_epoch") or _known_batches(x)
+    steps = _steps_asked(settings) or _known_batches(x)
     return one_training(model, settings, steps, SavesLast)
 
 
@@ -134,9 +154,11 @@ def _known_batches(x):
     return number if number is None or number >= 0 else None
 
 
-def _for_keras(settings):
-    """The arguments of `fit` that stay as they are when its data come from passes."""
-    ours = ("shuffle", "sample_weight", "initial_epoch", "validation_data")
+def _for_keras(settings, passes):
+    """The arguments of `fit` that stay as they are when its data come from `passes`."""
+    ours = ["shuffle", "sample_weight", "initial_epoch", "validation_data"]
+    if isinstance(passes, ArrayPasses):
+        ours.append("class_weight")  # is among the weights of the examples
     kept = {name: value for name, value in settings.others.items() if name not in ours}
     return {"validation_batch_size": settings.batch_size, **kept}
 

@@ -263,6 +263,7 @@ class Terms:
     def row_values(self, passes: Passes) -> Any:
         """Dict from the name of each term that has values by row to them, or () for none."""
         told = {t.name: t.row_values(passes) for t in self._terms if _gives_row_values(t)}
+        told = keras.tree.lists_to_tuples(told)  # tf.data would make one tensor of a list
         return {name: tf.nest.map_structure(np.asarray, rows) for name, rows in told.items()} or ()
 
     def steps(self, step: TermStep, row_values: Any) -> list[tuple[Term, TermStep]]:

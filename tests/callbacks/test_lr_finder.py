@@ -230,6 +230,76 @@ def test_data_of_unknown_length_are_read_again():
         lr_find(plain(), iter(dataset), num_steps=10)
 
 
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, step):
+        x, y = data(32)
+        return x[8 * step :][:8], y[8 * step :][:8]
+
+
+@pytest.mark.parametrize("kind", ["PyDataset", "tf.data", "make_dataset", "arrays"])
+def test_steps_of_an_epoch_change_nothing(kind):
+    """The batches come in the same order, an epoch after the other."""
+    x, y = data(32)
+    tensors = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    images = (40 * x.reshape(32, 2, 1, 3) + 128).astype("uint8")
+    given = {
+        "PyDataset": (Batches(),),
+        "tf.data": (tensors,),
+        "make_dataset": (make_dataset(images, y, batch_size=8),),
+        "arrays": (x, y),
+    }[kind]
+
+    def losses(**options):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((2, 1, 3) if kind == "make_dataset" else (6,))
+        flat = keras.layers.Flatten()(inputs)
+        model = FineTuner(inputs, keras.layers.Dense(3, activation="softmax")(flat))
+        model.compile("sgd", LOSS)
+        options |= {"batch_size": 8} if kind == "arrays" else {}
+        options |= {} if "data" in kind else {"shuffle": False}
+        return lr_find(model, *given, num_steps=20, **options).batch_losses
+
+    assert losses(steps_per_epoch=3) == losses()
+
+
+@pytest.mark.parametrize(("rows", "steps"), [(24, 3), (9, 4), (24, 24)])
+def test_steps_of_arrays_say_the_size_of_the_batches(rows, steps):
+    """As in `fit`: 9 rows in 4 steps are batches of 3."""
+    seen, (x, y) = [], data(rows)
+
+    class Looks(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.append(self.params["steps"])
+
+    lr_find(plain(), x, y, steps_per_epoch=steps, num_steps=10, callbacks=[Looks()])
+    assert seen == [{3: 3, 4: 3, 24: 24}[steps]]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (([[1.0] * 6] * 5000, [0] * 5000), "x of type list. Make an array of lists: `np.asarray"),
+        ((data()[0], [0] * 24), "`y` must be arrays, so that"),
+        ((iter([1]),), "x of type list_iterator"),
+        ((), "x of type NoneType"),
+    ],
+)
+def test_what_are_no_arrays_is_named_and_not_printed(given, words):
+    with pytest.raises(ValueError, match=words) as told:
+        lr_find(plain(), *(given or (None,)))
+    assert len(str(told.value)) < 250
+
+
+@pytest.mark.parametrize("make", [plain, tuner])
+def test_targets_beside_a_dataset_are_refused(make):
+    dataset = make_dataset(np.zeros((8, 2, 1, 3), "uint8"), np.zeros(8, int))
+    with pytest.raises(ValueError, match="`y` should not be passed"):
+        lr_find(make(), dataset, np.zeros(8))
+
+
 def test_as_a_callback_it_ends_fit_and_leaves_callbacks_the_model_as_it_was():
     model, seen = plain(), []
     before = [v.numpy() for v in model.variables]

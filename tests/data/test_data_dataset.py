@@ -178,6 +178,73 @@ def moved(images, *, sign=1.0, angle=0.0, scale=1.0, shift=(0.0, 0.0)):
     return np.asarray(out)
 
 
+def targets_of(labels, num_classes=None):
+    pixels = np.zeros((4, 2, 2, 3), np.uint8)
+    return next(iter(make_dataset(pixels, labels, num_classes=num_classes)))[1].numpy()
+
+
+ONE_HOT = np.eye(4)[[0, 1, 2, 2], :3]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, 2, 2],
+        [0.0, 1.0, 2.0, 2.0],
+        np.array([0, 1, 2, 2], "uint8"),
+        np.array([0, 1, 2, 2], object),
+        [[0], [1], [2], [2]],
+        ONE_HOT,
+        ONE_HOT.astype(int),
+    ],
+)
+def test_labels_are_class_indices_or_rows_of_targets(labels):
+    given = targets_of(labels, 3)
+    np.testing.assert_array_equal(given, ONE_HOT)
+    assert given.dtype == np.float32
+
+
+@pytest.mark.parametrize("soft", [ONE_HOT * 0.5, [[0.1, 0.9], [1, 0], [0.5, 0.5], [0, 1]]])
+def test_rows_of_targets_are_given_as_they_are(soft):
+    np.testing.assert_array_equal(targets_of(soft, np.shape(soft)[1]), np.float32(soft))
+
+
+def test_without_classes_floats_are_numbers_to_be_learnt():
+    np.testing.assert_array_equal(targets_of([-1.0, 0.5, 3, 1]), np.float32([-1, 0.5, 3, 1]))
+    assert targets_of([[1], [0], [5], [2]]).shape == (4, 1)
+    assert targets_of([True, False, True, True], 2).tolist() == [[0, 1], [1, 0], [0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_classes", "words"),
+    [
+        ([1, 2, 3, 3], 3, "from 0 to 2. Received: 3 at row 2; they range from 1 to 3. Subtract 1"),
+        ([[1], [2], [3], [3]], 3, "Received: 3 at row 2"),
+        ([-1, 0, 1, 2], 3, "Received: -1 at row 0"),
+        ([-1, 0, 1, 2], None, ">= 0. Received: -1 at row 0"),
+        ([[0], [-1], [1], [2]], None, "Received: -1"),
+        ([0.2, 0.9, 1.9, 2.0], 3, "Received: 0.2 at row 0"),
+        ([0, 1, 2, 2.5], 3, "Received: 2.5 at row 3"),
+        ([0, None, 1, 2], 3, "finite numbers. Received: None at row 1"),
+        ([0, float("nan"), 1, 2], 3, "finite numbers. Received: nan at row 1"),
+        ([0, float("inf"), 1, 2], None, "finite numbers. Received: inf at row 1"),
+        ([[0.0, 1.0], [0, float("nan")], [1, 1], [1, 0]], 2, r"Received: nan at index \(1, 1\)"),
+        (["a", "b", "a", "b"], 2, r"'<U1' of shape \(4,\). Of names, `np.unique"),
+        ([b"a"] * 4, None, "'|S1'"),
+        (np.array(["a", None, 1, 2], object), 3, "finite numbers. Received: a at row 0"),
+        ([[1], [1, 2], [0], [0]], 3, "one array of numbers. Received: .* inhomogeneous"),
+        (np.zeros((4, 5)), 3, r"shape \(n, 3\). Received: shape \(4, 5\)"),
+        (np.zeros((4, 2, 2), int), 3, r"Received: shape \(4, 2, 2\)"),
+        ([0, 1, 2], 3, "one length"),
+        (3, 3, r"one row a picture. Received: 'int64' of shape \(\)"),
+        ([0, 0, 0, 0], 0, "`num_classes` must be an int"),
+    ],
+)
+def test_labels_that_tell_no_targets_are_refused(labels, num_classes, words):
+    with pytest.raises(ValueError, match=words):
+        targets_of(labels, num_classes)
+
+
 def test_affine_moves_by_hand():
     picture = np.random.default_rng(1).uniform(0, 255, (1, 6, 6, 3)).astype(np.float32)
     # Whole pixels in exact arithmetic; cos(π/2) in float32 is 4e-8, times 255 grey levels.

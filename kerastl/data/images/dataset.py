@@ -2,12 +2,15 @@
 
 import hashlib
 import itertools
+import numbers
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from kerastl._base import checks
 from kerastl.data.images.augment import Augment, Augmenter
 from kerastl.data.passes import Passes, hash_of_arrays
 from kerastl.data.rows import Rows
@@ -32,7 +35,9 @@ def make_dataset(
     Args:
         images: uint8 array, memory map or `Rows` of shape `(n, height, width, 3)`. It is read
             batch by batch, never copied as a whole.
-        labels: `n` class indices; or floats of shape `(n, ...)`, which are given as float32.
+        labels: `n` class indices, counted from 0, as integers or whole floats; or targets of shape
+            `(n, num_classes)`, such as one-hot rows, given as float32 as they are. Without
+            `num_classes` floats of any shape `(n, ...)`, which are given as float32.
         batch_size: Pictures a batch; the last one of a pass may be smaller.
         seed: Int in [0, 2**31) to shuffle by, or None to keep the order.
         augment: What `Augmenter` takes: `"none"`, `"light"`, `"medium"`, `"strong"`, a Keras
@@ -45,8 +50,9 @@ def make_dataset(
         `repeatable` holds its `Passes`, by which `FineTuner.fit` reads pass by pass.
 
     Raises:
-        ValueError: If lengths differ, `augment` comes without `seed`, or it mixes pictures
-            and `num_classes` is missing.
+        ValueError: If lengths differ, labels are no class indices below `num_classes` or no finite
+            numbers, `augment` comes without `seed`, or it mixes pictures and `num_classes` is
+            missing.
 
     Example:
         >>> images = np.zeros((5, 4, 4, 3), "uint8")
@@ -54,22 +60,91 @@ def make_dataset(
         >>> len(dataset), sorted(int(y) for _, labels in dataset for y in labels)
         (3, [0, 1, 2, 3, 4])
     """
-    labels = np.asarray(labels)
-    floats = np.issubdtype(labels.dtype, np.floating)
-    labels = labels.astype(np.float32 if floats else np.int64, copy=False)
+    if num_classes is not None:
+        checks.whole(operator.index(num_classes), 1, 2**31 - 1, "num_classes")
     augmenter = Augmenter(augment)
-    _check(images, labels, seed, augmenter, num_classes)
+    targets = _targets(labels, num_classes)
+    _check(images, targets, seed, augmenter, num_classes)
     passes = ImagePasses(
         images,
-        labels,
+        targets,
         augmenter,
         batch_size=batch_size,
         seed=None if seed is None else check_seed(seed),
-        num_classes=num_classes,
+        num_classes=num_classes if targets.ndim == 1 else None,
     )
     dataset: Any = _one_pass_at_a_time(passes)
     dataset.repeatable = passes
     return dataset
+
+
+def _targets(labels, num_classes):
+    """`labels` as the int64 or float32 array that is read, refused where it tells no targets."""
+    labels = _numbers(labels)
+    is_column = labels.shape[1:] == (1,)
+    if num_classes is not None:
+        if is_column and num_classes > 1:
+            labels = labels[:, 0]
+        elif labels.shape[1:] == (num_classes,):
+            return labels.astype(np.float32, copy=False)
+        elif labels.ndim > 1:
+            raise ValueError(
+                f"With num_classes={num_classes}, `labels` must be class indices, of shape (n,), "
+                f"or rows of targets, of shape (n, {num_classes}). Received: shape {labels.shape}. "
+                "Without `num_classes` targets are given as they are."
+            )
+    floats = labels.dtype.kind == "f" and num_classes is None
+    if not floats and (labels.ndim == 1 or is_column):
+        _check_classes(labels, num_classes)
+    return labels.astype(np.float32 if floats else np.int64, copy=False)
+
+
+def _numbers(labels):
+    """`labels` as an array of finite numbers with a row for each picture."""
+    try:
+        labels = np.asarray(labels)
+        if labels.dtype == object:  # Python's own numbers, or something else among them
+            labels = np.asarray(labels.tolist())
+    except ValueError as error:  # NumPy's, of rows of different lengths
+        raise ValueError(f"`labels` must be one array of numbers. Received: {error}") from error
+    if labels.dtype.kind not in "biufO" or labels.ndim == 0:
+        raise ValueError(
+            "`labels` must be an array of numbers, one row a picture. Received: "
+            f"{str(labels.dtype)!r} of shape {labels.shape}. Of names, `np.unique(names, "
+            "return_inverse=True)` makes class names and class indices."
+        )
+    is_object = labels.dtype == object
+    is_number = [isinstance(one, numbers.Real) for one in labels.flat] if is_object else ()
+    wrong = ~(np.reshape(is_number, labels.shape) if is_object else np.isfinite(labels))
+    if (place := _first(wrong)) is not None:
+        raise ValueError(
+            f"`labels` must be finite numbers. Received: {labels[place]} at {_place(place)}. Leave "
+            "pictures without a label out, or give them a number that your loss knows."
+        )
+    return labels
+
+
+def _check_classes(labels, num_classes):
+    outside = (labels < 0) | (labels != np.floor(labels))
+    if num_classes is not None:
+        outside |= labels >= num_classes
+    if (wrong := _first(outside)) is None:
+        return
+    classes = ">= 0" if num_classes is None else f"from 0 to {num_classes - 1}"
+    raise ValueError(
+        f"`labels` must be class indices {classes}. Received: {labels[wrong]} at {_place(wrong)}; "
+        f"they range from {labels.min()} to {labels.max()}. Subtract 1 from labels that count from "
+        "1; give numbers to be learnt as floats, without `num_classes`."
+    )
+
+
+def _first(wrong):
+    """The index of the first element that is True, or None."""
+    return tuple(np.argwhere(wrong)[0].tolist()) if wrong.any() else None
+
+
+def _place(index):
+    return f"row {index[0]}" if len(index) == 1 else f"index {index}"
 
 
 def _check(images, labels, seed, augmenter, num_classes):

@@ -13,7 +13,7 @@ from kerastl import _keras
 from kerastl._base import checks
 from kerastl.graph.flags import trains
 from kerastl.graph.index import GraphIndex
-from kerastl.graph.run import folded_pairs, infer, is_inert, with_folding
+from kerastl.graph.run import folded_pairs, is_inert, run_evaluation
 from kerastl.training.frozen.part import Features, Subgraph, with_masks
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Frontier:
 
     def compute(self, inputs: Any) -> Features:
         """`Features` of `inputs`: what `lower` gives, in the steps of the training of `model`."""
-        outputs = _keras.run_graph(self.lower, inputs, None, with_folding(self.model, infer))
+        outputs = run_evaluation(self.model, inputs, self.lower)
         return with_masks(tf.nest.flatten(outputs))
 
     @functools.cached_property
