@@ -17,6 +17,7 @@ from kerastl.compression.quantize.report import (
     nothing_quantized,
     report_of,
 )
+from kerastl.data.ranges import check_ranges
 from kerastl.graph import flat_layers, select_layers
 
 
@@ -34,7 +35,8 @@ def quantize_aware(model: keras.Model, data: Any = None, *, keep_float: Where = 
     what layers give is rounded to 8 bits over a range that starts from data and follows it. A ReLU
     is one step with the layer before it, and one range serves both sides of what has one scale in
     int8: pooling, padding, concatenation. Sigmoid, tanh and softmax have the range that LiteRT
-    fixes. Composite layers, recurrent layers, attention and layer normalizations stay float.
+    fixes. Composite layers, recurrent layers, attention and layer normalizations stay float. Of
+    convolutions of sequences and `EinsumDense` the file rounds the kernels, training does not.
 
     Weights that are exactly zero, as pruning leaves them, stay zero in its training and in the
     file, until `compression.strip(quantized)`. A kernel of zeros alone is free to learn.
@@ -59,7 +61,8 @@ def quantize_aware(model: keras.Model, data: Any = None, *, keep_float: Where = 
     Raises:
         TypeError: If `model` is not a Keras 3 model.
         ValueError: If it has no graph, is quantized already, or has nothing that can compute in
-            int8; if `data` does not fit; or if `keep_float` matches no layer.
+            int8; if `data` does not fit, or lies in another range than the model takes; or if
+            `keep_float` matches no layer.
 
     Example:
         >>> import numpy as np
@@ -86,7 +89,9 @@ def quantize_aware(model: keras.Model, data: Any = None, *, keep_float: Where = 
         raise ValueError(nothing_quantized(model, report_of(policy)))
     _hold_zeros(quantized, folded.origins)
     if data is not None:
-        calibrate(quantized, data)
+        shown = calibrate(quantized, data)
+        names = [tensor.name for tensor in model.inputs]
+        check_ranges(model, dict(zip(names, shown, strict=True)), "`data`")
     else:
         for layer in ranges_of(quantized):
             layer.trainable = True  # of a frozen layer, too: nothing else would show it data
