@@ -1,6 +1,7 @@
 """Private names of Keras's `fit`, its optimizers, callbacks and random states."""
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -172,18 +173,29 @@ def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 
 
 def moving_averages(optimizer: keras.optimizers.Optimizer) -> dict[int, keras.Variable]:
-    """Dict from the id of a model variable to its moving average, empty without `use_ema`.
+    """Dict from the id of a model variable to its moving average; empty where there are none.
 
     `SwapEMAWeights` is the only public way to them.
     """
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
-    if not optimizer.use_ema:
+    if optimizer is None or not (optimizer.use_ema and optimizer.built):
         return {}
     pairs = zip(
         optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
     )
     return {id(variable): average for variable, average in pairs}
+
+
+def applying_optimizer() -> keras.optimizers.Optimizer | None:
+    """The optimizer whose `apply` has called the constraint that asks; None if none has.
+
+    `apply` hands a constraint the weight alone (`variable.constraint(variable)`), after it has put
+    what the constraint will undo into the moving average. Read from the calling frame; can go when
+    Keras averages what constraints have made of the weights.
+    """
+    caller = sys._getframe(2).f_locals.get("self")
+    return caller if isinstance(caller, keras.optimizers.Optimizer) else None
 
 
 def random_seed() -> int | None:

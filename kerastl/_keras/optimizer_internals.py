@@ -109,6 +109,11 @@ def variables_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     return list(optimizer._trainable_variables)
 
 
+def path_of(variable: Any) -> str:
+    """The path of a model variable; of a `tf.Variable`, which has none, its name."""
+    return getattr(variable, "path", None) or variable.name.partition(":")[0]
+
+
 def slot_of(optimizer: keras.optimizers.Optimizer, variable: Any) -> int | None:
     """Position of `variable` in the slots, or None. Resolves replicas of mirrored variables."""
     return optimizer._trainable_variables_indices.get(optimizer._var_key(variable))
@@ -127,6 +132,16 @@ def average_of(optimizer: keras.optimizers.Optimizer, slot: int) -> keras.Variab
 def moments_of(optimizer: keras.optimizers.Optimizer, slot: int) -> tuple[tf.Variable, tf.Variable]:
     """Adam's first and second moment at `slot`, as TensorFlow's variables."""
     return raw(optimizer._momentums[slot]), raw(optimizer._velocities[slot])
+
+
+def is_state(optimizer: keras.optimizers.Optimizer, name: str) -> bool:
+    """Whether the private attribute `name` of `optimizer` holds variables: slots, or one of all.
+
+    `SwapEMAWeights` looks for the private name of the moving averages in what a loss scale wraps.
+    """
+    value = optimizer.__dict__.get(name)
+    slots = value if isinstance(value, list) else [value]
+    return bool(slots) and all(slot is None or isinstance(slot, keras.Variable) for slot in slots)
 
 
 def product_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable | None:
@@ -185,19 +200,33 @@ def strategy_scope(optimizer: keras.optimizers.Optimizer) -> Any:
     return optimizer._distribution_strategy.scope()
 
 
+def checkpointed(variables: Sequence[keras.Variable]) -> dict[str, tf.Variable]:
+    """`variables` by position, as children of an object in `tf.train.Checkpoint`."""
+    return {f"state_{place}": raw(variable) for place, variable in enumerate(variables)}
+
+
+def restore_waiting(optimizer: keras.optimizers.Optimizer, children: dict[str, Any]) -> None:
+    """Give new `children` of `optimizer` what a checkpoint that was read before holds of them."""
+    for name, child in children.items():
+        optimizer._handle_deferred_dependencies(name=name, trackable=child)
+
+
 def untrack(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> None:
     """Take `variable` out of the state of `optimizer`."""
     optimizer._untrack_variable(variable)
 
 
-def drop_own_rate_and_counter(
+def drop_own_settings(
     wrapper: keras.optimizers.Optimizer, inner: keras.optimizers.Optimizer
 ) -> None:
-    """Have `wrapper` hold no rate and counter of its own, but show those of `inner`."""
+    """Have `wrapper` hold no rate, counter and settings of its own, but show those of `inner`."""
     for name in ("_iterations", "_learning_rate"):
         wrapper._untrack_variable(getattr(wrapper, name))
         del wrapper.__dict__[name]
     wrapper.__dict__["_iterations"] = inner._iterations
+    for name in keras.optimizers.Optimizer.get_config(inner):  # what all optimizers have
+        if name != "name":
+            wrapper.__dict__.pop(name, None)
 
 
 def adopt_slots(wrapper: keras.optimizers.Optimizer, inner: keras.optimizers.Optimizer) -> None:

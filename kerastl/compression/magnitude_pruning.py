@@ -133,7 +133,6 @@ class MagnitudePruning(keras.callbacks.Callback):
             self._note(updates[-1])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._mask_averages()
         if logs is not None:
             found = self._sparsity_by_path()
             logs["sparsity"] = self._overall(found)
@@ -234,14 +233,6 @@ class MagnitudePruning(keras.callbacks.Callback):
                 mask.renew(step)
         if new:
             self._note(step)
-
-    def _mask_averages(self):
-        """Moving averages of pruned weights are to be zero as well."""
-        averages = _keras.moving_averages(self.model.optimizer)
-        for mask in self._masks if averages else ():
-            mask.apply()  # the averages may have changed places with the weights
-            if (average := averages.get(id(mask.kernel.variable))) is not None:
-                mask.apply_to(average)
 
     def _note(self, step):
         self.sparsities.append((step, self._sparsity_by_path()))

@@ -1,5 +1,6 @@
 """Zeros that stay: a mask of a weight, applied inside the optimizer's step."""
 
+import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,6 +66,9 @@ class Mask(keras.constraints.Constraint):
         if self._schedule is not None:
             step = self._counter.value + 1  # the optimizer counts this step after it
             tf.cond(self._schedule(step)[0], lambda: self._renew(value, step), lambda: False)
+        averages = _keras.moving_averages(_keras.applying_optimizer())
+        if (average := averages.get(id(self.kernel.variable))) is not None:
+            self.apply_to(average)  # which has taken up the step, and will be put into the weight
         return self._masked(value)
 
     def renew(self, step: int) -> None:
@@ -176,6 +180,39 @@ def masks_of(model: keras.Model) -> list[Mask]:
     return [mask for mask in map(mask_of, model.weights) if mask is not None]
 
 
+def hold(kernel: Kernel, keep: np.ndarray) -> None:
+    """Hold those weights of `kernel` at zero where `keep`, an array of its shape, is False."""
+    mask = Mask(kernel, Pattern())
+    mask.keep.assign(keep)
+    mask.apply()
+    kernel.variable.constraint = mask
+
+
 def retrace(model: keras.Model) -> None:
-    """Have the next step traced anew: what a step does with masks is part of the trace."""
-    _keras.remake_train_function(model)
+    """Have the next step traced anew: what a step does with masks is part of the trace.
+
+    That of every model that has weights of `model`, not only its own.
+    """
+    for each in _trained_with(model):
+        _keras.remake_train_function(each)
+
+
+def averages_of(model: keras.Model) -> list[tuple[int, keras.Variable]]:
+    """Pairs of the id of a weight and its moving average, of all who train weights of `model`."""
+    found = [_keras.moving_averages(each.optimizer) for each in _trained_with(model)]
+    return [pair for averages in found for pair in averages.items()]
+
+
+def _trained_with(model):
+    """The compiled models that have weights of `model`, itself among them.
+
+    It may be a part of another model, or share its layers with a `FineTuner`, and neither Keras nor
+    a variable keeps note of that.
+    """
+    own = {id(weight) for weight in model.weights}
+    alive = [each for each in gc.get_objects() if issubclass(type(each), keras.Model)]
+    return [
+        each
+        for each in alive
+        if getattr(each, "compiled", False) and not own.isdisjoint(map(id, each.weights))
+    ]

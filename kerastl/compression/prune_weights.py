@@ -11,7 +11,7 @@ from kerastl._base.types import OnProgress, Where
 from kerastl.compression import sparsity as schedules
 from kerastl.compression.batches import batches_of
 from kerastl.compression.least_squares import Refit
-from kerastl.compression.masks import make_masks
+from kerastl.compression.masks import averages_of, make_masks, retrace
 from kerastl.compression.pruning_report import PruningReport
 from kerastl.compression.sparsity import check_pattern_schedule, check_patterns
 from kerastl.compression.two_runs import run_both
@@ -41,7 +41,8 @@ def prune_weights(
     and ResNet50 four to five minutes, at 224 pixels.
 
     The weights change in place, or not at all if it is interrupted. Later trainings hold the zeros
-    until `compression.strip(model)`, as after `MagnitudePruning`. Layers inside composite ones,
+    until `compression.strip(model)`, as after `MagnitudePruning`; a model that was fit before need
+    not be compiled again. Layers inside composite ones,
     embeddings, grouped and transposed convolutions and `EinsumDense` are pruned and not fitted; the
     report says so.
 
@@ -95,6 +96,12 @@ def prune_weights(
         raise
     for mask in masks:
         mask.kernel.variable.constraint = mask
+    # The end of a `fit` puts averages into weights: those of what changed begin anew.
+    changed = {id(variable): variable for variable in refit.originals.variables}
+    for weight, average in averages_of(model):
+        if weight in changed:
+            average.assign(changed[weight])
+    retrace(model)
     return PruningReport(tuple(refit.rows()), skipped, sum(len(batch[0]) for batch in batches))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from kerastl._base import checks
 from kerastl._base.text_table import in_columns
 from kerastl.compression.kernels import all_kernels
-from kerastl.compression.masks import masks_of, retrace
+from kerastl.compression.masks import hold, mask_of, masks_of, retrace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,15 +97,45 @@ def sparsity(model: keras.Model) -> SparsityTable:
     return SparsityTable(tuple(rows), sum(int(np.prod(w.shape)) for w in model.weights))
 
 
+def hold_zeros(model: keras.Model) -> keras.Model:
+    """Have weights of `model` that are exactly zero stay zero in later trainings, until `strip`.
+
+    For a pruned model that comes from a file, which keeps zeros and no masks, or that was stripped.
+    `MagnitudePruning` and `prune_weights` hold their zeros by themselves, and so does what
+    `quantize_aware` makes of a pruned model. A kernel of zeros alone is free to learn.
+
+    Args:
+        model: Functional or built Sequential `keras.Model`.
+
+    Returns:
+        `model`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="head")])
+        >>> _ = model.layers[0].kernel.assign([[0.0, 1.0], [2.0, 3.0]])
+        >>> hold_zeros(model).compile("sgd", "mse")
+        >>> _ = model.fit(np.ones((8, 2)), np.ones((8, 2)), verbose=0)
+        >>> sparsity(model)["head"].sparsity
+        0.25
+    """
+    for kernel in all_kernels(model):
+        keep = keras.ops.convert_to_numpy(kernel.variable) != 0
+        if mask_of(kernel.variable) is None and keep.any() and not keep.all():
+            hold(kernel, keep)
+    retrace(model)
+    return model
+
+
 def strip(model: keras.Model) -> keras.Model:
     """Let go of the masks of a pruned model: what is left is its weights, with their zeros.
 
     `MagnitudePruning` adds nothing to the graph of a model, so a saved file needs no strip. It
     holds the zeros in every later training, until this call. A model that was loaded from a file
-    holds no masks, and comes back as it is.
+    holds no masks, and comes back as it is: the next training fills its zeros, unless `hold_zeros`
+    is called, or `quantize_aware`, which holds the zeros it finds.
 
     Args:
-        model: `keras.Model` that was trained with `MagnitudePruning`.
+        model: `keras.Model` that was pruned, or made by `quantize_aware` of one that was.
 
     Returns:
         `model`.

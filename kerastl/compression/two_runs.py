@@ -20,8 +20,8 @@ class Originals:
     """
 
     def __init__(self, variables: Sequence[keras.Variable]) -> None:
-        self._variables = list(variables)
-        self._values = {id(variable): _copy(variable) for variable in self._variables}
+        self.variables = list(variables)
+        self._values = {id(variable): _copy(variable) for variable in self.variables}
 
     def __getitem__(self, variable: keras.Variable) -> Any:
         return self._values[id(variable)]
@@ -33,7 +33,7 @@ class Originals:
 
     def restore(self) -> None:
         """Put all of them back for good."""
-        for variable in self._variables:
+        for variable in self.variables:
             variable.assign(self[variable])
 
     @contextlib.contextmanager

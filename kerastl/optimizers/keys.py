@@ -11,6 +11,7 @@ import keras
 
 from kerastl._base import checks
 from kerastl._keras import optimizer_internals as internals
+from kerastl._keras.optimizer_internals import path_of
 from kerastl.graph.layer_groups import LayerGroups
 
 # A key of a more exact kind wins over one of a less exact kind.
@@ -87,7 +88,7 @@ def spared_slots(
     multipliers: Any, variables: Sequence[keras.Variable], no_decay: Sequence[str]
 ) -> set[int]:
     """The slots without weight decay: those that `no_decay` or a saved row names."""
-    found = {slot for slot, variable in enumerate(variables) if variable.path in no_decay}
+    found = {slot for slot, variable in enumerate(variables) if path_of(variable) in no_decay}
     if not isinstance(multipliers, dict):
         rows_ = _match_rows(multipliers, variables)
         found |= {slot for slot, (_, _, spared) in enumerate(rows_) if spared}
@@ -107,7 +108,7 @@ def rows(
     """
     universe = list(_universe(variables, groups).values())
     values = resolve(multipliers, universe, groups)
-    return [[v.path, value, spared(v)] for v, value in zip(universe, values, strict=True)]
+    return [[path_of(v), value, spared(v)] for v, value in zip(universe, values, strict=True)]
 
 
 def _universe(variables, groups):
@@ -123,12 +124,12 @@ def _match(key, universe, groups):
     """The kind of `key` and the ids of the variables it means."""
     if groups is not None and key in groups:
         return "group", [id(variable) for variable in groups.variables(key)]
-    if exact := [i for i, v in universe.items() if v.path == key]:
+    if exact := [i for i, v in universe.items() if path_of(v) == key]:
         return "path", exact
-    if below := [i for i, v in universe.items() if v.path.startswith(key + "/")]:
+    if below := [i for i, v in universe.items() if path_of(v).startswith(key + "/")]:
         return "layer", below
     try:
-        matched = [i for i, v in universe.items() if re.fullmatch(key, v.path)]
+        matched = [i for i, v in universe.items() if re.fullmatch(key, path_of(v))]
     except re.error:
         matched = []
     if matched:
@@ -142,7 +143,7 @@ def _match(key, universe, groups):
 
 def _names(universe, groups):
     """All that a key may say: group names, variable paths and the layer paths above them."""
-    paths = [variable.path for variable in universe.values()]
+    paths = [path_of(variable) for variable in universe.values()]
     layers = [path.rpartition("/")[0] for path in paths]
     names = [name for name, _ in groups.items()] if groups is not None else []
     return list(dict.fromkeys([*names, *layers, *paths]))
@@ -153,9 +154,9 @@ def _stronger(before, new, variable):
         return new
     if new[0] == before[0] and new[2] != before[2]:
         raise ValueError(
-            f"{variable.path!r} must have one multiplier. Received: {before[1]!r}: {before[2]} "
+            f"{path_of(variable)!r} must have one multiplier. Received: {before[1]!r}: {before[2]} "
             f"and {new[1]!r}: {new[2]}, which both match it. Narrow one of them, or add "
-            f"{variable.path!r} itself, which wins over both."
+            f"{path_of(variable)!r} itself, which wins over both."
         )
     return before
 
@@ -167,20 +168,20 @@ def _match_rows(rows_, variables):
     """
     head = rows_[: len(variables)]
     if len(head) == len(variables) and all(
-        _same_but_for_prefix(row[0], variable.path)
+        _same_but_for_prefix(row[0], path_of(variable))
         for row, variable in zip(head, variables, strict=True)
     ):
         return head
     waiting = collections.defaultdict(collections.deque)
     for row in rows_:
         waiting[row[0]].append(row)
-    unknown = [v.path for v in variables if not waiting[v.path]]
+    unknown = [path_of(v) for v in variables if not waiting[path_of(v)]]
     if unknown:
         raise ValueError(
             "The saved multipliers must cover all variables. Received, not among them: "
             f"{checks.listed(unknown, 5)}. Give new ones with `set_multipliers`."
         )
-    return [waiting[v.path].popleft() for v in variables]
+    return [waiting[path_of(v)].popleft() for v in variables]
 
 
 def _same_but_for_prefix(a, b):

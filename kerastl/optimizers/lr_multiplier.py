@@ -15,6 +15,7 @@ from keras import ops
 from kerastl._base import checks
 from kerastl._base.types import TensorLike
 from kerastl._keras import optimizer_internals as internals
+from kerastl._keras.optimizer_internals import path_of
 from kerastl.graph.layer_groups import LayerGroups
 from kerastl.optimizers import fused as _fused
 from kerastl.optimizers import keys as _keys
@@ -23,6 +24,9 @@ from kerastl.optimizers.keys import check_optimizer
 from kerastl.optimizers.placed_schedule import PlacedSchedule, check_number, momentum_name
 from kerastl.optimizers.steps import PerVariableSteps
 from kerastl.schedules import Schedule, from_config
+
+# Settings with a variable for each weight, which `build` makes.
+NEED_SLOTS = ("use_ema", "gradient_accumulation_steps")
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
@@ -37,10 +41,11 @@ class LRMultiplier(keras.optimizers.Optimizer):
     `rate = multiplier * learning_rate`
 
     and clipping by global norm, gradient accumulation, moving averages of weights, loss scaling
-    and distribution are left to `optimizer`, over all variables together. A multiplier of exactly
-    0 freezes: no step, no decay, no change of moments, no share in the global norm. A variable
-    that joins the training late gets the bias correction of its own steps, not of the global
-    ones, while schedules go on counting global steps.
+    and distribution are left to `optimizer`, over all variables together. Its settings and slots
+    are read and set here as there (`clipnorm`, `weight_decay`, `beta_1`, ...). A multiplier of
+    exactly 0 freezes: no step, no decay, no change of moments, no share in the global norm. A
+    variable that joins the training late gets the bias correction of its own steps, not of the
+    global ones, while schedules go on counting global steps.
 
     `momentum` carries past steps with the rate they were taken at, and `Adafactor` caps its rate
     at `1 / sqrt(step)`, as each does at a single rate.
@@ -101,7 +106,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
             _fused.update_step_of(optimizer)  # raises if there is none
         super().__init__(learning_rate=0.0, name=name)
         self.inner_optimizer = optimizer
-        internals.drop_own_rate_and_counter(self, optimizer)
+        internals.drop_own_settings(self, optimizer)
         # Past `__setattr__`, which would take the variables of `groups` for this one's state.
         self.__dict__.update(
             _keys=_keys.check_multipliers(multipliers),
@@ -113,16 +118,33 @@ class LRMultiplier(keras.optimizers.Optimizer):
             _traced=False,
         )
 
-    @property
-    def loss_scale_factor(self) -> Any:
-        """The static loss scale of the wrapped optimizer."""
+    def __getattr__(self, name: str) -> Any:
+        """What this one has not, the wrapped optimizer has: its settings and its slots."""
         inner = self.__dict__.get("inner_optimizer")
-        return None if inner is None else inner.loss_scale_factor
+        if inner is None or (name.startswith("_") and not internals.is_state(inner, name)):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(inner, name)
 
-    @loss_scale_factor.setter
-    def loss_scale_factor(self, value: Any) -> None:
-        if "inner_optimizer" in self.__dict__:  # Keras's constructor sets it before there is one
-            self.inner_optimizer.loss_scale_factor = value
+    def __setattr__(self, name: str, value: Any) -> None:
+        inner = self.__dict__.get("inner_optimizer")
+        is_own = name.startswith("_") or name in self.__dict__ or hasattr(type(self), name)
+        if inner is None or is_own or not hasattr(inner, name):
+            super().__setattr__(name, value)
+            return
+        if name in NEED_SLOTS and self.built and bool(value) != bool(getattr(inner, name)):
+            raise RuntimeError(
+                f"`{name}` decides which slots there are, and these were made. Received: "
+                f"{name}={value!r}. Set it before the first step, or compile with a new optimizer."
+            )
+        setattr(inner, name, value)
+
+    def exclude_from_weight_decay(
+        self,
+        var_list: Sequence[keras.Variable] | None = None,
+        var_names: Sequence[str] | None = None,
+    ) -> None:
+        """As in `keras.optimizers.Optimizer`. A config has it once the slots are built."""
+        self.inner_optimizer.exclude_from_weight_decay(var_list, var_names)
 
     @property
     def learning_rate(self) -> Any:
@@ -217,7 +239,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
     @property
     def variables_paths(self) -> tuple[str, ...]:
         """Paths of the model variables in the order of their slots; rebuild in this order."""
-        return tuple(variable.path for variable in internals.variables_of(self.inner_optimizer))
+        return tuple(path_of(variable) for variable in internals.variables_of(self.inner_optimizer))
 
     @property
     def multipliers(self) -> dict[str, float]:
@@ -240,6 +262,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         )
         self._fit_to_slots(values)
         self.built = True
+        internals.restore_waiting(self, internals.checkpointed(self.variables))
 
     def extend(self, variables: Sequence[keras.Variable]) -> None:
         """Add slots for those of `variables` that have none; all other state stays as it is.
@@ -350,12 +373,16 @@ class LRMultiplier(keras.optimizers.Optimizer):
         )
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
-        """Leave the optimizer out of a SavedModel, which only serves.
+        """Its state by position for `tf.train.Checkpoint`; nothing for a SavedModel, which serves.
 
         TensorFlow 2.21 refuses to save a list that lost an element, as the lists of state do when
         slots are added.
         """
-        return {} if save_type == "savedmodel" else super()._trackable_children(save_type, **kwargs)
+        is_known = save_type != "savedmodel" and self.__dict__.get("built")
+        return internals.checkpointed(self.variables) if is_known else {}
+
+    def _lookup_dependency(self, name, cached_dependencies=None):
+        return self._trackable_children().get(name)
 
     def get_config(self) -> dict[str, Any]:
         keys = self._keys
@@ -394,8 +421,8 @@ class LRMultiplier(keras.optimizers.Optimizer):
         for variable, rate in zip(
             self.slot_variables, self.__dict__.get("_values", ()), strict=True
         ):
-            said[variable.path] = [rate, self._is_spared(variable)]
-        return [said.get(variable.path) for variable in variables]
+            said[path_of(variable)] = [rate, self._is_spared(variable)]
+        return [said.get(path_of(variable)) for variable in variables]
 
     def restore_rates(
         self, variables: Sequence[keras.Variable], rates: Sequence[Any], groups: LayerGroups | None
@@ -408,7 +435,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
             groups: `LayerGroups` that give later multipliers their meaning.
         """
         said = zip(variables, rates, strict=True)
-        rows: Any = [[variable.path, *rate] for variable, rate in said if rate is not None]
+        rows: Any = [[path_of(variable), *rate] for variable, rate in said if rate is not None]
         self.set_multipliers(rows, groups=groups)
         self.__dict__["_no_decay"] = tuple(path for path, _, spared in rows if spared)
 
@@ -431,7 +458,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         if internals.is_excluded_from_decay(self.inner_optimizer, variable):
             return True
         slot = internals.slot_of(self.inner_optimizer, variable)
-        return variable.path in self._no_decay if slot is None else slot in self._steps.no_decay
+        return path_of(variable) in self._no_decay if slot is None else slot in self._steps.no_decay
 
     def _placed(self, schedule, start, num_steps):
         if isinstance(schedule, dict):  # of a saved config
@@ -462,7 +489,9 @@ class LRMultiplier(keras.optimizers.Optimizer):
                 f"Received: {len(grads)} gradients for {len(variables)} variables."
             )
         self.build(variables)
-        unknown = [v.path for v in variables if internals.slot_of(self.inner_optimizer, v) is None]
+        unknown = [
+            path_of(v) for v in variables if internals.slot_of(self.inner_optimizer, v) is None
+        ]
         if unknown:
             raise ValueError(
                 "An optimizer steps only variables that it has slots for. Received: "

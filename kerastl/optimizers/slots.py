@@ -64,6 +64,9 @@ def save(steps: PerVariableSteps, paths: Sequence[str], store: Any) -> None:
     for name, vector in _state(steps).items():
         store[name] = vector.numpy()
     store["paths"] = np.frombuffer("\n".join(paths).encode(), dtype="uint8")
+    # A third entry, so that a plain optimizer (a KerasHub task compiles itself with one) does not
+    # take these for its own: it counts them, and without slots it has a counter and a rate.
+    store["kind"] = np.frombuffer(b"kerastl.LRMultiplier", dtype="uint8")
 
 
 def load(steps: PerVariableSteps, paths: Sequence[str], store: Any) -> None:

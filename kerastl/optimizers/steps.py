@@ -165,7 +165,7 @@ class PerVariableSteps:
                 with internals.standing_in(self.inner, **shown):
                     self.keras_own["_update_model_variables_moving_average"]([variable])
             else:
-                average.assign(ops.where(clocks[slot] > 0, average.value, variable.value))
+                average.assign(ops.where(clocks[slot] > 0, average.value, variable))
 
     def overwrite_with_averages(self, variables: Sequence[keras.Variable]) -> None:
         """Put the moving averages into those of `variables` that are in the step."""

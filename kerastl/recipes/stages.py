@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import keras
-from keras import ops
 
 from kerastl._base.types import PathLike
 from kerastl.callbacks import Audit, FollowPlan, Resume
 from kerastl.compression import prune_channels, prune_weights, quantize_aware, strip
-from kerastl.compression.kernels import all_kernels, find_kernels
+from kerastl.compression.kernels import find_kernels
 from kerastl.distillation import Distill
 from kerastl.plans import Phase, TransferPlan
 from kerastl.plans.strategies import COSINE
@@ -212,41 +211,5 @@ def train_quantized(model: FineTuner, job: "StageJob") -> tuple[FineTuner, dict[
     """The model with the rounding of int8 in it, trained; weights that were zero still are."""
     inputs, _ = job.data.train.sample(SEEN)
     aware = quantize_aware(model, inputs)
-    with zeros_held(aware) if job.settings.prunes else contextlib.nullcontext():
-        return aware, retrain(aware, job.slower(SLOWER_WITH_ROUNDING))
-
-
-@contextlib.contextmanager
-def zeros_held(model: FineTuner) -> Iterator[None]:
-    """Hold the zeros in the kernels of `model` while this lasts, in each step of the optimizer."""
-    variables = [kernel.variable for kernel in all_kernels(model)]
-    before = [variable.constraint for variable in variables]
-    for variable in variables:
-        variable.constraint = HeldZeros(variable, variable.constraint)
-    try:
-        yield
-    finally:
-        for variable, constraint in zip(variables, before, strict=True):
-            variable.constraint = constraint
-
-
-class HeldZeros(keras.constraints.Constraint):
-    """Keeps those weights zero that are so now.
-
-    Args:
-        variable: The `keras.Variable` to read them from.
-        before: Constraint that is applied first, or None.
-
-    Example:
-        >>> weight = keras.Variable([0.0, 2.0])
-        >>> HeldZeros(weight)(ops.convert_to_tensor([5.0, 5.0])).numpy()
-        array([0., 5.], dtype=float32)
-    """
-
-    def __init__(self, variable: keras.Variable, before: Any = None) -> None:
-        self.keep = ops.convert_to_numpy(variable) != 0
-        self.before = before
-
-    def __call__(self, weight: Any) -> Any:
-        weight = ops.convert_to_tensor(weight if self.before is None else self.before(weight))
-        return ops.where(self.keep, weight, ops.zeros_like(weight))
+    history = retrain(aware, job.slower(SLOWER_WITH_ROUNDING))
+    return strip(aware), history

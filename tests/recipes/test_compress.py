@@ -17,12 +17,10 @@ from kerastl.recipes.finished import load_run, read_for
 from kerastl.recipes.run_folder import Silent
 from kerastl.recipes.stages import (
     MOMENTUM,
-    HeldZeros,
     StageJob,
     prune,
     quick_statistics,
     stages_of,
-    zeros_held,
 )
 from kerastl.report import draw_stages
 from kerastl.tasks import find_source
@@ -155,21 +153,6 @@ def test_zeros_are_made_up_for_before_training_which_leaves_statistics(tuned):
 
 def norms_of(model):
     return [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
-
-
-def test_zeros_are_held_in_each_step_and_let_go_of_afterwards():
-    inputs = keras.Input((4,))
-    model = FineTuner(inputs, keras.layers.Dense(3, name="head")(inputs))
-    kernel = model.get_layer("head").kernel
-    kernel.assign([[0, 1, 2], [3, 0, 4], [5, 6, 0], [0, 0, 7]])
-    data = np.random.default_rng(0).normal(size=(32, 4)), np.ones((32, 3))
-    model.compile("adam", "mse")
-    with zeros_held(model):
-        model.fit(*data, verbose=0)
-        assert isinstance(kernel.constraint, HeldZeros)
-    held = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], bool)
-    np.testing.assert_array_equal(kernel.numpy() == 0, held)
-    assert kernel.constraint is None
 
 
 def test_statistics_are_quick_for_a_while_only():

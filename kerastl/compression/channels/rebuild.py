@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from kerastl.compression.kernels import Kernel
+from kerastl.compression.masks import hold, mask_of
 from kerastl.compression.reads import norms_after, sink_of
 from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.graph import is_fine_tuner
@@ -80,6 +82,9 @@ def rebuild(
             value = changed.get(id(old), None)
             value = keras.ops.convert_to_numpy(old) if value is None else value
             fresh.assign(cut.sliced(layer, old, value))
+            if (mask := mask_of(old)) is not None:
+                kernel = Kernel(mask.kernel.path, new, fresh)
+                hold(kernel, cut.sliced(layer, old, mask.keep.numpy()))
     restore_freezing(smaller, freezing_state(flat))
     return smaller
 

@@ -1,5 +1,6 @@
 """A folded model with its kernels and activations rounded to 8 bits."""
 
+import functools
 import itertools
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -65,7 +66,10 @@ class _Making:
             kwargs = {**kwargs, "step": self._ranges[id(given[0])](given[0], step_only=True)}
         outputs = new(*args, **kwargs)
         if step.range == "same":
-            return self._rounded(outputs, self._ranges[id(given[0])], observe=False)
+            again = functools.partial(
+                self._rounded, layer=self._ranges[id(given[0])], observe=False
+            )
+            return keras.tree.map_structure(again, outputs)
         if step.range == "fixed":
             low, high = FIXED[str(step.kind)]
             layer = FakeQuantize(low, high, name=self._name(step.name))
@@ -73,12 +77,20 @@ class _Making:
         if step.range == "own":
             operation = node.operation
             trains = not isinstance(operation, keras.Layer) or id(operation) in self.training
-            return self._rounded(outputs, self._new_range(step.name, trains))
+            rounded = {id(x) for x in self.policy.rounded(step)}
+            made = [
+                self._rounded(new, self._new_range(step.name, trains))
+                if id(old) in rounded
+                else new
+                for old, new in zip(node.outputs, keras.tree.flatten(outputs), strict=True)
+            ]
+            return keras.tree.pack_sequence_as(outputs, made)
         if self.policy.is_kept(step):
             mark = KeepFloat(name=self._name(step.name, "float"))
             return keras.tree.map_structure(mark, outputs)
-        if given and step.why_float is None and len(node.outputs) == 1:
-            self._ranges[id(keras.tree.flatten(outputs)[0])] = self._ranges[id(given[0])]
+        if given and step.why_float is None:
+            for tensor in keras.tree.flatten(outputs):
+                self._ranges[id(tensor)] = self._ranges[id(given[0])]
         return outputs
 
     def _copy(self, step):
@@ -113,10 +125,11 @@ class _Making:
 
 
 BATCH = 32
+SHOWN = 8  # of a batch, whose range is compared with what the model takes
 BATCHES = 16  # 512 examples; a range averages over few batches only at its start
 
 
-def calibrate(model: keras.Model, data: Any) -> None:
+def calibrate(model: keras.Model, data: Any) -> list[np.ndarray]:
     """Show a quantized model some data, in inference mode, and keep the ranges of its activations.
 
     Args:
@@ -128,8 +141,11 @@ def calibrate(model: keras.Model, data: Any) -> None:
 
     Raises:
         ValueError: If it holds no example, or none that fits the inputs.
+
+    Returns:
+        An array an input, of some of the examples of each batch.
     """
-    layers, count = ranges_of(model), 0
+    layers, shown = ranges_of(model), []
 
     @tf.function(autograph=False)
     def observe(batch):
@@ -140,12 +156,13 @@ def calibrate(model: keras.Model, data: Any) -> None:
             layer.observing = True
         for batch in _batches(model, data):
             observe(keras.tree.pack_sequence_as(model.input, batch))
-            count += 1
+            shown.append([np.asarray(tensor[:SHOWN]) for tensor in batch])
     finally:
         for layer in layers:
             layer.observing = False
-    if not count:
+    if not shown:
         raise ValueError("`data` must hold at least one example. Received: none")
+    return [np.concatenate(arrays) for arrays in zip(*shown, strict=True)]
 
 
 def _batches(model, data):

@@ -10,7 +10,13 @@ import numpy as np
 from kerastl import _keras
 from kerastl.compression.quantize import parts
 from kerastl.compression.quantize.origins import Constant, Kernel, Same, Scale, affine
-from kerastl.compression.quantize.policy import FUSED, WEIGHTED, activation_name, is_plain, kind_of
+from kerastl.compression.quantize.policy import (
+    WEIGHTED,
+    activation_name,
+    fuses,
+    is_plain,
+    kind_of,
+)
 from kerastl.graph import flatten, is_fine_tuner
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.rewrite import copy_of, rebuilt
@@ -124,17 +130,17 @@ class _Folding:
         layer, norm = node.operation, self._norm_after(node)
         fused = activation_name(layer.activation)
         changes = {"use_bias": layer.use_bias or norm is not None}
-        if fused not in FUSED:
+        if not fuses(kind, fused):
             changes["activation"] = None
         if norm is not None:  # it would hold another kernel than the one it was meant for
             name = "depthwise" if kind == "DepthwiseConv2D" else "kernel"
             changes[f"{name}_constraint"] = changes["bias_constraint"] = None
         if kind == "Dense" and rank == 4:
-            new = _pointwise(layer, layer.units, layer.activation if fused in FUSED else None)
+            new = _pointwise(layer, layer.units, layer.activation if fuses(kind, fused) else None)
         else:
             new = copy_of(layer, **changes)
         self._build(new, node.input_tensors[0].shape, Kernel(layer, norm))
-        return self._then(new, layer, fused)
+        return self._then(new, layer, kind, fused)
 
     def _separable(self, node):
         layer, norm = node.operation, self._norm_after(node)
@@ -150,17 +156,18 @@ class _Folding:
             name=f"{layer.name}_depthwise",
         )
         fused = activation_name(layer.activation)
-        activation = layer.activation if fused in FUSED else None
+        activation = layer.activation if fuses("Conv2D", fused) else None
         second = _pointwise(layer, layer.filters, activation, layer.use_bias or norm is not None)
         shape = node.input_tensors[0].shape
         self._build(first, shape, Kernel(layer, None, "depthwise_kernel", owns_bias=False))
         middle = first.compute_output_shape(shape)
         self._build(second, middle, Kernel(layer, norm, "pointwise_kernel"))
-        return self._then(functools.partial(_one_after_the_other, first, second), layer, fused)
+        both = functools.partial(_one_after_the_other, first, second)
+        return self._then(both, layer, "Conv2D", fused)
 
-    def _then(self, new, layer, fused):
+    def _then(self, new, layer, kind, fused):
         """`new`, and after it the activation of `layer` if it is none that int8 kernels hold."""
-        if fused in FUSED:
+        if fuses(kind, fused):
             return new
         name, trains = f"{layer.name}_activation", id(layer) in self.training
         after = parts.activation(fused or layer.activation, name, trains)

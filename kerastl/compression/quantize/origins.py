@@ -53,6 +53,10 @@ class Kernel:
             self.layer.bias.assign(bias.astype("float32"))
         getattr(self.layer, self.attribute).assign(kernel.astype("float32"))
 
+    def pairs(self, new: keras.Layer) -> list[tuple[keras.Variable, keras.Variable]]:
+        """Each weight whose zeros are those of a weight of `new`, and that weight."""
+        return [(getattr(self.layer, self.attribute), new.kernel)]
+
     def _take_offset(self, norm, bias, scale, offset):
         """The offset of the normalization takes what it can; the layer's bias stays."""
         missing = bias - (self._bias() * scale + offset)
@@ -101,6 +105,9 @@ class Scale:
         self.layer.gamma.assign((scale * spread).astype("float32"))
         self.layer.beta.assign((_array(new.bias) + mean * scale).astype("float32"))
 
+    def pairs(self, new: keras.Layer) -> list[tuple[keras.Variable, keras.Variable]]:
+        return []
+
 
 @dataclasses.dataclass(frozen=True)
 class Constant:
@@ -121,6 +128,9 @@ class Constant:
     def take(self, new: keras.Layer) -> None:
         pass
 
+    def pairs(self, new: keras.Layer) -> list[tuple[keras.Variable, keras.Variable]]:
+        return []
+
 
 @dataclasses.dataclass(frozen=True)
 class Same:
@@ -133,14 +143,17 @@ class Same:
     layer: keras.Layer
 
     def give(self, new: keras.Layer) -> None:
-        for old, fresh in zip(self.layer.weights, new.weights, strict=True):
+        for old, fresh in self.pairs(new):
             fresh.assign(old)
         if type(new) is keras.layers.Normalization:
             new.finalize_state()  # it computes with constants it derives from its weights
 
     def take(self, new: keras.Layer) -> None:
-        for old, fresh in zip(self.layer.weights, new.weights, strict=True):
+        for old, fresh in self.pairs(new):
             old.assign(fresh)
+
+    def pairs(self, new: keras.Layer) -> list[tuple[keras.Variable, keras.Variable]]:
+        return list(zip(self.layer.weights, new.weights, strict=True))
 
 
 def affine(layer: keras.Layer) -> tuple[np.ndarray, np.ndarray]:

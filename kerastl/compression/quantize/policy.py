@@ -20,7 +20,7 @@ FUSED = ("linear", "relu", "relu6")  # part of the int8 kernel before them
 
 _ACTIVATIONS = (
     "linear", "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softmax", "silu", "hard_sigmoid",
-    "hard_silu", "elu", "gelu",
+    "hard_silu", "elu", "gelu", "exponential",
 )  # fmt: skip
 _OPERATIONS = {
     "Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid", "Tanh": "tanh", "Silu": "silu",
@@ -57,6 +57,19 @@ def activation_name(function: Callable[..., Any] | None) -> str | None:
     return next((n for n in _ACTIVATIONS if function is keras.activations.get(n)), None)
 
 
+def fuses(kind: str | None, activation: str | None) -> bool:
+    """Whether an activation is part of the int8 kernel of what stands before it.
+
+    The converter of TensorFlow 2.21 computes a transposed convolution in float where no range
+    stands between it and a ReLU.
+
+    Example:
+        >>> fuses("Conv2D", "relu"), fuses("Conv2DTranspose", "relu"), fuses("Conv2D", "tanh")
+        (True, False, False)
+    """
+    return activation in (("linear",) if kind == "Conv2DTranspose" else FUSED)
+
+
 def is_plain(layer: keras.Layer) -> bool:
     """Whether a layer with a kernel computes with that kernel alone, channels last."""
     return (
@@ -80,16 +93,21 @@ def _activation(layer, name):
     return "relu6" if layer.max_value == 6 and not layer.negative_slope else None
 
 
+# int8 in the file, whose kernels are not rounded in training: that would take layers of ours.
+UNROUNDED = ("Conv1D", "DepthwiseConv1D", "EinsumDense", "Einsum", "Matmul", "Dot")
 _COMPUTES = {
     "Add", "Subtract", "Multiply", "Maximum", "Minimum", "Concatenate", "Mean", "Rescaling",
     "GlobalAveragePooling1D", "GlobalAveragePooling2D",
-    "relu", "relu6", "leaky_relu", "hard_silu", "gelu", "PReLU",
+    "relu", "relu6", "leaky_relu", "hard_silu", "gelu", "PReLU", "exponential",
+    "Absolute", "Clip", "Exp", "Flip", "Log", "Pad", "Roll", "Rsqrt", "Sqrt", "Stack", "Sum",
+    "Take", "Tile", "Resize, bilinear", "Resize, nearest", *UNROUNDED,
 }  # fmt: skip
 # Kernels with one scale for input and result, whose results are values of the input, or zero.
 _CARRIES = {
     "MaxPooling1D", "MaxPooling2D", "GlobalMaxPooling1D", "GlobalMaxPooling2D", "Max",
     "Reshape", "Flatten", "Permute", "Transpose", "Squeeze", "ExpandDims", "GetItem",
-    "ZeroPadding2D", "Cropping2D", "UpSampling2D",
+    "ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D",
+    "RepeatVector", "Split", "ArraySplit", "Unstack",
 }  # fmt: skip
 _IDLE = {
     "Identity", "linear", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise",
@@ -165,6 +183,13 @@ class Policy:
         augmented = [_is_augmentation(n) for n in self._index.readers[id(tensor)] if n is not None]
         return _is_float(tensor) and id(tensor) in self._wanted and not any(augmented)
 
+    def rounded(self, step: Step) -> list[keras.KerasTensor]:
+        """What of the results of a step with a range is rounded: of several, what int8 reads."""
+        outputs = step.node.outputs
+        if len(outputs) == 1:
+            return outputs
+        return [x for x in outputs if id(x) in self._wanted and _is_float(x)]
+
     def _why_float(self, step):
         operation, kind = step.node.operation, step.kind
         if _is_augmentation(step.node):
@@ -228,11 +253,11 @@ class Policy:
             step.why_float, passes = "stands between layers that stay float", False
         step.range = self._range(step)
         if passes or step.range is not None:
-            ranged.update(map(id, step.node.outputs))
+            ranged.update(map(id, step.node.outputs if passes else self.rounded(step)))
 
     def _range(self, step):
         outputs = step.node.outputs
-        if any(id(x) in self._bare for x in outputs) or not all(map(_is_float, outputs)):
+        if any(id(x) in self._bare for x in outputs) or not any(map(_is_float, outputs)):
             return None
         is_read = any(id(x) in self._wanted for x in outputs)
         if step.why_float is not None:
@@ -240,16 +265,21 @@ class Policy:
         if step.kind in FIXED:
             return "fixed" if is_read else None
         if step.kind in _PASSES:
-            return "same" if step.kind in _AVERAGES or self._has_many_readers(step) else None
+            repeats = step.kind in _AVERAGES or self._may_be_read_in_float(step)
+            return "same" if repeats else None
         return None if self._is_quiet(step) else "own"
 
-    def _has_many_readers(self, step):
-        """Whether several steps read the result, of which the converter may leave some in float.
+    def _may_be_read_in_float(self, step):
+        """Whether several steps read the results, or one that stays float.
 
-        Seen in TensorFlow 2.21 at the second max pool of InceptionV3. Rounding what is rounded
-        already changes nothing.
+        The converter of TensorFlow 2.21 may leave some of several readers in float (seen at the
+        second max pool of InceptionV3), and gives integers to the float kernels in an attention
+        that reads a reshape. Rounding what is rounded already changes nothing.
         """
-        return any(len(self._index.readers[id(x)]) > 1 for x in step.node.outputs)
+        readers = [node for x in step.node.outputs for node in self._index.readers[id(x)]]
+        known = [self.steps[id(node)] for node in readers if node is not None]
+        several = len(step.node.outputs) > 1 or len(readers) > 1
+        return several or any(reader.why_float is not None for reader in known)
 
     def _is_quiet(self, step):
         """Whether the next step is one with this in the file, or gives this its scale."""
@@ -257,8 +287,8 @@ class Policy:
         if reader is None or self.steps[id(reader)].why_float is not None:
             return False
         kind = self.steps[id(reader)].kind
-        fuses = step.kind in (*WEIGHTED, "Add", "Subtract", "Multiply") and _is_linear(step)
-        return kind == "Concatenate" or (kind in FUSED and fuses)
+        joins = step.kind in (*WEIGHTED, "Add", "Subtract", "Multiply") and _is_linear(step)
+        return kind == "Concatenate" or (joins and fuses(step.kind, kind))
 
 
 _PASSES = _CARRIES | _AVERAGES | _IDLE
@@ -278,8 +308,8 @@ def _kind(operation):
         return "Identity"
     kinds = {quantized: kind for kind, quantized in QUANTIZED.items()}
     kind = kinds.get(type(operation)) or kind_of(operation)
-    if kind == "UpSampling2D" and operation.interpolation != "nearest":
-        return f"UpSampling2D, {operation.interpolation}"
+    if kind == "Resize" or (kind == "UpSampling2D" and operation.interpolation != "nearest"):
+        return f"{kind}, {operation.interpolation}"
     return kind
 
 

@@ -6,6 +6,8 @@ import keras
 
 from kerastl._base import checks
 from kerastl._base.types import Where
+from kerastl.compression.kernels import all_kernels
+from kerastl.compression.masks import hold
 from kerastl.compression.quantize.fake_quantize import calibrate, fake_quantize
 from kerastl.compression.quantize.fold import fold
 from kerastl.compression.quantize.ranges import ranges_of
@@ -15,6 +17,7 @@ from kerastl.compression.quantize.report import (
     nothing_quantized,
     report_of,
 )
+from kerastl.data.ranges import check_ranges
 from kerastl.graph import flat_layers, select_layers
 
 
@@ -32,7 +35,11 @@ def quantize_aware(model: keras.Model, data: Any = None, *, keep_float: Where = 
     what layers give is rounded to 8 bits over a range that starts from data and follows it. A ReLU
     is one step with the layer before it, and one range serves both sides of what has one scale in
     int8: pooling, padding, concatenation. Sigmoid, tanh and softmax have the range that LiteRT
-    fixes. Composite layers, recurrent layers, attention and layer normalizations stay float.
+    fixes. Composite layers, recurrent layers, attention and layer normalizations stay float. Of
+    convolutions of sequences and `EinsumDense` the file rounds the kernels, training does not.
+
+    Weights that are exactly zero, as pruning leaves them, stay zero in its training and in the
+    file, until `compression.strip(quantized)`. A kernel of zeros alone is free to learn.
 
     Names and `trainable` flags of layers stay. A rounding is called as the layer before it and
     `_range`. Frozen layers have ranges that stand still, and are so seen in `data`.
@@ -54,7 +61,8 @@ def quantize_aware(model: keras.Model, data: Any = None, *, keep_float: Where = 
     Raises:
         TypeError: If `model` is not a Keras 3 model.
         ValueError: If it has no graph, is quantized already, or has nothing that can compute in
-            int8; if `data` does not fit; or if `keep_float` matches no layer.
+            int8; if `data` does not fit, or lies in another range than the model takes; or if
+            `keep_float` matches no layer.
 
     Example:
         >>> import numpy as np
@@ -79,12 +87,28 @@ def quantize_aware(model: keras.Model, data: Any = None, *, keep_float: Where = 
     quantized, policy = fake_quantize(folded.model, _kept(model, folded, names, keep_float))
     if not has_int8_kernels(policy):
         raise ValueError(nothing_quantized(model, report_of(policy)))
+    _hold_zeros(quantized, folded.origins)
     if data is not None:
-        calibrate(quantized, data)
+        shown = calibrate(quantized, data)
+        names = [tensor.name for tensor in model.inputs]
+        check_ranges(model, dict(zip(names, shown, strict=True)), "`data`")
     else:
         for layer in ranges_of(quantized):
             layer.trainable = True  # of a frozen layer, too: nothing else would show it data
     return quantized
+
+
+def _hold_zeros(quantized, origins):
+    """Hold the zeros that a pruning left, whether its masks were stripped, or lost in a file.
+
+    Those of the weights themselves: a filter that a normalization multiplies by zero may grow.
+    """
+    kernels = {id(kernel.variable): kernel for kernel in all_kernels(quantized)}
+    for name, origin in origins.items():
+        for old, new in origin.pairs(quantized.get_layer(name)):
+            keep = keras.ops.convert_to_numpy(old) != 0
+            if id(new) in kernels and keep.any() and not keep.all():
+                hold(kernels[id(new)], keep.reshape(new.shape))
 
 
 def _refuse_quantized(model):
