@@ -172,7 +172,9 @@ def test_runs_of_kerastl_are_no_classes(tree):
     )  # fmt: skip
     folder = scan_images(root)
     assert names(folder, "all") == [("a/1.jpg", 0), ("b/1.jpg", 1)]
-    assert folder.notices == ("3 folders are runs of kerastl and were left out: mine, deep, x.",)
+    assert folder.notices == (
+        "4 folders are runs or caches of kerastl and were left out: mine, images-1, deep, x.",
+    )
     assert [path.name for path in find_images(root)] == ["1.jpg", "1.jpg"]
     assert find_images(root / "mine")[0].name == "curves.png"  # named by the user
 
@@ -228,6 +230,8 @@ def test_what_is_no_file_is_passed_over(tree):
         folder = scan_images(root)
     assert names(folder, "all") == [("a/1.jpg", 0), ("b/1.jpg", 1), ("c/d.jpg/1.jpg", 2)]
     assert "3 entries are no files" in folder.notices[0]
+    with pytest.warns(UserWarning, match="1 entries are no files but pipes"):
+        assert [path.name for path in find_images(root / "a")] == ["1.jpg"]
 
 
 def test_links_to_folders_inside_a_class_are_told(tree, tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -235,7 +236,10 @@ def load_image_paths(
 
 
 def _in_folder(folder):
-    files = walk_images(folder, PassedOver())
+    passed = PassedOver()
+    files = walk_images(folder, passed)
+    for line in PassedOver(no_files=passed.no_files).notices():
+        warnings.warn(f"{folder}: {line}", stacklevel=3)
     if not files:
         raise ValueError(f"{folder} holds no pictures. Name picture files or a folder of them.")
     return files

@@ -76,7 +76,7 @@ class PassedOver:
         others: Files that are no pictures by their extension.
         no_files: What is no file: pipes, sockets, devices.
         links: Links to folders inside a class folder, which are not followed.
-        runs: Run folders of kerastl.
+        runs: Run folders and caches of kerastl.
     """
 
     others: list[Path] = field(default_factory=list)
@@ -93,7 +93,7 @@ class PassedOver:
                 "entries are no files but pipes, sockets or devices, and were left out",
             ),
             (self.links, "folders inside class folders are links, which were not followed"),
-            (self.runs, "folders are runs of kerastl and were left out"),
+            (self.runs, "folders are runs or caches of kerastl and were left out"),
         )
         return [
             f"{len(paths)} {what}: {listed([path.name for path in paths], 5)}."
@@ -103,7 +103,7 @@ class PassedOver:
 
 
 def scan_images(path: PathLike) -> ScannedImages:
-    """Find the classes and files of a folder of pictures, without opening any.
+    """Find the classes and files of a folder of pictures, without decoding any.
 
     Two layouts are known: `path/<class>/*` and `path/train/<class>/*` with `val/` (or
     `valid/`, `validation/`) and/or `test/` beside `train/`. Folders inside a class folder
@@ -158,10 +158,10 @@ def walk_images(folder: Path, passed: PassedOver) -> list[Path]:
         passed.links += [path for path in inside if path.is_symlink()]
         folders[:] = [path.name for path in inside if not is_run(path)]
         paths = [Path(parent, name) for name in sorted(files) if not is_litter(name)]
-        passed.no_files += [path for path in paths if not may_be_read(path)]
-        paths = [path for path in paths if may_be_read(path)]
-        pictures += [path for path in paths if path.suffix.lower() in EXTENSIONS]
-        passed.others += [path for path in paths if path.suffix.lower() not in EXTENSIONS]
+        for path in paths:
+            known = path.suffix.lower() in EXTENSIONS
+            kind = pictures if known else passed.others
+            (kind if may_be_read(path) else passed.no_files).append(path)
     return sorted(pictures, key=lambda path: path.as_posix())
 
 
@@ -171,9 +171,11 @@ def is_litter(name: str) -> bool:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether `folder` is a run folder of kerastl, whose curves are no example of anything."""
+    """Whether `folder` is a run folder of kerastl, or a cache of decoded pictures."""
     mark, others = _RUN
-    return (folder / mark).is_file() and any((folder / name).is_file() for name in others)
+    if (folder / mark).is_file():
+        return any((folder / name).is_file() for name in others)
+    return folder.name.startswith("images-") and (folder / "pixels.npy").is_file()
 
 
 def _raise(error):
