@@ -50,11 +50,12 @@ def evaluate(
     found = held_out(known, predictor.path, data, progress=progress.count)
     question = predictor.check_range(found.examples.sample(SEEN)[0])
     outputs = in_parts(predictor.predict, found.examples)
+    objective = found.objective
     names = known.outputs or ()  # a model without any has numbers for names
-    judged = known.objective.judge(outputs, found.examples.targets, names)
+    judged = objective.judge(outputs, found.examples.targets, names)
     report = {
-        "objective": known.objective.name,
-        "score_name": known.objective.score_name,
+        "objective": objective.name,
+        "score_name": objective.score_name,
         "score": judged.score,
         **judged.details,
         "data": found.path,
@@ -69,7 +70,7 @@ def evaluate(
         report["notices"] += notices
         named = [*others, predictor]
         entries = [Entry(pathlib.Path(one.path).name, one.predict, one.path) for one in named]
-        report["files"] = file_rows(entries, found.examples, known.objective)
+        report["files"] = file_rows(entries, found.examples, objective)
     return report
 
 

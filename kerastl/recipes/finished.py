@@ -101,8 +101,7 @@ def read_for(
     Raises:
         ValueError: If the data are for another kind of answer, or have other classes.
     """
-    known = checked(finished).trained_for
-    _check_same_objective(finished.path, known, source)
+    known = checked(finished).trained_for.for_data(finished.path, source)
     divides = known.seed if known.seed is not None else seed or 0
     read = source.read(known.prepare, settings, seed=divides, progress=progress)
     names = known.outputs or read.outputs
@@ -174,7 +173,7 @@ def check_outputs(finished: "Finished", data: TaskData) -> None:
         data: `TaskData`, of which a few examples are tried.
     """
     outputs = finished.model.predict(data.test.inputs(slice(0, 8)), verbose=0)
-    finished.trained_for.objective.check_outputs(finished.path, outputs)
+    data.objective.check_outputs(finished.path, outputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,6 +234,10 @@ def load_predictor(path: PathLike, input_range: Sequence[float] | None = None) -
     return Predictor(opened.predict, known, str(path), check_range)
 
 
+def _numbered(count):
+    return tuple(f"class {i}" for i in range(count))
+
+
 def load_keras(path: PathLike) -> keras.Model:
     """The Keras model in the `.keras` file at `path`, not compiled; a clear error if none."""
     path = pathlib.Path(path)
@@ -264,7 +267,7 @@ def held_out(
         ValueError: If the data have a class that the model does not know.
     """
     source = find_source(data)
-    _check_same_objective(path, trained_for, source)
+    trained_for = trained_for.for_data(path, source)
     found = source.read_held_out(trained_for.prepare, progress=progress)
     names: Any = trained_for.outputs
     objective = trained_for.objective
@@ -273,17 +276,16 @@ def held_out(
         raise ValueError(
             f"Every class in {data} must be one that the model knows: "
             f"{checks.listed(names, 20)}. Received also: {checks.listed(unknown)}"
+            + (
+                ""
+                if names != _numbered(len(names))
+                else f". Put a labels.txt beside {path}, a name a line, in the "
+                "order of its outputs."
+            )
         )
     targets = objective.aligned(np.asarray(found.examples.targets), found.outputs, names)
-    return dataclasses.replace(found, outputs=names, examples=found.examples.with_targets(targets))
-
-
-def _check_same_objective(path, known, source):
-    if known.objective.name != source.objective.name:
-        raise ValueError(
-            f"The model {path} learnt {known.objective.name}; the data must be for that. "
-            f"Received: {source.path}, which is for {source.objective.name}"
-        )
+    examples = found.examples.with_targets(targets)
+    return dataclasses.replace(found, outputs=names, examples=examples, objective=objective)
 
 
 def _existing(path, what):

@@ -80,7 +80,7 @@ class PreparePictures:
         """
         name = model.inputs[0].name
         what = f"What pictures become for {model_path}, {self.gives},"
-        known = check_ranges(model, {name: inputs}, what, remedy=_SAY, statistics=not asked)
+        known = check_ranges(model, {name: inputs}, what, remedy=_SAY)
         return None if known or asked else self.question(model_path)
 
     def check_backbone(self, model: keras.Model, inputs: Any) -> None:

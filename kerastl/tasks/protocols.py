@@ -241,12 +241,14 @@ class HeldOut:
         outputs: Names of what their targets mean.
         path: String, where they lie.
         skipped: List of `{"file", "reason"}` of what could not be read.
+        objective: `Objective` to judge a model's answers by.
     """
 
     examples: Examples
     outputs: tuple[str, ...]
     path: str
     skipped: list = field(default_factory=list)
+    objective: Any = None
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class TrainedFor:
         outputs: Tuple of the names of the outputs, or None where nobody wrote them down.
         seed: Int that divided the examples, or None if that is unknown.
         notices: Lines for the user about what was found beside the model.
+        inferred: Bool, whether nobody wrote the objective down, and it was read off the model.
     """
 
     objective: Objective
@@ -71,6 +72,7 @@ class TrainedFor:
     outputs: tuple[str, ...] | None
     seed: int | None = None
     notices: tuple[str, ...] = ()
+    inferred: bool = False
 
     def to_json(self) -> str:
         """What stands in `task.json`."""
@@ -113,7 +115,7 @@ class TrainedFor:
         if file.is_file():
             known = cls.from_json(file.read_text(encoding="utf-8"))
         else:
-            known = cls(_objective_of(answers or Answers(), beside), None, None)
+            known = cls(_objective_of(answers or Answers(), beside), None, None, inferred=True)
         own, names = inside or known.outputs, inside or known.outputs or beside
         notices = ()
         if own and beside and known.objective.companions(own) and _spelt(own) != _spelt(beside):
@@ -124,6 +126,26 @@ class TrainedFor:
             )
         outputs = None if names is None else _spelt(names)
         return dataclasses.replace(known, outputs=outputs, notices=notices)
+
+    def for_data(self, path: PathLike, source: Source) -> "TrainedFor":
+        """The same for the kind of answer that data are for.
+
+        Several labels and one class are told apart by the data where nobody wrote down which it
+        is: a sigmoid a class was often trained on one class an example.
+
+        Raises:
+            ValueError: If the model at `path` has learnt another kind.
+        """
+        ours, theirs = self.objective, source.objective
+        if ours.name == theirs.name:
+            return self
+        if self.inferred and isinstance(ours, MultiLabel) and isinstance(theirs, Classification):
+            reads = dataclasses.replace(ours.reads, kind="classes")
+            return dataclasses.replace(self, objective=Classification(reads))
+        raise ValueError(
+            f"The model {path} learnt {ours.name}; the data must be for that. "
+            f"Received: {source.path}, which is for {theirs.name}"
+        )
 
     def check(
         self,

@@ -169,11 +169,12 @@ def test_runs_of_kerastl_are_no_classes(tree):
     root = tree(
         "a/1.jpg", "b/1.jpg", *(f"saved_models/x/{name}" for name in run),
         *(f"mine/{name}" for name in run), *(f"b/deep/{name}" for name in compared),
+        "images-1/pixels.npy",
     )  # fmt: skip
     folder = scan_images(root)
     assert names(folder, "all") == [("a/1.jpg", 0), ("b/1.jpg", 1)]
     assert folder.notices == (
-        "4 folders are runs or caches of kerastl and were left out: mine, images-1, deep, x.",
+        "4 folders are runs or caches of kerastl and were left out: images-1, mine, deep, x.",
     )
     assert [path.name for path in find_images(root)] == ["1.jpg", "1.jpg"]
     assert find_images(root / "mine")[0].name == "curves.png"  # named by the user

@@ -128,6 +128,16 @@ def test_several_labels(activation, loss, pictures, tmp_path):
         assert all(0 <= one["probability"] <= 1 for one in answer["top"])
 
 
+def test_a_sigmoid_for_each_of_several_classes(pictures, tmp_path):
+    """The data say that each picture has one of them."""
+    path = saved(tmp_path / "m.keras", 2, "sigmoid", "binary_crossentropy")
+    with pytest.raises(ValueError, match=r"Put a labels\.txt beside .*m\.keras, a name a line"):
+        evaluate(path, pictures / "classes")
+    (tmp_path / "labels.txt").write_text("dark\nlight\n")
+    report = evaluate(path, pictures / "classes")
+    assert report["objective"] == "classification" and report["score"] == 1.0
+
+
 def test_a_number_stays_a_number(pictures, tmp_path):
     path = saved(tmp_path / "m.keras", 1, None, "mse")
     assert "value" in predict(path, pictures / "classes")[0]

@@ -255,7 +255,7 @@ def _refuse_class_of_purpose(root, parts, beside):
 def _classes(folder, passed, notices):
     """Dict from class name to its sorted files, for one folder of class folders."""
     classes, spelt, empty = {}, {}, []
-    passed.runs += [p for p in _folders(folder) if is_run(p)]
+    passed.runs += sorted(p for p in _folders(folder) if is_run(p))
     for sub in _subfolders(folder):
         num_others, num_runs = len(passed.others), len(passed.runs)
         files = walk_images(sub, passed)
