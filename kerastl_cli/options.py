@@ -79,3 +79,4 @@ def out_options(
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+input_range_option = click.option("--input-range", type=float, nargs=2, help=settings.TAKES)

@@ -9,7 +9,12 @@ import click
 
 def print_json(value: Any) -> None:
     """One JSON object on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(_printable(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
+
+
+def _printable(text):
+    """`text` with what is no UTF-8 in it, in names of files, as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -55,7 +60,7 @@ def size(num_bytes: float) -> str:
 def notices(lines: Iterable[str]) -> None:
     """Lines for the user, on standard error."""
     for line in lines:
-        click.echo(f"Note: {line}", err=True)
+        click.echo(f"Note: {_printable(line)}", err=True)
 
 
 def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:

@@ -1,6 +1,8 @@
 """Argument checks and their wording: what is needed, what came, what to do next."""
 
 import difflib
+import pathlib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +17,19 @@ def closest(name: str, options: Iterable[Any], n: int = 3) -> str:
     options = [str(option) for option in options]
     near = difflib.get_close_matches(str(name), options, n=n, cutoff=0.4)
     return ", ".join(repr(option) for option in near or options[:n])
+
+
+def near_path(path: pathlib.Path, *, folders: bool = False) -> str:
+    """A sentence with the names beside `path` that are much like it, empty if there are none.
+
+    Args:
+        path: Path that does not exist.
+        folders: Bool, whether a folder is wanted.
+    """
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    names = [p.name for p in beside if p.is_dir() or not folders]
+    near = difflib.get_close_matches(path.name, names, n=2, cutoff=0.6)
+    return f" Closest: {', '.join(map(repr, near))}." if near else ""
 
 
 def listed(names: Iterable[Any], limit: int = 10) -> str:
@@ -70,3 +85,29 @@ def whole(value: Any, low: int, high: int, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"`{name}` must be an int in [{low}, {high}]. Received: {name}={value!r}")
     return value
+
+
+def one_spelling(name: str) -> str:
+    """`name` as Unicode composes it: one name may be spelt in two ways, and macOS uses the other.
+
+    Example:
+        >>> one_spelling("cafe\\u0301") == "caf\\u00e9"
+        True
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+# Control characters, line and paragraph separators, and bytes of a file name that are no UTF-8.
+_NO_TEXT = ("Cc", "Zl", "Zp", "Cs")
+
+
+def is_one_line(name: Any) -> bool:
+    """Whether `name` can stand on a line of its own in a text file, and be read back.
+
+    Example:
+        >>> is_one_line("red wine"), is_one_line("red\\nwine"), is_one_line(" ")
+        (True, False, False)
+    """
+    if not isinstance(name, str) or not name.strip():
+        return False
+    return not any(unicodedata.category(character) in _NO_TEXT for character in name)

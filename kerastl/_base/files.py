@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -193,6 +194,15 @@ def held(folder: pathlib.Path) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         os.close(handle)
+
+
+def may_be_read(path: pathlib.Path) -> bool:
+    """False for a pipe, a socket or a device, which would be waited for or never end."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return True  # a broken link, say: reading it gives the reason
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def fits_in_memory(num_bytes: int) -> bool:

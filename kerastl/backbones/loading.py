@@ -32,8 +32,9 @@ def load(
             (`kerastl.backbones.names()` lists them);
             `"hub:PRESET"`, `"kaggle://..."`, `"hf://..."` or a preset folder for KerasHub;
             `"cv:PRESET"` for KerasCV;
-            a `.keras` file or a `keras.Model`, taken as it is: it prepares its own input, and
-            only pooling is added where it ends in feature maps or tokens.
+            a `.keras` file, a run folder with a `model.keras` in it, or a `keras.Model`, taken as
+            it is: it prepares its own input, and only pooling is added where it ends in feature
+            maps or tokens.
         weights: `"imagenet"` (for a preset: its own weights), None for random weights, or the
             path of a `.weights.h5`, `.h5` or `.keras` file, with or without the classifier.
             A `.keras` file or a model brings its weights along; only a path is looked at then.
@@ -68,6 +69,8 @@ def load(
         return local.wrap(name, **settings)
     name = os.fspath(name)
     # Networks first: a folder that happens to be called resnet50 must not hide ResNet50.
+    run = os.path.join(name, "model.keras")
+    name = run if os.path.isfile(run) and not lookup(name) else name
     build = None if lookup(name) else _other_builder(name)
     if build is None:
         return applications.build(find(name), options=options, **settings)

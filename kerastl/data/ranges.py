@@ -21,6 +21,8 @@ SIGNED: Range = (-1, 1)
 
 # A spread is wrong by 127 or 255 times, or right but for the pictures. Between 1 and 255 lies 16.
 FAR = 16
+_NARROW = 1 / 64  # of the spread in training; statistics of a short training are too wide by some
+_NEW = 0.05  # how near statistics still are to their start, that they say nothing
 _SLACK = 0.1  # of the range, which resizing and changes of colour may leave it by
 _TINY = 100  # times smaller: another range, as -1 to 1 is for 0 to 255
 _SMALL = 4  # times smaller than the range: dark pictures, or wrong ones
@@ -71,7 +73,6 @@ def check_ranges(
     what: str,
     *,
     remedy: str = "",
-    statistics: bool = True,
 ) -> frozenset[str]:
     """Refuse data whose range is not the one that the model takes.
 
@@ -80,7 +81,6 @@ def check_ranges(
         named: Dict from the names of its inputs to arrays of examples.
         what: What the data are, the beginning of the message.
         remedy: What to do, its end. By default, to pass examples as in training.
-        statistics: Bool, whether statistics of the training are asked where layers say nothing.
 
     Returns:
         Names of the inputs of which the model says that their range is right. Of the others it
@@ -111,8 +111,8 @@ first layers say. Pass examples as the model was trained on.
                     f"{remedy}"
                 )
             said.add(name)
-        elif statistics and (times := _times_trained(model, array)) is not None:
-            if not 1 / FAR <= times <= FAR:
+        elif (times := _times_trained(model, array)) is not None:
+            if not _NARROW <= times <= FAR:
                 seen = f"{times:.3g}" if times >= 1 else f"1/{1 / max(times, 1e-9):.3g}"
                 raise ValueError(
                     f"{lies}, and what its first normalization sees of it is {seen} times as far "
@@ -255,7 +255,7 @@ def _times_trained(model, array):
         return None
     parts, layer = found
     mean, deviation = (np.ravel(n) for n in _moments(layer))
-    if not mean.any() and np.all(deviation == 1):
+    if np.abs(mean).max() < _NEW and np.abs(deviation - 1).max() < _NEW:
         return None
     values = keras.ops.convert_to_tensor(array[:: max(1, len(array) // _SEEN)].astype("float32"))
     for part in parts:

@@ -6,7 +6,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.export.naming import AnyModel, every_layer, input_names, inputs_by_name
+from kerastl.data import ranges
+from kerastl.export import flatbuffer, metadata
+from kerastl.export.litert_model import Tensor, described
+from kerastl.export.naming import (
+    AnyModel,
+    every_layer,
+    input_names,
+    inputs_by_name,
+    is_tf_keras,
+)
 
 SAMPLES = 100
 READ = 20 * SAMPLES  # examples read of a dataset, from which the samples are drawn
@@ -30,7 +39,8 @@ def draw(
         Dict from input name to array `(samples, ...)`.
 
     Raises:
-        ValueError: If there are none, or they do not fit the model's inputs.
+        ValueError: If there are none, they do not fit the model's inputs, or they lie in another
+            range than the model takes.
 
     References:
         Jacob et al., 2018, section 3, https://arxiv.org/abs/1712.05877
@@ -47,7 +57,7 @@ def draw(
         )
     rows = _rows(min(counts.values()), y, count, np.random.default_rng(seed))
     samples = {name: array[rows] for name, array in named.items()}
-    _warn_of_ranges(graph, samples)
+    _check_ranges(graph, samples)
     return samples
 
 
@@ -133,13 +143,21 @@ def _rows(total, y, count, rng):
     return np.sort(order[np.argsort(turn, kind="stable")[:count]])
 
 
-def _warn_of_ranges(graph, samples):
-    expected = expected_ranges(graph)
+def _check_ranges(graph, samples):
+    """Refuse another range than the model takes; warn of what is hardly one."""
+    if not is_tf_keras(graph):
+        ranges.check_ranges(graph, samples, "`representative_data`")
+    taken = expected_ranges(graph)
     for name, array in samples.items():
         if array.dtype.kind != "f":
             continue
         low, high = float(array.min()), float(array.max())
-        problem = _problem(low, high, expected.get(name))
+        problem = None
+        if low == high:
+            problem = "which is one value"
+        elif name in taken and ranges.is_small_part((low, high), taken[name]):
+            first, last = taken[name]
+            problem = f"a small part of the [{first}, {last}] that the model takes"
         if problem:
             warnings.warn(
                 f"`representative_data` for input {name!r} lies in [{low:.4g}, {high:.4g}], "
@@ -149,48 +167,52 @@ def _warn_of_ranges(graph, samples):
             )
 
 
-def _problem(low, high, expected):
-    if low == high:
-        return "which is one value"
-    if expected is None:
-        return None
-    first, last = expected
-    slack = (last - first) / 100
-    if low < first - slack or high > last + slack:
-        return f"and the model takes [{first}, {last}]"
-    if high - low < (last - first) / 4:
-        return f"a small part of the [{first}, {last}] that the model takes"
-    return None
+def expected_ranges(graph: AnyModel) -> dict[str, tuple[float, float]]:
+    """Dict from the names of picture inputs that take pixels to the range of these, 0 to 255.
 
-
-PIXELS = (0, 255)
-
-
-def expected_ranges(graph: AnyModel) -> dict[str, tuple[int, int]]:
-    """Dict from the names of picture inputs to the range of values they take.
-
-    A network that rescales by itself, as all of `keras.applications` that do and everything that
-    `kerastl.backbones` loads, takes pixels. Of other inputs nothing is known.
+    A network that rescales by itself takes them; see `data.ranges.taken_ranges`.
 
     Example:
         >>> pixels = keras.Input((4, 4, 3), name="pixels")
         >>> expected_ranges(keras.Model(pixels, keras.layers.Rescaling(1 / 127.5)(pixels)))
         {'pixels': (0, 255)}
     """
+    if is_tf_keras(graph):
+        return _of_tf_keras(graph)
+    taken = ranges.taken_ranges(graph)
+    return {name: one for name, one in taken.items() if one == ranges.PIXELS}
+
+
+def _of_tf_keras(graph):
+    """The same by any layer that rescales: the calls of that graph are not read."""
+    scales = [layer.scale for layer in every_layer(graph) if type(layer).__name__ == "Rescaling"]
     pictures = [
         tensor.name
         for tensor in keras.tree.flatten(graph.input)
         if len(tensor.shape) == 4 and tensor.shape[-1] in (1, 3)
     ]
-    rescaled = any(_takes_pixels(layer) for layer in every_layer(graph))
-    return dict.fromkeys(pictures, PIXELS) if rescaled else {}
+    near = any(0.5 <= 255 * float(np.max(np.abs(scale))) <= 10 for scale in scales)
+    return dict.fromkeys(pictures, ranges.PIXELS) if near else {}
 
 
-def _takes_pixels(layer):
-    """Whether `layer` is a Rescaling that brings 0 to 255 down to a range near one."""
-    if type(layer).__name__ != "Rescaling":
-        return False
-    spread = 255 * float(np.max(np.abs(np.asarray(layer.scale, "float64"))))
-    # In the manner of Caffe pixels keep their spread and lose their mean, around 100.
-    centred = spread == 255 and np.min(np.asarray(layer.offset, "float64")) < -50
-    return 0.5 <= spread <= 10 or bool(centred)
+def range_of_file(content: bytes, tensor: Tensor) -> tuple[float, float] | None:
+    """The values that the input `tensor` of a `.tflite` covers, or None if it does not say so.
+
+    Args:
+        content: Bytes of the file.
+        tensor: `Tensor`; where it is float, the step that quantizes it says it, or the metadata.
+    """
+    if not tensor.scale:
+        from ai_edge_litert.interpreter import Interpreter
+
+        edges = flatbuffer.edges(content)
+        found = Interpreter(model_content=content).get_tensor_details()
+        names = {detail["index"]: detail["name"] for detail in found}
+        given = [names[tensor.index]]
+        after = [out[0] for op, inputs, out in edges if op == "QUANTIZE" and inputs == given]
+        if not after:
+            return ranges.PIXELS if tensor.name in metadata.read_pixels(content) else None
+        (tensor,) = described([detail for detail in found if detail["name"] == after[0]], ())
+    ends = np.iinfo(tensor.dtype)
+    low, high = (float(tensor.scale * (end - tensor.zero_point)) for end in (ends.min, ends.max))
+    return low, high

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from kerastl._base.checks import is_one_line
 from kerastl._base.types import PathLike
 
 FILE_NAME = "labels.txt"
@@ -21,7 +22,7 @@ def checked(labels: Sequence[str], num_outputs: int) -> tuple[str, ...]:
             f"Received: {len(labels)} labels."
         )
     for label in labels:
-        if not isinstance(label, str) or not label.strip() or "\n" in label:
+        if not is_one_line(label):
             raise ValueError(f"Each label must be one line of text. Received: {label!r}")
     return labels
 
@@ -29,6 +30,19 @@ def checked(labels: Sequence[str], num_outputs: int) -> tuple[str, ...]:
 def text(labels: Sequence[str]) -> str:
     """The contents of the file."""
     return "".join(f"{label}\n" for label in labels)
+
+
+def lines(text: str) -> tuple[str, ...]:
+    """The labels in the contents of a file: what stands between line feeds, and nothing else.
+
+    `str.splitlines` also divides at characters that other writers leave in a name.
+
+    Example:
+        >>> lines("red\\r\\nvery\\u2028blue\\n")
+        ('red', 'very\\u2028blue')
+    """
+    found = text.removeprefix("\ufeff").split("\n")
+    return tuple(line.removesuffix("\r") for line in (found if found[-1] else found[:-1]))
 
 
 def written(labels: Sequence[str], folder: PathLike) -> str:
@@ -44,5 +58,5 @@ def beside(path: PathLike) -> tuple[str, ...] | None:
     path = os.path.join(os.path.dirname(os.path.abspath(path)), FILE_NAME)
     if not os.path.isfile(path):
         return None
-    with open(path, encoding="utf-8") as file:
-        return tuple(file.read().splitlines())
+    with open(path, encoding="utf-8", newline="") as file:
+        return lines(file.read())

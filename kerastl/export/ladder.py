@@ -15,10 +15,10 @@ from kerastl._base.text_table import markdown
 from kerastl._base.types import Arrays, PathLike
 from kerastl.export import calibration, litert_file
 from kerastl.export import labels as label_file
+from kerastl.export.answers import answers_of
 from kerastl.export.conversion import converted, saved_model
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.naming import AnyModel, graph_of, in_structure, inputs_by_name
-from kerastl.export.parity import accuracy
 from kerastl.export.quantization import MODES, Quantization, require_float
 from kerastl.export.selective import LayerError, SelectiveQuantizer
 from kerastl.export.verify import check_outputs, needs_flex
@@ -53,7 +53,7 @@ def to_litert_within(  # noqa: PLR0913 (those of `to_litert`, and what is measur
         model: As for `to_litert`, with one output of class scores.
         path: Where to write; must end in `.tflite`.
         data: Held-out examples: an array; for several inputs a dict by name or a list.
-        labels: Their classes, as numbers or one-hot.
+        labels: Their classes, as numbers or one-hot, or several labels, as in `parity`.
         max_drop: Float in [0, 1], how much lower the file's accuracy may be than the model's.
         representative_data: As for `to_litert`: examples to measure the ranges of activations
             on. Not the held-out ones, or the accuracy is not that of new examples.
@@ -88,7 +88,7 @@ Received: ladder='int4'. Closest: 'int8'.
     samples = None
     if representative_data is not None:
         samples = calibration.draw(graph, representative_data)
-    task = _Task(model, graph, data, labels, max_drop, score or accuracy)
+    task = _Task(model, graph, data, labels, max_drop, score or answers_of(model)[0].accuracy)
     with files.work_folder(path) as work:
         task.work, task.saved, task.samples = work, saved_model(graph, signature, work), samples
         if samples is None and any(_needs_samples(name) for name in ladder):

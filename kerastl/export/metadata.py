@@ -119,8 +119,7 @@ def _read(content, tensors, kind):
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if name not in archive.namelist():
             return None
-        lines = archive.read(name).decode("utf-8").split("\n")
-    return tuple(line.removesuffix("\r") for line in lines[: -1 if not lines[-1] else None])
+        return labels.lines(archive.read(name).decode("utf-8"))
 
 
 def _with_archive(content, files):

@@ -11,6 +11,7 @@ import numpy as np
 from kerastl._base.text_table import markdown
 from kerastl._base.types import Arrays, PathLike
 from kerastl.export import flatbuffer
+from kerastl.export.answers import answers_of
 from kerastl.export.flatbuffer import Operation
 from kerastl.export.litert_model import LiteRTModel
 from kerastl.export.naming import AnyModel, graph_of, in_structure, inputs_by_name, output_names
@@ -23,13 +24,14 @@ class Parity:
     Args:
         max_abs_error: Float, the largest difference of an output.
         mean_abs_error: Float, the mean difference.
-        agreement: Float in [0, 1], how often both have the same largest output; None where the
-            outputs are no class scores.
+        agreement: Float in [0, 1], how often both decide alike: for the same class, or of each
+            label whether it is there; None where nothing is decided.
         num_examples: Int, examples compared.
         size_bytes: Int, size of the file.
         median_ms: Float, milliseconds a batch of the file takes on one thread, the median.
         operations: Dict from operation to how often it occurs in the file.
-        model_accuracy: Float in [0, 1], how often the model is right; None without labels.
+        model_accuracy: Float in [0, 1], how often the model is right (with several labels, the
+            share of right decisions); None without labels.
         file_accuracy: The same for the file.
         gzip_bytes: Int, size of the file compressed by gzip.
         ops: Tuple of `Operation` with `op`, `dtype`, `weights` and `count`.
@@ -59,7 +61,7 @@ class Parity:
             ("examples compared", f"{self.num_examples}"),
             ("largest difference of an output", f"{self.max_abs_error:.3g}"),
             ("mean difference", f"{self.mean_abs_error:.3g}"),
-            ("same class", _share(self.agreement)),
+            ("same decision", _share(self.agreement)),
             ("accuracy of the model", _share(self.model_accuracy)),
             ("accuracy of the file", _share(self.file_accuracy)),
             ("size of the file", f"{self.size_bytes:,} bytes"),
@@ -87,16 +89,20 @@ def parity(
 ) -> Parity:
     """Compare a Keras model with a `.tflite` file on the same inputs.
 
+    What a score decides is told by the model's last layer and by the loss that it was compiled
+    with: the largest of several, one probability over 1/2, one logit over 0, or each label by
+    itself.
+
     Args:
         model: `keras.Model`, or a functional model of tf_keras.
         file: Path of the file, or a `LiteRTModel` of it.
         data: Array of examples; for several inputs a dict by name or a list in order. Real ones:
             random inputs say little about a trained network.
-        labels: Array of the examples' classes, as numbers or one-hot, for a model with one output
-            of class scores; None measures no accuracy.
+        labels: Array of the examples' classes, as numbers or one-hot, or a column of 0 and 1 for
+            each label, for a model with one output of class scores; None measures no accuracy.
         score: Function of `(outputs, labels)` to take in place of accuracy.
         agree: Function of the outputs of both that says how often they decide alike, in [0, 1] or
-            None, in place of having the same largest output.
+            None, in place of what the model says.
 
     Returns:
         A `Parity`.
@@ -110,14 +116,16 @@ def parity(
     theirs = lite.run(named)
     pairs = _paired(_named_outputs(model, graph, named), theirs)
     errors = [np.abs(ours.astype("float64") - other) for ours, other in pairs]
-    right = (None, None) if labels is None else _scores(pairs, labels, score or accuracy)
+    answers = answers_of(model)
+    score = score or answers[0].accuracy
+    right = (None, None) if labels is None else _scores(pairs, labels, score)
     with open(lite.path, "rb") as opened:
         content = opened.read()
     table = flatbuffer.operation_table(content)
     return Parity(
         max_abs_error=float(max(error.max() for error in errors)),
         mean_abs_error=float(np.concatenate([error.ravel() for error in errors]).mean()),
-        agreement=_agreement(pairs, agree or agreement),
+        agreement=_agreement(pairs, [agree or one.agreement for one in answers]),
         num_examples=len(pairs[0][0]),
         size_bytes=lite.size_bytes,
         median_ms=lite.milliseconds(named),
@@ -162,7 +170,7 @@ def _paired(ours, theirs):
 
 
 def _agreement(pairs, agree):
-    shares = [agree(ours, theirs) for ours, theirs in pairs]
+    shares = [alike(*pair) for alike, pair in zip(agree, pairs, strict=True)]
     shares = [share for share in shares if share is not None]
     return float(np.mean(shares)) if shares else None
 
@@ -180,41 +188,8 @@ def _share(value):
     return "-" if value is None else f"{value:.4f}"
 
 
-def classes(scores: np.ndarray) -> np.ndarray | None:
-    """The class of each row of scores: the largest, or of one score whether it is over 0.5.
-
-    Returns:
-        Int array, or None if `scores` are no class scores.
-
-    Example:
-        >>> classes(np.array([[0.1, 0.9], [0.8, 0.2]])), classes(np.array([[0.3], [0.7]]))
-        (array([1, 0]), array([0, 1]))
-    """
-    if scores.ndim != 2:
-        return None
-    return scores.argmax(1) if scores.shape[1] > 1 else (scores[:, 0] > 0.5).astype(int)
-
-
 def agreement(ours: np.ndarray, theirs: np.ndarray) -> float | None:
     """How often both have the same largest score, in [0, 1]; None for what is no class scores."""
     if ours.ndim != 2 or ours.shape[1] < 2:
         return None
     return float(np.mean(ours.argmax(1) == theirs.argmax(1)))
-
-
-def accuracy(scores: np.ndarray, labels: Sequence[int] | np.ndarray) -> float:
-    """How often the class of `scores` is that of `labels` (numbers or one-hot rows), in [0, 1].
-
-    Raises:
-        ValueError: If they do not go together.
-    """
-    known = np.asarray(labels)
-    if known.ndim == 2 and known.shape[1] > 1:
-        known = known.argmax(1)
-    found = classes(scores)
-    if found is None or len(known) != len(found):
-        raise ValueError(
-            "`labels` must be one class for each row of class scores. "
-            f"Received: labels of shape {known.shape}, scores of shape {scores.shape}"
-        )
-    return float(np.mean(found == known.reshape(-1)))

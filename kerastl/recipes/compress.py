@@ -14,7 +14,14 @@ from kerastl.compression import restore
 from kerastl.compression.quantize import is_quantized
 from kerastl.data import write_skipped
 from kerastl.recipes.device_files import COMPARED, for_ranges, names_inside, rung_name
-from kerastl.recipes.finished import check_outputs, checked, load_run, read_for, run_name
+from kerastl.recipes.finished import (
+    check_outputs,
+    check_range,
+    checked,
+    load_run,
+    read_for,
+    run_name,
+)
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.recipes.stage_store import StageMeasurements, StageStore
 from kerastl.recipes.stages import StageJob, stages_of
@@ -96,8 +103,10 @@ def compress(
     started = time.perf_counter()
     source = find_source(data)  # what is wrong with the data is told before anything is loaded
     progress.stage("Loading the model")
-    finished = checked(load_run(model))
+    loaded = load_run(model)
+    finished = checked(loaded, settings.input_range)
     known = finished.trained_for
+    known.prepare.check_training(finished.path)
     seed = settings.seed if settings.seed is not None else known.seed or 0
     settings = dataclasses.replace(settings, seed=seed)
     job = _job(finished, data, settings)
@@ -106,6 +115,7 @@ def compress(
         keras.utils.set_random_seed(seed)
         progress.stage(f"Reading {known.prepare.noun}")
         examples = _read(finished, source, settings, progress)
+        check_range(loaded, examples, asked=settings.input_range is not None)
         smaller, plain, measured, histories = _through_stages(
             finished, examples, settings, progress, run
         )

@@ -114,7 +114,7 @@ def for_ranges(data: TaskData) -> Any:
 
 def names_inside(data: TaskData) -> tuple[str, ...] | None:
     """Names of the outputs for the inside of a device file, or None where they have none."""
-    return data.outputs if data.objective.companions(data.outputs) else None
+    return data.objective.names_inside(data.outputs)
 
 
 @dataclasses.dataclass(frozen=True)

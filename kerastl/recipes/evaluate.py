@@ -1,24 +1,31 @@
 """`evaluate`: a model or device file measured on data, beside the others of its run."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from kerastl._base.types import PathLike
 from kerastl.recipes.device_files import Entry, file_rows, in_parts
-from kerastl.recipes.finished import held_out, load_predictor
+from kerastl.recipes.finished import SEEN, held_out, load_predictor
 from kerastl.recipes.run_folder import Progress, Silent
 
 BESIDE = ("model.keras", "float.tflite")
 
 
 def evaluate(
-    model: PathLike, data: PathLike, *, progress: Progress | None = None
+    model: PathLike,
+    data: PathLike,
+    *,
+    input_range: Sequence[float] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure a model or a device file on data: on their `test/` or `val/` if they have one.
 
     Args:
         model: A run folder, a `.keras` or a `.tflite` file.
         data: Path, as `fine_tune` takes it.
+        input_range: Pair of numbers between which the model takes values, such as `(0, 1)`, if
+            neither its run nor the model itself says so.
         progress: Object with the methods of `run_folder.Silent`; None for silence.
 
     Returns:
@@ -37,16 +44,18 @@ def evaluate(
     """
     progress = progress or Silent()
     progress.stage("Loading the model")
-    predictor = load_predictor(model)
+    predictor = load_predictor(model, input_range)
     known = predictor.trained_for
     progress.stage(f"Reading {known.prepare.noun} and answering")
     found = held_out(known, predictor.path, data, progress=progress.count)
+    question = predictor.check_range(found.examples.sample(SEEN)[0])
     outputs = in_parts(predictor.predict, found.examples)
+    objective = found.objective
     names = known.outputs or ()  # a model without any has numbers for names
-    judged = known.objective.judge(outputs, found.examples.targets, names)
+    judged = objective.judge(outputs, found.examples.targets, names)
     report = {
-        "objective": known.objective.name,
-        "score_name": known.objective.score_name,
+        "objective": objective.name,
+        "score_name": objective.score_name,
         "score": judged.score,
         **judged.details,
         "data": found.path,
@@ -54,15 +63,18 @@ def evaluate(
         "files": [],
         "notices": [],
     }
+    if question:
+        report["notices"].append(question)
     if predictor.path.endswith(".tflite"):
-        others, report["notices"] = _beside(predictor)
+        others, notices = _beside(predictor, input_range)
+        report["notices"] += notices
         named = [*others, predictor]
         entries = [Entry(pathlib.Path(one.path).name, one.predict, one.path) for one in named]
-        report["files"] = file_rows(entries, found.examples, known.objective)
+        report["files"] = file_rows(entries, found.examples, objective)
     return report
 
 
-def _beside(predictor):
+def _beside(predictor, input_range):
     """Predictors of the other forms of the same run, and why one cannot be compared."""
     found, notices = [], []
     for name in BESIDE:
@@ -70,13 +82,17 @@ def _beside(predictor):
         if not path.is_file() or path.samefile(predictor.path):
             continue
         try:
-            other = load_predictor(path)
+            other = load_predictor(path, input_range)
         except ValueError as error:
             notices.append(f"{path} is not compared: {error}")
             continue
         ours, theirs = predictor.trained_for, other.trained_for
-        if (theirs.prepare, theirs.outputs) == (ours.prepare, ours.outputs):
+        if _meaning(theirs) == _meaning(ours):
             found.append(other)
         else:
             notices.append(f"{path} is not compared: it has another input or other classes.")
     return found, notices
+
+
+def _meaning(known):
+    return known.prepare, known.outputs, getattr(known.objective, "reads", None)

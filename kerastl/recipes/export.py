@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from kerastl import export
+from kerastl._base.checks import one_spelling
 from kerastl._base.types import PathLike
 from kerastl.compression.quantize import is_quantized
 from kerastl.export import Ladder
-from kerastl.export.calibration import expected_ranges
-from kerastl.export.naming import graph_of
+from kerastl.export import labels as label_file
 from kerastl.recipes.device_files import (
     COMPARED,
     Entry,
@@ -25,7 +25,7 @@ from kerastl.recipes.device_files import (
     rung_name,
     sizes_of,
 )
-from kerastl.recipes.finished import checked, load_run, read_for
+from kerastl.recipes.finished import check_range, checked, load_run, read_for
 from kerastl.recipes.run_folder import Progress, Silent
 from kerastl.tasks import find_source
 from kerastl.tasks.settings import LADDERS, ExportSettings, ReadSettings
@@ -100,19 +100,27 @@ def export_model(
     if settings.format != "litert":
         return _portable(finished, out, settings, progress)
     examples: Any = None
+    notices = []
     if data is not None:
-        finished = checked(finished)
+        loaded, finished = finished, checked(finished, settings.input_range)
         progress.stage(f"Reading {finished.trained_for.prepare.noun}")
         plain = ReadSettings()
         source = find_source(data)
         examples = read_for(finished, source, plain, seed=settings.seed, progress=progress.count)
-    return _litert(finished, examples, out, settings, progress)
+        notices = check_range(
+            loaded,
+            examples,
+            asked=settings.input_range is not None,
+            calibrates=settings.quantize in ("int8", "int16x8") and not is_quantized(loaded.model),
+        )
+    return dataclasses.replace(
+        _litert(finished, examples, out, settings, progress), notices=notices
+    )
 
 
 def _litert(finished, examples: Any, out, settings, progress):
     labels = _names(finished) if examples is None else names_inside(examples)
     keep_labels(out, labels)
-    notices = _notices(finished) if examples else []
     with tempfile.TemporaryDirectory() as work:
         progress.stage("Converting to float32, to compare with")
         files = _float_file(finished, work)
@@ -123,7 +131,7 @@ def _litert(finished, examples: Any, out, settings, progress):
         name = rung_name(ladder.chosen) if ladder else settings.quantization or out.name
         files[name] = str(out)
         rows = _made_up_rows(files) if examples is None else _rows(files, examples)
-    return ExportResult(str(out), rows, _metrics(finished), ladder, judged_on, notices)
+    return ExportResult(str(out), rows, _metrics(finished), ladder, judged_on)
 
 
 def _metrics(finished):
@@ -134,7 +142,7 @@ def _metrics(finished):
 def _names(finished):
     """Names of the model's outputs for the inside of a file, or None."""
     known = finished.trained_for
-    return known.outputs if known.outputs and known.objective.companions(known.outputs) else None
+    return known.objective.names_inside(known.outputs) if known.outputs else None
 
 
 def _float_file(finished, work):
@@ -203,16 +211,6 @@ def _zeros(tensor):
     return np.zeros([size or 1 for size in tensor.shape], tensor.dtype)
 
 
-def _notices(finished):
-    """What a user whose examples are prepared outside the model must know."""
-    if is_quantized(finished.model) or expected_ranges(graph_of(finished.model)):
-        return []
-    return [
-        f"{finished.path} has no layer that rescales its input: it was measured on "
-        f"{finished.trained_for.prepare.gives}."
-    ]
-
-
 ENDINGS = {"litert": ".tflite", "onnx": ".onnx", "saved_model": ""}
 
 
@@ -254,7 +252,8 @@ def keep_labels(out: pathlib.Path, labels: Sequence[str] | None) -> None:
     file = out.with_name("labels.txt")
     if labels is None or not file.is_file():
         return
-    if tuple(file.read_text(encoding="utf-8").splitlines()) != tuple(labels):
+    there = label_file.beside(out) or ()
+    if tuple(map(one_spelling, there)) != tuple(map(one_spelling, labels)):
         raise FileExistsError(
             f"{file} holds other classes than the model's, whose names lie beside its file. "
             "Choose another folder with --out."

@@ -1,18 +1,27 @@
 """A finished run opened again: its model, or its device file, and examples prepared as it did."""
 
 import dataclasses
+import json
 import pathlib
-from collections.abc import Callable
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from kerastl._base import checks
+from kerastl._base.files import may_be_read
 from kerastl._base.types import OnProgress, PathLike
+from kerastl.export.answers import Answers, answers_of, answers_of_file
+from kerastl.export.calibration import range_of_file
+from kerastl.export.metadata import read_labels
 from kerastl.tasks import Source, TrainedFor, find_source
 from kerastl.tasks.protocols import HeldOut, TaskData
 from kerastl.tasks.settings import ReadSettings
+
+SEEN = 64  # examples at most of which the range is looked at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +75,7 @@ def load_run(path: PathLike) -> "Finished":
     """
     path = _existing(path, "Give a run folder or a .keras file")
     model = load_keras(path)
-    return Finished(model, TrainedFor.beside(path), path)
+    return Finished(model, _told(TrainedFor.beside(path, answers=_answers(model, path))), path)
 
 
 def read_for(
@@ -92,12 +101,11 @@ def read_for(
     Raises:
         ValueError: If the data are for another kind of answer, or have other classes.
     """
-    known = checked(finished).trained_for
-    _check_same_objective(finished.path, known, source)
+    known = checked(finished).trained_for.for_data(finished.path, source)
     divides = known.seed if known.seed is not None else seed or 0
     read = source.read(known.prepare, settings, seed=divides, progress=progress)
     names = known.outputs or read.outputs
-    count = finished.model.output_shape[-1]
+    count = known.objective.num_names(finished.model.output_shape)
     if len(names) != count or set(names) != set(read.outputs):
         own = f"{count} outputs"
         if known.outputs:
@@ -111,14 +119,50 @@ def read_for(
         for name in ("train", "val", "test")
         for part in [getattr(read, name)]
     }
-    return dataclasses.replace(read, outputs=tuple(names), **parts)
+    return dataclasses.replace(read, outputs=tuple(names), objective=known.objective, **parts)
 
 
-def checked(finished: "Finished") -> "Finished":
-    """`finished` if its model takes and gives what it was trained for, else raise ValueError."""
+def checked(finished: "Finished", input_range: Sequence[float] | None = None) -> "Finished":
+    """`finished` if its model takes and gives what it was trained for, else raise ValueError.
+
+    Args:
+        finished: `Finished`.
+        input_range: Pair of numbers between which the model takes values, if the user says so.
+    """
     shapes = finished.model.input_shape, finished.model.output_shape
-    known = finished.trained_for.check(finished.path, *shapes)
+    known = finished.trained_for.check(finished.path, *shapes, input_range)
     return dataclasses.replace(finished, trained_for=known)
+
+
+def check_range(
+    finished: "Finished", data: TaskData, *, asked: bool, calibrates: bool = True
+) -> list[str]:
+    """Refuse to measure ranges on examples, or to train on them, that the model does not take.
+
+    What a run wrote down of its examples is right. Of another model its layers are asked, and
+    where these say nothing, the user.
+
+    Args:
+        finished: `Finished` as `load_run` gave it, before `checked`.
+        data: `TaskData` read for it.
+        asked: Bool, whether the user has said what the model takes.
+        calibrates: Bool, whether ranges are measured, so that not to know is an error.
+
+    Returns:
+        List of lines for the user.
+
+    Raises:
+        ValueError: If the examples are others, or nobody says.
+    """
+    if finished.trained_for.prepare is not None:
+        return []
+    inputs, _ = data.train.sample(SEEN)
+    question = data.prepare.check_range(finished.path, finished.model, inputs, asked)
+    if question is None:
+        return []
+    if calibrates:
+        raise ValueError(question)
+    return [question]
 
 
 def check_outputs(finished: "Finished", data: TaskData) -> None:
@@ -129,7 +173,7 @@ def check_outputs(finished: "Finished", data: TaskData) -> None:
         data: `TaskData`, of which a few examples are tried.
     """
     outputs = finished.model.predict(data.test.inputs(slice(0, 8)), verbose=0)
-    finished.trained_for.objective.check_outputs(finished.path, outputs)
+    data.objective.check_outputs(finished.path, outputs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,18 +184,26 @@ class Predictor:
         predict: Function from inputs to outputs.
         trained_for: `TrainedFor`, whose `outputs` are named, by number if nobody knows better.
         path: The file it came from, a string.
+        check_range: Function that refuses inputs of another range than the model takes, and tells
+            what it does not know: a line for the user, or None.
     """
 
     predict: Callable[[Any], Any]
     trained_for: TrainedFor
     path: str
+    check_range: Callable[[Any], str | None] = lambda inputs: None
 
 
-def load_predictor(path: PathLike) -> "Predictor":
+def load_predictor(path: PathLike, input_range: Sequence[float] | None = None) -> "Predictor":
     """The model at `path`: a run folder, a `.keras` or a `.tflite` file.
 
     `task.json` beside it says how examples are prepared and what answers mean; names of outputs
     are those inside a `.tflite`, else of `labels.txt` beside it, else numbers.
+
+    Args:
+        path: Of the model.
+        input_range: Pair of numbers between which it takes values, such as `(0, 1)`. None is what
+            its run or the model itself says, else 0 to 255.
 
     Raises:
         FileNotFoundError: If there is nothing at `path`.
@@ -159,14 +211,31 @@ def load_predictor(path: PathLike) -> "Predictor":
     """
     path = _existing(path, "Give a run folder, a .keras or a .tflite file")
     read = _tflite if path.suffix == ".tflite" else _keras_file
-    inputs: Any
-    outputs: Any
-    inputs, outputs, predict, inside = read(path)
-    known = TrainedFor.beside(path, inside).check(path, inputs, outputs)
+    opened = read(path)
+    known = _told(TrainedFor.beside(path, opened.names, opened.answers))
+    unknown = known.prepare is None
+    known = known.check(path, opened.input_shape, opened.output_shape, input_range)
+    prepare: Any = known.prepare
+    if unknown:
+        prepare.check_file_range(path, opened.taken)
     if known.outputs is None:
-        numbered = tuple(f"class {i}" for i in range(outputs[-1]))
+        numbered = tuple(
+            f"class {i}" for i in range(known.objective.num_names(opened.output_shape))
+        )
         known = dataclasses.replace(known, outputs=numbered)
-    return Predictor(predict, known, str(path))
+
+    def check_range(inputs):
+        if not unknown:
+            return None
+        if opened.model is None:
+            return None if opened.taken or input_range else prepare.question(path)
+        return prepare.check_range(path, opened.model, inputs, input_range is not None)
+
+    return Predictor(opened.predict, known, str(path), check_range)
+
+
+def _numbered(count):
+    return tuple(f"class {i}" for i in range(count))
 
 
 def load_keras(path: PathLike) -> keras.Model:
@@ -198,7 +267,7 @@ def held_out(
         ValueError: If the data have a class that the model does not know.
     """
     source = find_source(data)
-    _check_same_objective(path, trained_for, source)
+    trained_for = trained_for.for_data(path, source)
     found = source.read_held_out(trained_for.prepare, progress=progress)
     names: Any = trained_for.outputs
     objective = trained_for.objective
@@ -207,17 +276,16 @@ def held_out(
         raise ValueError(
             f"Every class in {data} must be one that the model knows: "
             f"{checks.listed(names, 20)}. Received also: {checks.listed(unknown)}"
+            + (
+                ""
+                if names != _numbered(len(names))
+                else f". Put a labels.txt beside {path}, a name a line, in the "
+                "order of its outputs."
+            )
         )
     targets = objective.aligned(np.asarray(found.examples.targets), found.outputs, names)
-    return dataclasses.replace(found, outputs=names, examples=found.examples.with_targets(targets))
-
-
-def _check_same_objective(path, known, source):
-    if known.objective.name != source.objective.name:
-        raise ValueError(
-            f"The model {path} learnt {known.objective.name}; the data must be for that. "
-            f"Received: {source.path}, which is for {source.objective.name}"
-        )
+    examples = found.examples.with_targets(targets)
+    return dataclasses.replace(found, outputs=names, examples=examples, objective=objective)
 
 
 def _existing(path, what):
@@ -227,6 +295,8 @@ def _existing(path, what):
         path = path / "model.keras"
     if not path.exists():
         raise FileNotFoundError(f"There is no model at {path}. {what}")
+    if not may_be_read(path):
+        raise ValueError(f"{path} is no file but a pipe, a socket or a device. {what}")
     return path
 
 
@@ -240,18 +310,56 @@ def _cause(error):
     return str(error).rpartition("Exception encountered: ")[2].split(". ")[0][:300]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A model's file, opened: what it takes and gives, as far as it says so itself."""
+
+    input_shape: Any
+    output_shape: Any
+    predict: Callable[[Any], Any]
+    answers: Answers | None
+    model: keras.Model | None = None
+    names: tuple[str, ...] | None = None
+    taken: tuple[float, float] | None = None
+
+
 def _keras_file(path):
-    model = load_keras(path)
+    model: Any = load_keras(path)
 
     def predict(inputs):
         return model.predict(inputs, batch_size=32, verbose=0)
 
-    return model.input_shape, model.output_shape, predict, None
+    shapes = model.input_shape, model.output_shape
+    return _Opened(*shapes, predict, _answers(model, path), model)
+
+
+def _told(known):
+    """`known`, whose notices the user is warned by."""
+    for line in known.notices:
+        warnings.warn(line, stacklevel=3)
+    return known
+
+
+def _answers(model, path):
+    """How to read what the model in the `.keras` file at `path` gives; it was not compiled here."""
+    answers = answers_of(model, _saved_loss(path))
+    return answers[0] if len(answers) == 1 else None
+
+
+def _saved_loss(path):
+    """The configuration of the loss with which the model in a `.keras` file was compiled."""
+    with zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    return (config.get("compile_config") or {}).get("loss")
 
 
 def _tflite(path):
     from kerastl.export import LiteRTModel
 
-    model = LiteRTModel(path)
-    inputs, outputs = ((None, *tensors[0].shape[1:]) for tensors in (model.inputs, model.outputs))
-    return inputs, outputs, model.predict, model.labels
+    lite = LiteRTModel(path)
+    inputs, outputs = ((None, *tensors[0].shape[1:]) for tensors in (lite.inputs, lite.outputs))
+    content = path.read_bytes()
+    answers = answers_of_file(content, int(outputs[-1] or 1)) if len(lite.outputs) == 1 else None
+    taken = range_of_file(content, lite.inputs[0])
+    names = read_labels(content)
+    return _Opened(inputs, outputs, lite.predict, answers, names=names, taken=taken)

@@ -1,6 +1,7 @@
 """`predict`: what a model or device file says of new examples."""
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ def predict(
     files: str | Path | Iterable[PathLike],
     *,
     top: int = 3,
+    input_range: Sequence[float] | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """What a model says of each example among `files`.
@@ -24,6 +26,7 @@ def predict(
         model: A run folder, a `.keras` or a `.tflite` file.
         files: Path, or an iterable of paths, of examples and of folders of them.
         top: Int > 0, how many classes or labels to name for each.
+        input_range: As in `evaluate`.
         progress: Object with the methods of `run_folder.Silent`; None for silence.
 
     Returns:
@@ -43,14 +46,17 @@ def predict(
     checks.whole(top, 1, 10**6, "top")
     progress = progress or Silent()
     progress.stage("Loading the model")
-    predictor = load_predictor(model)
+    predictor = load_predictor(model, input_range)
     known = predictor.trained_for
     progress.stage(f"Reading {known.prepare.noun} and answering")
     paths = known.prepare.find(files)
     said = []
     for start in range(0, len(paths), PART):
         part = paths[start : start + PART]
-        outputs = predictor.predict(known.prepare(part))
+        inputs = known.prepare(part)
+        if not start and (question := predictor.check_range(inputs)):
+            warnings.warn(question, stacklevel=2)
+        outputs = predictor.predict(inputs)
         for path, output in zip(part, outputs, strict=True):
             answer = known.objective.answer(output, known.outputs or (), top)
             sentence = known.objective.sentence(answer)

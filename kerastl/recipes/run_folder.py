@@ -145,7 +145,8 @@ class RunFolder:
     def write_json(self, name: str, value: Any) -> None:
         """Write `value` as indented JSON."""
         text = json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False)
-        self.file(name).write_text(text + "\n", encoding="utf-8")
+        # A file's name that is no UTF-8 is written as JSON's own escapes.
+        self.file(name).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
     def write_task(self, trained_for: TrainedFor) -> None:
         """Write what the model was trained for: `task.json`, and the names of its outputs."""

@@ -16,14 +16,28 @@ from kerastl.tasks.protocols import Examples, TaskData
 from kerastl.tasks.settings import CompressSettings, TuneSettings
 from kerastl.training import FineTuner
 
+HEAD = "head_dropout"  # the layer with which the head of a run begins
+RANGED = 64  # training examples at most whose range is compared with what a backbone takes
 ADAPTED = 2000  # training examples at most that statistics are measured on
 
 
 def build(backbone: keras.Model, data: TaskData, *, dropout: float, name: str) -> FineTuner:
-    """A `FineTuner`: `backbone`, dropout and the head of what is learnt of `data`, a `TaskData`."""
-    features = keras.layers.Dropout(dropout, name="head_dropout")(backbone.output)
+    """A `FineTuner`: `backbone`, dropout and the head of what is learnt of `data`, a `TaskData`.
+
+    Of a backbone that is the model of a run, the head is left out. One that says of itself that
+    it takes other values is refused.
+    """
+    data.prepare.check_backbone(backbone, data.train.sample(RANGED)[0])
+    below = _features(backbone)
+    features = keras.layers.Dropout(dropout, name=HEAD)(below)
     outputs = data.objective.head(features, data)
     return FineTuner.from_model(keras.Model(backbone.input, outputs), name=name)
+
+
+def _features(backbone):
+    """What `backbone` gives, or gave before it got the head of an earlier run."""
+    heads = [layer for layer in backbone.layers if layer.name == HEAD]
+    return heads[0].input if heads else backbone.output
 
 
 def adapt(model: FineTuner, data: TaskData, settings: TuneSettings) -> None:

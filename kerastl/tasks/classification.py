@@ -9,19 +9,28 @@ import numpy as np
 
 from kerastl._base import checks
 from kerastl.data import UNBALANCED, class_weights, imbalance
-from kerastl.export.parity import accuracy, agreement
+from kerastl.export.answers import Answers
 from kerastl.tasks.protocols import Judgement, TaskData
 
+PROBABILITIES = Answers("classes", logits=False)
 SHOWN = 10  # classes in the table of a run
 
 
 class Classification:
-    """One of several classes an example; the model gives one probability a class."""
+    """One of several classes an example; the model gives one probability a class.
+
+    Args:
+        reads: `export.answers.Answers`, how to read a model that gives logits, or one score of two
+            classes. What this objective trains gives probabilities.
+    """
 
     name = "classification"
     score_name = "accuracy"
     metric = "accuracy"
     is_share = True
+
+    def __init__(self, reads: Answers = PROBABILITIES) -> None:
+        self.reads = reads
 
     def check_data(self, data: TaskData) -> None:
         """Nothing: sources refuse classes without examples."""
@@ -55,7 +64,7 @@ class Classification:
         """Accuracy, cross-entropy, recall of each class and the confusion matrix.
 
         Args:
-            outputs: Float array of shape `(n, num_classes)`, rows sum to 1.
+            outputs: Float array of shape `(n, num_classes)`, rows sum to 1; or what `reads` says.
             targets: Int array of shape `(n,)`.
             names: The `num_classes` names.
 
@@ -71,7 +80,7 @@ class Classification:
             >>> said.score, said.details["confusion"]
             (0.5, [[1, 1], [0, 0]])
         """
-        probabilities = np.asarray(outputs, np.float64)
+        probabilities = self.reads.probabilities(outputs)
         labels = np.asarray(targets)
         if probabilities.ndim != 2 or probabilities.shape != (len(labels), len(names)):
             raise ValueError(
@@ -96,30 +105,45 @@ class Classification:
         return Judgement(right, loss, details)
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
-        return accuracy(np.asarray(outputs), targets)
+        return self.reads.accuracy(outputs, targets)
 
     def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
-        return agreement(ours, theirs)
+        return self.reads.agreement(ours, theirs)
 
     def companions(self, names: Sequence[str]) -> dict[str, str]:
         return {"labels.txt": "".join(f"{name}\n" for name in names)}
 
+    def num_names(self, output_shape: Any) -> int:
+        return 2 if self.reads.kind == "either" else output_shape[-1]
+
+    def names_inside(self, names: Sequence[str]) -> tuple[str, ...] | None:
+        """None for one score of two classes: a file has one name for each score."""
+        return None if self.reads.kind == "either" else tuple(names)
+
     def check_model(
         self, path: pathlib.Path, output_shape: Any, names: Sequence[str] | None = None
     ) -> None:
-        if not isinstance(output_shape, tuple) or len(output_shape) != 2 or output_shape[1] < 2:
+        rows = isinstance(output_shape, tuple) and len(output_shape) == 2
+        if not rows or (output_shape[1] < 2 and self.reads.kind != "either"):
             raise ValueError(
                 "The model must give one score for each of two classes or more, (batch, classes). "
                 f"Received: {path} with output shape {output_shape}"
+                + (_OF_ONE if rows and output_shape[1] == 1 else "")
             )
-        check_count(path, output_shape, names)
+        check_count(path, self.num_names(output_shape), names)
 
     def check_outputs(self, path: pathlib.Path, outputs: np.ndarray) -> None:
         """Cross-entropy needs rows that sum to 1."""
-        if (outputs < 0).any() or not np.allclose(outputs.sum(axis=1), 1, atol=1e-2):
+        two = self.reads.kind == "either"
+        if two or (outputs < 0).any() or not np.allclose(outputs.sum(axis=1), 1, atol=1e-2):
             raise ValueError(
-                f"The model must give one probability for each class. {path} gives scores "
-                "that are negative or do not sum to 1. Put a softmax behind its last layer."
+                f"The model must give one probability for each class. {path} gives "
+                + (
+                    "one score of two classes. "
+                    if two
+                    else "scores that are negative or do not sum to 1. "
+                )
+                + "Put a softmax behind its last layer."
             )
 
     def aligned(
@@ -130,8 +154,9 @@ class Classification:
         return number[targets]
 
     def answer(self, output: np.ndarray, names: Sequence[str], top: int) -> dict[str, Any]:
-        best = np.argsort(-output, kind="stable")[:top]
-        return {"top": [{"label": names[i], "probability": float(output[i])} for i in best]}
+        shares = self.reads.probabilities(output[None])[0]
+        best = np.argsort(-shares, kind="stable")[:top]
+        return {"top": [{"label": names[i], "probability": float(shares[i])} for i in best]}
 
     def sentence(self, answer: Mapping[str, Any]) -> str:
         return "  ".join(f"{c['label']} {100 * c['probability']:.1f} %" for c in answer["top"])
@@ -146,11 +171,17 @@ class Classification:
         return [("Classes, hardest first", ("class", "found", "examples"), rows)]
 
 
-def check_count(path: pathlib.Path, output_shape: Any, names: Sequence[str] | None) -> None:
+_OF_ONE = (
+    ". One number is a score of two classes where a sigmoid is its last layer, where the model was "
+    "compiled with such a loss before it was saved, or where a labels.txt of two lines lies beside."
+)
+
+
+def check_count(path: pathlib.Path, count: int, names: Sequence[str] | None) -> None:
     """Refuse a model with another number of outputs than there are names."""
-    if names is not None and len(names) != output_shape[-1]:
+    if names is not None and len(names) != count:
         raise ValueError(
-            f"labels.txt beside {path} must have one line for each of the {output_shape[-1]} "
+            f"labels.txt beside {path} must have one line for each of the {count} "
             f"outputs of {path.name}. Received: {len(names)} lines: {checks.listed(names, 5)}"
         )
 

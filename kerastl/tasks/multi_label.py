@@ -7,19 +7,29 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl.export.answers import Answers
 from kerastl.tasks.classification import SHOWN, check_count
 from kerastl.tasks.protocols import Judgement, TaskData
 
+PROBABILITIES = Answers("labels", logits=False)
 THRESHOLD = 0.5  # of a probability, from which on a label is said to be there
 
 
 class MultiLabel:
-    """Any number of labels an example; the model gives each label a probability of its own."""
+    """Any number of labels an example; the model gives each label a probability of its own.
+
+    Args:
+        reads: `export.answers.Answers`, how to read a model that gives logits. What this objective
+            trains gives probabilities.
+    """
 
     name = "multi_label"
     score_name = "mean average precision"
     metric = "label_accuracy"
     is_share = True
+
+    def __init__(self, reads: Answers = PROBABILITIES) -> None:
+        self.reads = reads
 
     def check_data(self, data: TaskData) -> None:
         """Refuse examples to train on or to measure on of which none has a label."""
@@ -54,7 +64,7 @@ class MultiLabel:
         """Average precision of each label, and how often its decisions at 1/2 are right.
 
         Args:
-            outputs: Float array of shape `(n, num_labels)` in [0, 1].
+            outputs: Float array of shape `(n, num_labels)` in [0, 1]; or of what `reads` says.
             targets: Array of the same shape, 1 where the label is there.
             names: The `num_labels` names.
 
@@ -71,7 +81,7 @@ class MultiLabel:
             >>> said.score, said.details["exact"]
             (1.0, 1.0)
         """
-        scores, there = np.asarray(outputs, np.float64), np.asarray(targets) > THRESHOLD
+        scores, there = self.reads.probabilities(outputs), np.asarray(targets) > THRESHOLD
         if scores.ndim != 2 or scores.shape != there.shape or scores.shape[1] != len(names):
             raise ValueError(
                 "`outputs` must have the shape (n, num_labels). Received: shape "
@@ -82,7 +92,7 @@ class MultiLabel:
         near = np.clip(scores, 1e-7, 1 - 1e-7)
         loss = float(-np.where(there, np.log(near), np.log(1 - near)).mean())
         details = {
-            "mean_average_precision": self.score(scores, there),
+            "mean_average_precision": self.score(outputs, there),
             "loss": loss,
             "exact": float((said == there).all(axis=1).mean()),
             "label_accuracy": float((said == there).mean()),
@@ -95,7 +105,7 @@ class MultiLabel:
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         from sklearn.metrics import average_precision_score
 
-        scores, there = np.asarray(outputs, np.float64), np.asarray(targets) > THRESHOLD
+        scores, there = self.reads.probabilities(outputs), np.asarray(targets) > THRESHOLD
         known = there.any(axis=0)
         if not known.any():
             raise ValueError(
@@ -105,10 +115,16 @@ class MultiLabel:
 
     def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         """The share of all decisions at 1/2 that are the same."""
-        return float(np.mean((ours > THRESHOLD) == (theirs > THRESHOLD)))
+        return self.reads.agreement(ours, theirs)
 
     def companions(self, names: Sequence[str]) -> dict[str, str]:
         return {"labels.txt": "".join(f"{name}\n" for name in names)}
+
+    def num_names(self, output_shape: Any) -> int:
+        return output_shape[-1]
+
+    def names_inside(self, names: Sequence[str]) -> tuple[str, ...] | None:
+        return tuple(names)
 
     def check_model(
         self, path: pathlib.Path, output_shape: Any, names: Sequence[str] | None = None
@@ -118,7 +134,7 @@ class MultiLabel:
                 "The model must give one probability a label, (batch, labels). "
                 f"Received: {path} with output shape {output_shape}"
             )
-        check_count(path, output_shape, names)
+        check_count(path, output_shape[1], names)
 
     def check_outputs(self, path: pathlib.Path, outputs: np.ndarray) -> None:
         if (outputs < 0).any() or (outputs > 1).any():
@@ -137,8 +153,9 @@ class MultiLabel:
 
     def answer(self, output: np.ndarray, names: Sequence[str], top: int) -> dict[str, Any]:
         """All labels from a probability of 1/2 on, best first; the `top` best stand in `top`."""
-        order = np.argsort(-output, kind="stable")
-        said = [{"label": names[i], "probability": float(output[i])} for i in order]
+        shares = self.reads.probabilities(output[None])[0]
+        order = np.argsort(-shares, kind="stable")
+        said = [{"label": names[i], "probability": float(shares[i])} for i in order]
         return {
             "labels": [one["label"] for one in said if one["probability"] >= THRESHOLD],
             "top": said[:top],

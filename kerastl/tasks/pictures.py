@@ -17,6 +17,7 @@ from kerastl.data.images.augment import Augment
 from kerastl.data.images.decode import Resize
 from kerastl.data.images.read import decode_files
 from kerastl.data.images.scan import ScannedImages
+from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.rows import Rows
 from kerastl.tasks.protocols import HeldOut, Objective, TaskData
 
@@ -25,11 +26,13 @@ NOUN = "pictures"
 
 @dataclasses.dataclass(frozen=True)
 class PreparePictures:
-    """Files of pictures to RGB pixels 0 to 255 of one size; the network's own scaling is inside it.
+    """Files of pictures to RGB of one size, 0 to 255; the network's own scaling is inside it.
 
     Args:
         image_size: `(height, width)`.
         resize: `"stretch"`, `"crop"` or `"pad"`; see `data.load_image`.
+        input_range: Pair of numbers that black and white become, for a network whose scaling was
+            outside it.
 
     Example:
         >>> prepare = PreparePictures((4, 6))
@@ -39,13 +42,87 @@ class PreparePictures:
 
     image_size: tuple[int, int]
     resize: Resize = "stretch"
+    input_range: Range = PIXELS
     kind = "pictures"
     noun = NOUN
-    gives = "pixels 0 to 255"
+
+    @property
+    def gives(self) -> str:
+        low, high = self.input_range
+        return "pixels 0 to 255" if self.input_range == PIXELS else f"values {low:g} to {high:g}"
 
     def __call__(self, raw: Any) -> np.ndarray:
-        """uint8 pixels of shape `(n, height, width, 3)` of the files `raw`."""
-        return load_image_paths(raw, image_size=self.image_size, resize=self.resize)[0]
+        """Array of shape `(n, height, width, 3)` of the files `raw`: uint8 pixels, or float32."""
+        pixels = load_image_paths(raw, image_size=self.image_size, resize=self.resize)[0]
+        return pixels if self.input_range == PIXELS else scaled(pixels, self.input_range)
+
+    def in_range(self, input_range: Sequence[float]) -> "PreparePictures":
+        """The same for a model that takes values in `input_range`, `(low, high)`.
+
+        Raises:
+            ValueError: If it is no range.
+        """
+        low, high = (float(n) for n in input_range)
+        if not low < high:
+            raise ValueError(
+                "`input_range` must be two numbers, the lower first, such as (0, 1) "
+                f"(--input-range 0 1). Received: input_range={tuple(input_range)}"
+            )
+        return dataclasses.replace(self, input_range=(low, high))
+
+    def check_range(
+        self, model_path: pathlib.Path, model: keras.Model, inputs: Any, asked: bool
+    ) -> str | None:
+        """Refuse inputs whose range is another one than the model takes; see `check_ranges`.
+
+        Returns:
+            None if the model says that they are right, or the user was asked, else a question.
+        """
+        name = model.inputs[0].name
+        what = f"What pictures become for {model_path}, {self.gives},"
+        known = check_ranges(model, {name: inputs}, what, remedy=_SAY)
+        return None if known or asked else self.question(model_path)
+
+    def check_backbone(self, model: keras.Model, inputs: Any) -> None:
+        """Refuse a backbone that says of itself that it takes other values than these inputs."""
+        remedy = (
+            "Put its scaling inside it, as a Rescaling layer in front, or choose another backbone."
+        )
+        what = f"What pictures become for the backbone, {self.gives},"
+        check_ranges(model, {model.inputs[0].name: inputs}, what, remedy=remedy)
+
+    def question(self, model_path: pathlib.Path) -> str:
+        """What the user is asked of a model that does not say which values it takes."""
+        return (
+            f"{model_path} does not say which values it takes, and pictures become {self.gives} "
+            f"for it. {_SAY}"
+        )
+
+    def check_file_range(self, model_path: pathlib.Path, taken: Range | None) -> None:
+        """Refuse a device file that was calibrated on the values `taken`, where these are others.
+
+        Raises:
+            ValueError: If it was.
+        """
+        if taken is None:
+            return
+        (low, high), (first, last) = self.input_range, taken
+        times = (high - low) / max(last - first, 1e-9)
+        below = (low - first) / max(last - first, 1e-9)  # of what the file takes, never given
+        if not 1 / FAR <= times <= FAR or abs(below) > 0.2:
+            raise ValueError(
+                f"{model_path} takes [{first:.4g}, {last:.4g}], as the scale of its input says, "
+                f"and pictures become {self.gives} for it. {_SAY}"
+            )
+
+    def check_training(self, model_path: pathlib.Path) -> None:
+        """Refuse to train a model on anything but pixels 0 to 255, which augmentation knows."""
+        if self.input_range != PIXELS:
+            raise ValueError(
+                "To train, pictures must be given as pixels 0 to 255. Received: input_range="
+                f"{self.input_range} for {model_path}. Put its scaling inside, by a model of "
+                "keras.Input, keras.layers.Rescaling and this one, and save that."
+            )
 
     def find(self, paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
         """The picture files that `paths`, files and folders, stand for."""
@@ -61,11 +138,14 @@ class PreparePictures:
             )
 
     def to_config(self) -> dict[str, Any]:
-        return {"image_size": list(self.image_size), "resize": self.resize}
+        config = {"image_size": list(self.image_size), "resize": self.resize}
+        plain = self.input_range == PIXELS
+        return config if plain else config | {"input_range": list(self.input_range)}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "PreparePictures":
-        return cls(tuple(config["image_size"]), config["resize"])
+        taken = tuple(config.get("input_range", PIXELS))
+        return cls(tuple(config["image_size"]), config["resize"], taken)
 
     @classmethod
     def of_model(cls, model_path: pathlib.Path, input_shape: Any) -> "PreparePictures":
@@ -78,6 +158,12 @@ class PreparePictures:
         return [("height × width in pixels", " × ".join(map(str, self.image_size)))]
 
 
+_SAY = (
+    "Say what it was trained on by --input-range 0 255, 0 1 or -1 1 (input_range=(0, 1), say), "
+    "or put its scaling inside it, as a Rescaling layer in front."
+)
+
+
 class PictureExamples:
     """Pictures of one size with their targets.
 
@@ -86,6 +172,7 @@ class PictureExamples:
         targets: int64 array of class indices, or float32 array of shape `(n, k)`.
         num_classes: Int for one-hot targets in `batches`, or None for targets as they are.
         paths: Sequence of the files.
+        input_range: As in `PreparePictures`.
     """
 
     def __init__(
@@ -94,16 +181,18 @@ class PictureExamples:
         targets: np.ndarray,
         num_classes: int | None = None,
         paths: Sequence[pathlib.Path] = (),
+        input_range: Range = PIXELS,
     ) -> None:
         self.images, self.targets, self.paths = images, targets, paths
+        self.input_range = input_range
         self._num_classes = num_classes
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def inputs(self, rows: Any = slice(None)) -> np.ndarray:
-        """float32 pixels 0 to 255 of some rows."""
-        return np.asarray(self.images[rows], "float32")
+        """float32 pixels of some rows, 0 to 255 or in the `input_range`."""
+        return scaled(self.images[rows], self.input_range)
 
     def sample(self, count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """At most `count` pictures drawn at random: what is measured on them needs no more."""
@@ -130,7 +219,9 @@ class PictureExamples:
 
     def with_targets(self, targets: np.ndarray) -> "PictureExamples":
         """The same pictures with other targets."""
-        return PictureExamples(self.images, targets, self._num_classes, self.paths)
+        return PictureExamples(
+            self.images, targets, self._num_classes, self.paths, self.input_range
+        )
 
 
 class Pictures:
@@ -198,7 +289,7 @@ class Pictures:
         )
         one_hot = len(read.class_names) if read.kind == "class" else None
         train, val, test = (
-            PictureExamples(part.images, part.labels, one_hot, part.paths)
+            PictureExamples(part.images, part.labels, one_hot, part.paths, prepare.input_range)
             for part in (read.train, read.val, read.test)
         )
         return TaskData(
@@ -227,7 +318,8 @@ class Pictures:
             for file, record in zip(files, records, strict=True)
             if record["reason"]
         ]
-        examples = PictureExamples(pixels[kept], self.targets_of(targets)[kept])
+        found = self.targets_of(targets)[kept]
+        examples = PictureExamples(pixels[kept], found, input_range=prepare.input_range)
         return HeldOut(examples, self.found.class_names, self.named(split), skipped)
 
     def targets_of(self, targets: Sequence[Any]) -> np.ndarray:

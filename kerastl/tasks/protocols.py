@@ -75,7 +75,9 @@ class Prepare(Protocol):
 
     kind: str
     noun: str
-    gives: str
+
+    @property
+    def gives(self) -> str: ...
 
     def __call__(self, raw: Any) -> Any:
         """Inputs of the model for a batch of raw examples; raises for one that is unusable."""
@@ -85,6 +87,26 @@ class Prepare(Protocol):
 
     def check(self, model_path: Path, input_shape: tuple) -> None:
         """Refuse a model that does not take what this gives."""
+
+    def in_range(self, input_range: Sequence[float]) -> Prepare:
+        """The same for a model that takes values between two others."""
+
+    def check_range(
+        self, model_path: Path, model: keras.Model, inputs: Any, asked: bool
+    ) -> str | None:
+        """Refuse inputs of another range than the model takes; a question where nothing says it."""
+
+    def check_backbone(self, model: keras.Model, inputs: Any) -> None:
+        """Refuse a backbone that says of itself that it takes other values than these inputs."""
+
+    def question(self, model_path: Path) -> str:
+        """What the user is asked of a model that does not say which values it takes."""
+
+    def check_file_range(self, model_path: Path, taken: tuple | None) -> None:
+        """Refuse a device file that takes values between two others."""
+
+    def check_training(self, model_path: Path) -> None:
+        """Refuse inputs that cannot be trained on."""
 
     def to_config(self) -> dict:
         """Dict ready for JSON."""
@@ -131,6 +153,12 @@ class Objective(Protocol):
 
     def companions(self, names: Sequence[str]) -> dict[str, str]:
         """Texts of the files beside a model, by name."""
+
+    def num_names(self, output_shape: tuple) -> int:
+        """How many names the outputs of a model of this shape have."""
+
+    def names_inside(self, names: Sequence[str]) -> tuple[str, ...] | None:
+        """Names of the scores for the inside of a device file, or None where they have none."""
 
     def check_model(self, path: Path, output_shape: tuple, names: Sequence[str] | None) -> None:
         """Refuse a model whose outputs are none of this objective, or not for these `names`."""
@@ -213,12 +241,14 @@ class HeldOut:
         outputs: Names of what their targets mean.
         path: String, where they lie.
         skipped: List of `{"file", "reason"}` of what could not be read.
+        objective: `Objective` to judge a model's answers by.
     """
 
     examples: Examples
     outputs: tuple[str, ...]
     path: str
     skipped: list = field(default_factory=list)
+    objective: Any = None
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,12 @@ class Regression:
     def companions(self, names: Sequence[str]) -> dict[str, str]:
         return {}
 
+    def num_names(self, output_shape: Any) -> int:
+        return output_shape[-1]
+
+    def names_inside(self, names: Sequence[str]) -> tuple[str, ...] | None:
+        """None: a number needs no name."""
+
     def check_model(
         self, path: pathlib.Path, output_shape: Any, names: Sequence[str] | None = None
     ) -> None:

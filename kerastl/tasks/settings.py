@@ -26,6 +26,7 @@ LADDERS = {
     "int16x8": ("int16x8", "dynamic", "float16"),
 }
 LARGEST_SEED = 2**31 - 1
+TAKES = "What MODEL takes, such as 0 255, 0 1 or -1 1, if it does not say so itself."
 
 
 def setting(
@@ -122,7 +123,8 @@ class TrainSettings(ReadSettings):
     """How to train, by whichever strategy.
 
     Attributes:
-        backbone: A name that `backbones.load` knows, a preset or a `.keras` file.
+        backbone: A name that `backbones.load` knows, a preset, a run folder or a `.keras` file. The
+            model of a run is taken without its head.
         weights: `"imagenet"`, None for random ones, or the path of a weights file.
         alpha: Float, width multiplier of the networks that have one, or None.
         image_size: Int, side in pixels. None takes `backbones.transfer_size`, for most networks
@@ -147,7 +149,8 @@ class TrainSettings(ReadSettings):
     """
 
     backbone: str = setting(
-        "mobilenet_v2", "Network of keras.applications, hub:PRESET, preset folder or .keras file."
+        "mobilenet_v2",
+        "Network of keras.applications, hub:PRESET, preset or run folder, .keras file.",
     )
     weights: str | None = setting(
         "imagenet", "'imagenet', 'none' for random ones, or a weights file."
@@ -215,6 +218,14 @@ class TuneSettings(TrainSettings):
         choices=("none", *EXPORTS),
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from kerastl.plans import strategies
+
+        # What a strategy refuses, it refuses whatever the groups: now, not when all is read.
+        groups, rate = ("stem", "body", "head"), self.learning_rate
+        strategies.by_name(self.strategy, groups, epochs=self.epochs, learning_rate=rate)
+
     @property
     def averages(self) -> bool:
         """Whether the weights are averaged."""
@@ -254,6 +265,8 @@ class CompareSettings(TrainSettings):
                 "`strategies` must name at least one strategy, none twice. "
                 f"Received: strategies={self.strategies!r}"
             )
+        for name in self.names:
+            self.for_strategy(name)
 
     @property
     def names(self) -> list[str]:
@@ -275,12 +288,12 @@ class LRFindSettings(TuneSettings):
     """How to find a learning rate.
 
     Attributes:
-        steps: Int >= 10, steps of the ramp.
+        steps: Int >= 20, steps of the ramp; of fewer too little is left to suggest anything by.
         strategy: As in `TuneSettings`; what it trains in its last phase trains.
         augment: As in `TuneSettings`.
     """
 
-    steps: int = setting(100, "Steps of the ramp.", low=10, high=1_000_000)
+    steps: int = setting(100, "Steps of the ramp.", low=20, high=1_000_000)
     strategy: str = setting(
         "full",
         "What trains: the head alone, or every layer, those below the head more slowly.",
@@ -316,6 +329,8 @@ class CompressSettings(ReadSettings):
             loses more, files with layers in float are tried; see `export.to_litert_within`.
         label_smoothing: Float in [0, 1), where classes are learnt.
         weight_decay: Float, decoupled, not applied to biases and norms.
+        input_range: Pair of numbers between which the model takes values, which must be (0, 255),
+            or None where it says so itself.
     """
 
     prune: float | None = setting(None, "Share of the weights that become zero, in [0, 1).")
@@ -357,6 +372,7 @@ class CompressSettings(ReadSettings):
     weight_decay: float = setting(
         1e-4, "Decoupled weight decay, not of biases and norms.", low=0.0, high=10.0
     )
+    input_range: tuple | None = setting(None, TAKES, count=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -397,6 +413,8 @@ class ExportSettings(Settings):
         io_dtype: Dtype of the file's inputs and outputs, as in `export.to_litert`.
         format: `"litert"`, `"saved_model"` or `"onnx"`.
         seed: Int that divides the examples of a model of unknown seed.
+        input_range: Pair of numbers between which the model takes values, or None where it says so
+            itself.
     """
 
     quantize: str = setting(
@@ -415,6 +433,7 @@ class ExportSettings(Settings):
     seed: int = setting(
         0, "Divides the examples of a model of unknown seed.", low=0, high=LARGEST_SEED
     )
+    input_range: tuple | None = setting(None, TAKES, count=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,10 +3,14 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from kerastl._base import checks
+from kerastl._base.checks import one_spelling
 from kerastl._base.types import PathLike
+from kerastl.export import labels
+from kerastl.export.answers import Answers
 from kerastl.tasks.classification import Classification
 from kerastl.tasks.image_folder import ImageFolder
 from kerastl.tasks.image_table import ImageTable
@@ -19,7 +23,6 @@ SOURCES = (ImageTable, ImageFolder)  # asked in this order
 OBJECTIVES = {one.name: one for one in (Classification, MultiLabel, Regression)}
 PREPARES = {one.kind: one for one in (PreparePictures,)}
 FILE = "task.json"
-LABELS = "labels.txt"
 
 
 def find_source(path: PathLike) -> Source:
@@ -60,12 +63,16 @@ class TrainedFor:
         prepare: `Prepare`, the very one of training; None where nobody wrote it down.
         outputs: Tuple of the names of the outputs, or None where nobody wrote them down.
         seed: Int that divided the examples, or None if that is unknown.
+        notices: Lines for the user about what was found beside the model.
+        inferred: Bool, whether nobody wrote the objective down, and it was read off the model.
     """
 
     objective: Objective
     prepare: Any
     outputs: tuple[str, ...] | None
     seed: int | None = None
+    notices: tuple[str, ...] = ()
+    inferred: bool = False
 
     def to_json(self) -> str:
         """What stands in `task.json`."""
@@ -86,35 +93,98 @@ class TrainedFor:
         return cls(objective_named(said["objective"]), prepare, outputs, said["seed"])
 
     @classmethod
-    def beside(cls, path: pathlib.Path, inside: tuple[str, ...] | None = None) -> "TrainedFor":
+    def beside(
+        cls,
+        path: pathlib.Path,
+        inside: tuple[str, ...] | None = None,
+        answers: Answers | None = None,
+    ) -> "TrainedFor":
         """What the `task.json` beside the model at `path` says.
 
-        Without one the model is taken to give classes, and `check` finds how examples are prepared
-        for it. Names of outputs are those inside a `.tflite`, else of a `labels.txt` beside it.
+        Without one, what a model answers is read off its last layer and its loss, and `check`
+        finds how examples are prepared for it. Names of outputs are those inside a `.tflite`, else
+        of `task.json`, else of a `labels.txt` beside it; where the latter says otherwise, `notices`
+        tell so.
 
         Args:
             path: `pathlib.Path` of the model's file.
             inside: Names of the outputs inside the file, or None.
+            answers: `export.answers.Answers` of the model, or None if they are not known.
         """
-        file = path.with_name(FILE)
+        file, beside = path.with_name(FILE), labels.beside(path)
         if file.is_file():
             known = cls.from_json(file.read_text(encoding="utf-8"))
         else:
-            known = cls(Classification(), None, None)
-        return dataclasses.replace(known, outputs=inside or _labels_beside(path) or known.outputs)
+            known = cls(_objective_of(answers or Answers(), beside), None, None, inferred=True)
+        own, names = inside or known.outputs, inside or known.outputs or beside
+        notices = ()
+        if own and beside and known.objective.companions(own) and _spelt(own) != _spelt(beside):
+            notices = (
+                f"The labels.txt beside {path} says other names than the "
+                f"{'file itself' if inside else FILE}, which is believed: {checks.listed(own, 5)}. "
+                f"labels.txt: {checks.listed(beside, 5)}.",
+            )
+        outputs = None if names is None else _spelt(names)
+        return dataclasses.replace(known, outputs=outputs, notices=notices)
 
-    def check(self, path: pathlib.Path, input_shape: Any, output_shape: Any) -> "TrainedFor":
+    def for_data(self, path: PathLike, source: Source) -> "TrainedFor":
+        """The same for the kind of answer that data are for.
+
+        Several labels and one class are told apart by the data where nobody wrote down which it
+        is: a sigmoid a class was often trained on one class an example.
+
+        Raises:
+            ValueError: If the model at `path` has learnt another kind.
+        """
+        ours, theirs = self.objective, source.objective
+        if ours.name == theirs.name:
+            return self
+        if self.inferred and isinstance(ours, MultiLabel) and isinstance(theirs, Classification):
+            reads = dataclasses.replace(ours.reads, kind="classes")
+            return dataclasses.replace(self, objective=Classification(reads))
+        raise ValueError(
+            f"The model {path} learnt {ours.name}; the data must be for that. "
+            f"Received: {source.path}, which is for {theirs.name}"
+        )
+
+    def check(
+        self,
+        path: pathlib.Path,
+        input_shape: Any,
+        output_shape: Any,
+        input_range: Sequence[float] | None = None,
+    ) -> "TrainedFor":
         """The same for a model of these shapes, with a `prepare` that fits it.
+
+        Args:
+            path: Of the model.
+            input_shape: Its input shape.
+            output_shape: Its output shape.
+            input_range: Pair of numbers between which it takes values, if the user says so.
 
         Raises:
             ValueError: If the model does not take what is prepared, or does not answer so.
         """
         prepare = self.prepare or PreparePictures.of_model(path, input_shape)
         prepare.check(path, input_shape)
+        if input_range is not None:
+            prepare = prepare.in_range(input_range)
         self.objective.check_model(path, output_shape, self.outputs)
         return dataclasses.replace(self, prepare=prepare)
 
 
-def _labels_beside(path):
-    file = pathlib.Path(path).with_name(LABELS)
-    return tuple(file.read_text(encoding="utf-8").splitlines()) if file.is_file() else None
+def _objective_of(answers, names):
+    """The `Objective` of a model that nobody wrote anything down of but these `answers`."""
+    if answers.kind == "labels":
+        return MultiLabel(answers)
+    if answers.kind == "numbers":
+        return Regression()
+    if answers.kind is None:
+        # One number beside two names is a score of two classes.
+        either = names is not None and len(names) == 2 and answers.width == 1
+        answers = dataclasses.replace(answers, kind="either" if either else "classes")
+    return Classification(answers)
+
+
+def _spelt(names):
+    return tuple(map(one_spelling, names))

@@ -3,7 +3,7 @@
 import click
 
 from kerastl_cli import output
-from kerastl_cli.options import json_option
+from kerastl_cli.options import input_range_option, json_option
 from kerastl_cli.progress import Progress
 from kerastl_cli.start import start_tensorflow
 
@@ -14,8 +14,9 @@ from kerastl_cli.start import start_tensorflow
 )
 @click.argument("model", type=click.Path())
 @click.argument("data", type=click.Path())
+@input_range_option
 @json_option
-def evaluate(model: str, data: str, as_json: bool) -> None:
+def evaluate(model: str, data: str, input_range: tuple[float, float] | None, as_json: bool) -> None:
     """Measure MODEL on DATA.
 
     MODEL is a run folder, a .keras or a .tflite file; task.json and labels.txt are looked for
@@ -27,7 +28,7 @@ def evaluate(model: str, data: str, as_json: bool) -> None:
     from kerastl import evaluate as run
 
     with Progress() as progress:
-        report = run(model, data, progress=progress)
+        report = run(model, data, input_range=input_range, progress=progress)
     if as_json:
         output.print_json(report)
         return

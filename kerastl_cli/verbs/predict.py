@@ -3,7 +3,7 @@
 import click
 
 from kerastl_cli import output
-from kerastl_cli.options import json_option
+from kerastl_cli.options import input_range_option, json_option
 from kerastl_cli.progress import Progress
 from kerastl_cli.start import start_tensorflow
 
@@ -18,8 +18,15 @@ from kerastl_cli.start import start_tensorflow
     show_default=True,
     help="How many classes or labels to name for each.",
 )
+@input_range_option
 @json_option
-def predict(model: str, files: tuple[str, ...], top: int, as_json: bool) -> None:
+def predict(
+    model: str,
+    files: tuple[str, ...],
+    top: int,
+    input_range: tuple[float, float] | None,
+    as_json: bool,
+) -> None:
     """Say what MODEL sees in FILES (or in the files of the folders among them).
 
     MODEL is a run folder, a .keras or a .tflite file; task.json and labels.txt are looked for
@@ -29,7 +36,7 @@ def predict(model: str, files: tuple[str, ...], top: int, as_json: bool) -> None
     from kerastl import predict as run
 
     with Progress() as progress:
-        found = run(model, files, top=top, progress=progress)
+        found = run(model, files, top=top, input_range=input_range, progress=progress)
     if as_json:
         output.print_json({"model": str(model), "predictions": found})
         return

@@ -1,6 +1,7 @@
 """One picture to pixels: modes, orientation, formats, sizes, damage."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -195,3 +196,9 @@ def test_arguments_are_checked(tmp_path):
     assert as_size(np.array([3, 5])) == (3, 5)
     with pytest.raises(FileNotFoundError):
         load_image(tmp_path / "none.png", 8)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match=r"pipe\.jpg is not a readable image \(no file but a pipe"):
+        load_image(tmp_path / "pipe.jpg", 8)

@@ -1,5 +1,7 @@
 """What is found in a folder, in which layouts, and what is refused."""
 
+import os
+import socket
 import unicodedata
 
 import pytest
@@ -128,3 +130,124 @@ def test_find_images_takes_files_and_folders(tree):
         find_images(root / "none")
     with pytest.raises(ValueError, match="at least one picture"):
         find_images([])
+
+
+CAFE = "caf\u00e9"
+
+
+@pytest.mark.parametrize("root", ["", "train/"])
+def test_two_spellings_of_one_class_keep_all_pictures(tree, root):
+    nfc, nfd = (unicodedata.normalize(form, CAFE) for form in ("NFC", "NFD"))
+    folder = scan_images(
+        tree(f"{root}{nfc}/1.jpg", f"{root}{nfd}/1.jpg", f"{root}{nfd}/2.jpg", f"{root}tea/1.jpg")
+    )
+    assert folder.class_names == (nfc, "tea")
+    assert [label for _, label in folder.splits["all"]] == [0, 0, 0, 1]
+    assert "2 folders called caf\u00e9" in folder.notices[0]
+
+
+def test_train_and_val_may_spell_a_class_differently(tree):
+    nfc, nfd = (unicodedata.normalize(form, CAFE) for form in ("NFC", "NFD"))
+    folder = scan_images(
+        tree(f"train/{nfd}/1.jpg", "train/tea/1.jpg", f"val/{nfc}/1.jpg", "val/tea/1.jpg")
+    )
+    assert folder.class_names == (nfc, "tea") and not folder.notices
+    assert [label for _, label in folder.splits["val"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "a\rb", "a\x0bb", "a\u2028b", "a\tb", "a\udce9", " "]
+)
+def test_a_class_must_have_a_name_of_one_line(tree, name):
+    with pytest.raises(ValueError, match="must have a name of one line of text"):
+        scan_images(tree(f"{name}/1.jpg", "b/1.jpg"))
+
+
+def test_runs_of_kerastl_are_no_classes(tree):
+    run = ("model.keras", "metrics.json", "config.json", "curves.png")
+    compared = ("metrics.json", "comparison.md", "comparison.png")
+    root = tree(
+        "a/1.jpg", "b/1.jpg", *(f"saved_models/x/{name}" for name in run),
+        *(f"mine/{name}" for name in run), *(f"b/deep/{name}" for name in compared),
+        "images-1/pixels.npy",
+    )  # fmt: skip
+    folder = scan_images(root)
+    assert names(folder, "all") == [("a/1.jpg", 0), ("b/1.jpg", 1)]
+    assert folder.notices == (
+        "4 folders are runs or caches of kerastl and were left out: images-1, mine, deep, x.",
+    )
+    assert [path.name for path in find_images(root)] == ["1.jpg", "1.jpg"]
+    assert find_images(root / "mine")[0].name == "curves.png"  # named by the user
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("c/1.heic", b"", r"1 files in .*c, \.heic\. Save them as JPEG or PNG"),
+        ("val/c/1.SVG", b"", r"\.svg"),
+        ("c/IMG_1", b"\xff\xd8\xff\xe0", "without an ending. Give them the ending of their kind"),
+        ("c/1.photo", b"\x00\x00\x00\x18ftypheic", r"\.photo"),
+    ],
+)
+def test_a_class_of_pictures_that_are_not_read_is_refused(tree, file, content, words):
+    root = "train/" if file.startswith("val/") else ""
+    path = tree(f"{root}a/1.jpg", f"{root}b/1.jpg", f"{root}c/1.jpg" if root else "a/2.jpg", file)
+    (path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=f"Class 'c' must have pictures of a kind.*{words}"):
+        scan_images(path)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("train/1.jpg", "bus/1.jpg", "car/1.jpg"),
+        ("train/1.jpg", "test/1.jpg"),
+        ("Validation/1.jpg", "bus/1.jpg"),
+        ("train/a/1.jpg", "train/b/1.jpg", "bus/1.jpg"),
+    ],
+)
+def test_a_class_called_as_a_purpose_is_told_so(tree, files):
+    name = files[0].partition("/")[0]
+    with pytest.raises(ValueError, match=f"If '{name}' is a class, rename its folder"):
+        scan_images(tree(*files))
+
+
+def test_folders_beside_the_splits_are_told(tree):
+    folder = scan_images(
+        tree("train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg", "raw/1.jpg")
+    )
+    assert folder.notices[0].endswith("has folders beside train/ that were left out: raw/.")
+
+
+def test_what_is_no_file_is_passed_over(tree):
+    root = tree("a/1.jpg", "b/1.jpg", "c/d.jpg/1.jpg")
+    os.mkfifo(root / "a" / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        here = os.getcwd()
+        os.chdir(root / "b")  # the path of a socket has 108 bytes at most
+        listening.bind("socket.png")
+        os.chdir(here)
+        (root / "b" / "device.png").symlink_to("/dev/zero")
+        folder = scan_images(root)
+    assert names(folder, "all") == [("a/1.jpg", 0), ("b/1.jpg", 1), ("c/d.jpg/1.jpg", 2)]
+    assert "3 entries are no files" in folder.notices[0]
+    with pytest.warns(UserWarning, match="1 entries are no files but pipes"):
+        assert [path.name for path in find_images(root / "a")] == ["1.jpg"]
+
+
+def test_links_to_folders_inside_a_class_are_told(tree, tmp_path):
+    root = tree("a/1.jpg", "b/1.jpg")
+    (root / "b" / "more").symlink_to(root / "a")
+    assert scan_images(root).notices == (
+        "1 folders inside class folders are links, which were not followed: more.",
+    )
+
+
+def test_a_folder_that_is_missing_proposes_folders(tree):
+    root = tree("flowers/1.jpg", "flower.txt", ".flowers")
+    with pytest.raises(
+        FileNotFoundError, match=r"There is no folder .*/flower. Closest: 'flowers'.$"
+    ):
+        scan_images(root / "flower")
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*/else\.$"):
+        scan_images(root / "else")

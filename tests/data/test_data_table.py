@@ -1,5 +1,8 @@
 """Tables of pictures: what is read, and which line of which file is at fault."""
 
+import os
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,4 +93,46 @@ def test_no_table_and_no_pictures(tmp_path):
         scan_table(tmp_path)
     found = scan_table(write(tmp_path, "file,value\na.png,1\nb.png,2\n"))
     with pytest.raises(ValueError, match="at least 2 readable pictures"):
+        read_scanned(found, image_size=8)
+
+
+def test_two_spellings_of_a_label_or_a_file_are_one(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    one = scan_table(write(tmp_path / "one", f"file,label\na.png,{nfc}\nb.png,{nfd}\nc.png,tea\n"))
+    assert one.class_names == (nfc, "tea")
+    assert [label for _, label in one.splits["all"]] == [0, 0, 1]
+    many = scan_table(
+        write(tmp_path / "many", f"file,labels\na.png,{nfc}|{nfd}\nb.png,{nfd}|tea\n")
+    )
+    assert many.class_names == (nfc, "tea")
+    assert [labels for _, labels in many.splits["all"]] == [(0,), (0, 1)]
+    text = f"file,label\n{nfd}.png,a\ntea.png,b\n"
+    files = scan_table(write(tmp_path / "files", text, pictures=[f"{nfc}.png", "tea.png"]))
+    assert all(path.is_file() for path, _ in files.splits["all"])
+
+
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_a_label_must_be_one_line(tmp_path, column):
+    text = f'file,{column}\na.png,"two\nlines"\nb.png,b\n'
+    with pytest.raises(ValueError, match=r"Line 3 of .* must have a name of one line"):
+        scan_table(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("pipe", "no file but a pipe"), ("folder", "directory")]
+)
+def test_what_is_no_file_is_skipped_with_its_reason(tmp_path, kind, reason):
+    names = [f"{i}.png" for i in range(8)]
+    lines = "".join(f"{name},{i % 2}\n" for i, name in enumerate(names))
+    table = write(tmp_path, f"file,label\nx.jpg,1\n{lines}", pictures=names)
+    (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / "x.jpg")
+    ((path, said),) = read_scanned(scan_table(table), image_size=8).skipped
+    assert path.endswith("x.jpg") and reason in said
+
+
+def test_a_class_that_is_only_in_the_test_part_is_told_in_words_of_a_table(tmp_path):
+    text = "file,label,split\na.png,a,train\nb.png,b,train\nc.png,c,test\n"
+    found = scan_table(write(tmp_path, text, pictures=["a.png", "b.png", "c.png"]))
+    words = "'c' of .* at least 1 readable pictures on lines whose split is train. Received: 0"
+    with pytest.raises(ValueError, match=words):
         read_scanned(found, image_size=8)

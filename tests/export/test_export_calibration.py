@@ -88,8 +88,7 @@ def test_data_that_does_not_fit_is_refused(graph, data, message):
 @pytest.mark.parametrize(
     ("low", "high", "message"),
     [
-        (0, 1, r"lies in \[0, 1\], a small part of the \[0, 255\] that the model takes"),
-        (-128, 127, r"lies in \[-128, 127\], and the model takes \[0, 255\]"),
+        (0, 3, r"lies in \[0, 3\], a small part of the \[0, 255\] that the model takes"),
         (7, 7, r"lies in \[7, 7\], which is one value"),
     ],
 )
@@ -97,6 +96,15 @@ def test_another_range_than_in_training_is_told(graph, low, high, message):
     data = np.full((4, 2, 2, 3), low, "float32")
     data[0] = high
     with pytest.warns(UserWarning, match=message):
+        calibration.draw(graph, data)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (-128, 127)])
+def test_another_range_than_the_first_layers_take_is_refused(graph, low, high):
+    data = np.full((4, 2, 2, 3), low, "float32")
+    data[0] = high
+    words = rf"lies in \[{low}, {high}\], and the model takes \[0, 255\], as its first layers say"
+    with pytest.raises(ValueError, match=words):
         calibration.draw(graph, data)
 
 

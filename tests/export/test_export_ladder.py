@@ -138,12 +138,12 @@ def test_a_ladder_without_int8_needs_no_data(small, examples, tmp_path):
         export.to_litert_within(small, tmp_path / "m.tflite", *examples)
 
 
-def test_nothing_is_written_if_no_rung_holds(small, examples, tmp_path, monkeypatch):
-    monkeypatch.setattr(export.ladder, "accuracy", lambda scores, labels: next(values))
+def test_nothing_is_written_if_no_rung_holds(small, examples, tmp_path):
     values = iter([1.0, 1.0, 0.5])  # the model, its float32 file, float16
+    settings = {"max_drop": 0.1, "score": lambda scores, labels: next(values)}
     with pytest.raises(RuntimeError, match=r"(?s)No rung.*within 0.1.*\| float16 +\| +0.5000"):
         export.to_litert_within(
-            small, tmp_path / "m.tflite", *examples, ladder=("float16",), max_drop=0.1
+            small, tmp_path / "m.tflite", *examples, ladder=("float16",), **settings
         )
     assert not list(tmp_path.iterdir())
 

@@ -30,6 +30,7 @@ from kerastl.tasks import (
     find_source,
     image_folder,
 )
+from kerastl_cli.main import run as command_line
 from kerastl_cli.output import metrics_table
 
 
@@ -54,6 +55,17 @@ def run(tmp_path_factory):
     (data / "class_0" / "broken.jpg").write_text("no picture")
     result = fine_tune(data, home / "run", backbone="glyphnet", epochs=6, batch_size=8)
     return data, result
+
+
+def test_names_of_files_that_are_no_utf8_are_written_as_escapes(tmp_path, capsys):
+    data = write_pictures(tmp_path / "data", classes=2, each=6)
+    with open(os.fsencode(data / "class_0") + b"/\xe9.jpg", "wb") as file:
+        file.write(b"no picture")
+    run = ["tune", str(data), "--out", str(tmp_path / "run"), "--backbone", "glyphnet", "--json"]
+    assert command_line([*run, "--epochs", "1", "--export", "none"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    written = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "\udce9.jpg is not a readable image" in printed["notices"][0] == written["notices"][0]
 
 
 def test_the_run_folder_is_whole(run):
@@ -190,6 +202,8 @@ def test_an_unknown_class_is_refused(run, tmp_path):
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"export": "int4"}, "none, float, float16, dynamic, int8"),
         ({"backbone": "mobilenot"}, "mobilenet"),
+        ({"strategy": "lp_ft", "epochs": 1}, "epochs"),
+        ({"strategy": "fastai", "epochs": 1}, "epochs"),
     ],
 )
 def test_bad_settings_are_refused_before_any_work(tmp_path, settings, words):

@@ -84,3 +84,17 @@ def test_they_are_read_without_tensorflow():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("cls", "given"),
+    [
+        (settings.TuneSettings, {"strategy": "lp_ft", "epochs": 1}),
+        (settings.TuneSettings, {"strategy": "fastai", "epochs": 1}),
+        (settings.CompareSettings, {"strategies": "head,lp_ft", "epochs": 1}),
+        (settings.LRFindSettings, {"steps": 19}),
+    ],
+)
+def test_settings_that_nothing_can_follow_are_refused_at_once(cls, given):
+    with pytest.raises(ValueError, match=r"epochs|`steps` must be"):
+        cls(**given)

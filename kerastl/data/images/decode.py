@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from kerastl._base.checks import one_of
+from kerastl._base.files import may_be_read
 from kerastl._base.types import ImageSize, PathLike
 
 Resize: TypeAlias = Literal["stretch", "crop", "pad"]
@@ -66,9 +67,22 @@ def load_image(path: PathLike, image_size: ImageSize, resize: Resize = "stretch"
     one_of(resize, RESIZES, "resize")
     try:
         with pillow_quiet():
-            return decode_image(Path(path).read_bytes(), size, resize)
+            return decode_image(encoded(path), size, resize)
     except ImageError as error:
         raise ImageError(error.reason, path) from error
+
+
+def encoded(path: PathLike) -> bytes:
+    """The bytes of the file at `path`.
+
+    Raises:
+        ImageError: If it is a pipe, a socket or a device.
+        OSError: If it cannot be opened.
+    """
+    path = Path(path)
+    if not may_be_read(path):
+        raise ImageError("no file but a pipe, a socket or a device", path)
+    return path.read_bytes()
 
 
 def decode_image(

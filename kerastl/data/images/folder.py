@@ -281,14 +281,20 @@ def check_counts(
         why = f" Skipped: {listed(bad, 5)}." if bad else ""
         raise ValueError(
             f"Class {name!r} of {folder.path} must have at least {needed} readable pictures"
-            f"{' to be divided into training and test' if needed > 1 else ' in train/'}. "
+            f"{' to be divided into training and test' if needed > 1 else _of(folder, split)}. "
             f"Received: {counts[label]}.{why} Add pictures or remove the class."
         )
     for name, rows in kept.items():
         if not len(rows):
             raise ValueError(
-                f"{folder.path} has no readable picture in {name}/. Add some or remove the folder."
+                f"{folder.path} has no readable picture{_of(folder, name)}. Add some, or remove "
+                f"the {'folder' if folder.path.is_dir() else 'lines'}."
             )
+
+
+def _of(found, split):
+    """Where the pictures of `split` are said to be, in a folder's words or a table's."""
+    return f" in {split}/" if found.path.is_dir() else f" on lines whose split is {split}"
 
 
 def divide(

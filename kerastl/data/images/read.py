@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kerastl._base import files as _disk
-from kerastl._base.checks import closest, one_of
+from kerastl._base.checks import near_path, one_of
 from kerastl._base.types import ImageSize, OnProgress, PathLike
 from kerastl.data.images.decode import (
     RESIZES,
@@ -18,9 +19,10 @@ from kerastl.data.images.decode import (
     Resize,
     as_size,
     decode_image,
+    encoded,
     pillow_quiet,
 )
-from kerastl.data.images.scan import walk_images
+from kerastl.data.images.scan import PassedOver, walk_images
 
 # Pillow lets other threads run while it decodes; more threads only hide slow disks.
 THREADS = min(16, 2 * (os.cpu_count() or 1))
@@ -72,9 +74,11 @@ def read_images(
 
 def _read(file, row, image_size, resize):
     try:
-        data = Path(file).read_bytes()
+        data = encoded(file)
     except OSError as error:
         return {"digest": None, "reason": error.strerror or str(error)}
+    except ImageError as error:
+        return {"digest": None, "reason": error.reason}
     try:
         row[...] = decode_image(data, image_size, resize)
     except ImageError as error:
@@ -232,7 +236,10 @@ def load_image_paths(
 
 
 def _in_folder(folder):
-    files = walk_images(folder, [])
+    passed = PassedOver()
+    files = walk_images(folder, passed)
+    for line in PassedOver(no_files=passed.no_files).notices():
+        warnings.warn(f"{folder}: {line}", stacklevel=3)
     if not files:
         raise ValueError(f"{folder} holds no pictures. Name picture files or a folder of them.")
     return files
@@ -241,6 +248,4 @@ def _in_folder(folder):
 def _existing(path):
     if path.exists():
         return path
-    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = f" Closest: {closest(path.name, beside, 2)}." if beside else ""
-    raise FileNotFoundError(f"There is no file or folder {path}.{near}")
+    raise FileNotFoundError(f"There is no file or folder {path}.{near_path(path)}")

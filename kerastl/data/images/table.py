@@ -2,11 +2,12 @@
 
 import csv
 import math
+import unicodedata
 from pathlib import Path
 
-from kerastl._base.checks import closest, listed
+from kerastl._base.checks import closest, listed, one_spelling
 from kerastl._base.types import PathLike
-from kerastl.data.images.scan import SPLIT_FOLDERS, Kind, ScannedImages
+from kerastl.data.images.scan import SPLIT_FOLDERS, Kind, ScannedImages, check_name
 
 NAMES = ("labels.csv", "labels.tsv")  # looked for in a folder
 KINDS: dict[str, Kind] = {
@@ -69,7 +70,7 @@ def scan_table(path: PathLike) -> ScannedImages:
     splits = {}
     for line, file, target, split in said:
         name = _split(table, line, split)
-        splits.setdefault(name, []).append((table.parent / file, as_target(target)))
+        splits.setdefault(name, []).append((_file(table, file), as_target(target)))
     _check_splits(table, splits)
     order = [name for name in ("all", "train", "val", "test") if name in splits]
     return ScannedImages(table, names, {name: tuple(splits[name]) for name in order}, kind=kind)
@@ -118,14 +119,30 @@ def _row(table, line, header, cells):
     return row
 
 
+def _file(table, name):
+    """The file called `name`, whose name on disk may be spelt in the other way of Unicode."""
+    path = table.parent / name
+    if name.isascii() or path.exists():
+        return path
+    others = (table.parent / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return next((other for other in others if other.exists()), path)
+
+
 def _class(table, line, text):
     if not text:
         raise ValueError(f"Line {line} of {table} must have a label. Received: nothing")
-    return text
+    return _name(table, line, text)
 
 
 def _labels(table, line, text):
-    return tuple(name.strip() for name in text.split(BETWEEN_LABELS) if name.strip())
+    names = (name.strip() for name in text.split(BETWEEN_LABELS))
+    return tuple(_name(table, line, name) for name in names if name)
+
+
+def _name(table, line, text):
+    name = one_spelling(text)
+    check_name(name, f"Line {line} of {table}")
+    return name
 
 
 def _number(table, line, text):
