@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from kerastl._base import checks
+from kerastl._base.errors import cause
 from kerastl._base.types import OnProgress, PathLike
 from kerastl.tasks import Source, TrainedFor, find_source
 from kerastl.tasks.protocols import HeldOut, TaskData
@@ -180,7 +181,7 @@ def load_keras(path: PathLike) -> keras.Model:
         model: Any = keras.models.load_model(path, compile=False)
         return model
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise ValueError(f"{path} is not a .keras file that loads here: {_cause(error)}") from error
+        raise ValueError(f"{path} is not a .keras file that loads here: {cause(error)}") from error
 
 
 def held_out(
@@ -228,16 +229,6 @@ def _existing(path, what):
     if not path.exists():
         raise FileNotFoundError(f"There is no model at {path}. {what}")
     return path
-
-
-def _cause(error):
-    """What Keras says went wrong, without the configuration of the whole model before it.
-
-    Example:
-        >>> _cause(TypeError("config={...}. Exception encountered: No class 'A'. Object: {...}"))
-        "No class 'A'"
-    """
-    return str(error).rpartition("Exception encountered: ")[2].split(". ")[0][:300]
 
 
 def _keras_file(path):
