@@ -45,6 +45,7 @@ from kerastl._keras.graph import (
 from kerastl._keras.layers import (
     NORMALIZERS_WITH_STATISTICS,
     accepts_training,
+    computing_in_float32,
     draws_at_random,
     forget_losses,
     inference_mode,
@@ -75,6 +76,7 @@ __all__ = [
     "build_compiled",
     "call_arguments",
     "compute_loss",
+    "computing_in_float32",
     "draws_at_random",
     "forget_losses",
     "get_keras_mask",
