@@ -51,6 +51,7 @@ from kerastl._keras.graph import (
 from kerastl._keras.layers import (
     NORMALIZERS_WITH_STATISTICS,
     accepts_training,
+    computing_in_float32,
     draws_at_random,
     forget_losses,
     inference_mode,
@@ -85,6 +86,7 @@ __all__ = [
     "called_with_training",
     "check_inputs",
     "compute_loss",
+    "computing_in_float32",
     "data_adapter",
     "draws_at_random",
     "forget_losses",

@@ -114,6 +114,37 @@ def inference_mode(layers: Iterable[keras.Layer]) -> Iterator[None]:
             del layer.__dict__["call"]
 
 
+@contextlib.contextmanager
+def computing_in_float32(model: Any) -> Iterator[None]:
+    """Have every layer of `model` compute in float32 while this lasts, whatever its policy.
+
+    The public setter of `dtype_policy` would write into a map of policies that layers may share,
+    and no public policy computes in more digits than its weights have. Layers that `quantize`
+    changed stay as they are.
+    """
+    changed = [(layer, layer._dtype_policy) for layer in of_other_floats(model)]
+    try:
+        for layer, _ in changed:
+            policy = keras.DTypePolicy("float32")
+            policy._variable_dtype = layer.variable_dtype  # weights of another are cast when used
+            layer._dtype_policy = policy
+        yield
+    finally:
+        for layer, policy in changed:
+            layer._dtype_policy = policy
+
+
+def of_other_floats(model: Any) -> list[keras.Layer]:
+    """The layers in `model` that compute in floats other than float32, of Keras alone."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.Layer)
+        and layer.compute_dtype in ("float16", "bfloat16", "float64")
+        and getattr(layer, "quantization_mode", None) is None
+    ]
+
+
 def _always_inference(call):
     def inference_call(*args, **kwargs):
         return call(*args, **{**kwargs, "training": False})

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl import _keras
-from kerastl.graph import leaf_layers
+from kerastl.graph import inputs, leaf_layers
 
 
 def adapt_batch_norm(model: keras.Model, data: Iterable[Any]) -> int:
@@ -24,7 +24,9 @@ def adapt_batch_norm(model: keras.Model, data: Iterable[Any]) -> int:
 
     Args:
         model: Built `keras.Model`.
-        data: Iterable of batches of inputs, such as a `tf.data.Dataset`, read once.
+        data: Iterable of batches of inputs, such as a `tf.data.Dataset`, read once; for several
+            inputs each is a dict by name or a list in order. An array, or a dict of them, is one
+            batch.
 
     Returns:
         Int, how many batch normalizations got new statistics: 0 where `model` has none, which
@@ -56,7 +58,7 @@ def adapt_batch_norm(model: keras.Model, data: Iterable[Any]) -> int:
     with _showing_batches(norms), _keras.inference_mode(others):
         run = tf.function(lambda batch: model(batch, training=True), autograph=False)
         try:
-            found = _over_batches(norms, run, data)
+            found = _over_batches(norms, run, _fed(model, data))
         except BaseException:
             for variable, value in zip(held, before, strict=True):
                 variable.assign(value)
@@ -65,6 +67,18 @@ def adapt_batch_norm(model: keras.Model, data: Iterable[Any]) -> int:
         norm.moving_mean.assign(mean)
         norm.moving_variance.assign(variance)
     return len(norms)
+
+
+def _fed(model, data):
+    """Batches in the structure of the model's inputs; as they come where it declares none."""
+    if not getattr(model, "inputs", None):
+        return data
+    several = iter(data) if isinstance(data, list) else data
+    structure = model.inputs if isinstance(model, keras.Sequential) else model.input
+    return (
+        keras.tree.pack_sequence_as(structure, arrays)
+        for arrays, _ in inputs.batches(model, several)
+    )
 
 
 def _over_batches(norms, run, data):

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kerastl.graph import inputs
+
 BATCH = 8  # examples at once: every activation of the network is held
 
 
@@ -13,27 +15,15 @@ def batches_of(data: Any, model: keras.Model) -> Iterator[list[tf.Tensor]]:
     """Lists of input tensors, at most `BATCH` examples each.
 
     Args:
-        data: Array, or nested arrays as the inputs of `model` are nested; or a `tf.data.Dataset` or
-            other iterable of batches, of inputs alone or of `(inputs, targets, ...)`.
+        data: As in `kerastl.graph.inputs.batches`.
         model: `keras.Model`.
     """
-    arrays = keras.tree.flatten(data) if not hasattr(data, "element_spec") else [None]
-    if all(hasattr(array, "shape") for array in arrays):
+    for arrays, _ in inputs.batches(model, data):
         yield from _chunks(arrays, model)
-        return
-    for element in data:
-        yield from _chunks(
-            keras.tree.flatten(keras.utils.unpack_x_y_sample_weight(element)[0]), model
-        )
 
 
 def checked_inputs(model: keras.Model, arrays: list[Any]) -> list[Any]:
     """`arrays`, one an input of `model`; raise if they are no batches of its inputs."""
-    if len(arrays) != len(model.inputs):
-        raise ValueError(
-            f"`data` must have {len(model.inputs)} inputs, as {model.name!r} has. "
-            f"Received: {len(arrays)}"
-        )
     for array, tensor in zip(arrays, model.inputs, strict=True):
         shape, expected = tuple(array.shape), tuple(tensor.shape)
         fits = len(shape) == len(expected) and all(

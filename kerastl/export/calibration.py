@@ -9,13 +9,8 @@ import numpy as np
 from kerastl.data import ranges
 from kerastl.export import flatbuffer, metadata
 from kerastl.export.litert_model import Tensor, described
-from kerastl.export.naming import (
-    AnyModel,
-    every_layer,
-    input_names,
-    inputs_by_name,
-    is_tf_keras,
-)
+from kerastl.export.naming import AnyModel, every_layer, input_names, is_tf_keras
+from kerastl.graph import inputs
 
 SAMPLES = 100
 READ = 20 * SAMPLES  # examples read of a dataset, from which the samples are drawn
@@ -30,8 +25,9 @@ def draw(
         graph: Functional model.
         data: Array of examples; for several inputs a dict by name or a list in order. Or a
             tuple `(x, y)` of such examples and their classes, of which as many are drawn of each
-            class. Or a `tf.data.Dataset` of batches of either, of which the first 2,000
-            examples are read. Prepared as for training.
+            class. Or what gives either, batch by batch or one by one, of which the first 2,000
+            examples are read: a `tf.data.Dataset`, a `keras.utils.PyDataset`, a generator or the
+            function that makes it. Prepared as for training.
         count: Int, how many samples to draw.
         seed: Int, decides which.
 
@@ -45,8 +41,8 @@ def draw(
     References:
         Jacob et al., 2018, section 3, https://arxiv.org/abs/1712.05877
     """
-    x, y = _read(graph, data)
-    named = inputs_by_name(graph, x)
+    arrays, y = _read(graph, data)
+    named = dict(zip(input_names(graph), arrays, strict=True))
     tensors = dict(zip(input_names(graph), keras.tree.flatten(graph.input), strict=True))
     named = {name: _fitting(tensors[name], array) for name, array in named.items()}
     counts = {name: len(array) for name, array in named.items()}
@@ -62,43 +58,29 @@ def draw(
 
 
 def _read(graph, data):
-    """`(x, y)`; y is None if `data` has no classes."""
-    import tensorflow as tf
-
+    """`(x, y)` of the first examples; y is None if `data` has no single class for each."""
     if data is None:
         raise ValueError(
             "`representative_data` must be examples to measure the ranges of activations on: an "
-            "array, a tuple (x, y) or a tf.data.Dataset of batches. Received: None. "
-            "About 100 examples are enough."
+            "array, a tuple (x, y), or a tf.data.Dataset, PyDataset or generator of batches. "
+            "Received: None. About 100 examples are enough."
         )
-    if isinstance(data, tf.data.Dataset):
-        return _first(graph, data)
-    return _split(graph, data)
-
-
-def _split(graph, data):
-    """`data` as `(x, y)`: a tuple of two is that, unless it is just the model's two inputs."""
-    arrays = keras.tree.flatten(data)
-    if isinstance(data, tuple) and len(data) in (2, 3) and len(arrays) != len(graph.inputs):
-        return data[0], np.asarray(data[1])
-    return data, None
-
-
-def _first(graph, dataset):
-    """The first examples of a dataset of batches."""
     parts, count = [], 0
-    for batch in dataset:
-        x, y = _split(graph, keras.tree.map_structure(np.asarray, batch))
-        parts.append((keras.tree.flatten(x), y))
-        count += len(parts[-1][0][0]) if np.ndim(parts[-1][0][0]) else 1
+    for arrays, y in inputs.batches(graph, data, "representative_data"):
+        arrays = [np.asarray(array) for array in arrays]
+        parts.append((arrays, None if keras.tree.is_nested(y) or y is None else np.asarray(y)))
+        count += len(arrays[0]) if arrays[0].ndim else 1
         if count >= READ:
             break
     if not parts:
         raise ValueError("`representative_data` must hold batches. Received: an empty dataset.")
-    flat = [np.concatenate(column) for column in zip(*(part[0] for part in parts), strict=True)]
+    x = [_joined(column) for column in zip(*(part[0] for part in parts), strict=True)]
     classes = [part[1] for part in parts]
-    # As a list: flattened dicts keep the order of `keras.tree.flatten`, which is the model's.
-    return flat, None if classes[0] is None else np.concatenate(classes)
+    return x, None if any(y is None for y in classes) else _joined(classes)
+
+
+def _joined(arrays):
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _fitting(tensor, array):
@@ -209,10 +191,10 @@ def range_of_file(content: bytes, tensor: Tensor) -> tuple[float, float] | None:
         found = Interpreter(model_content=content).get_tensor_details()
         names = {detail["index"]: detail["name"] for detail in found}
         given = [names[tensor.index]]
-        after = [out[0] for op, inputs, out in edges if op == "QUANTIZE" and inputs == given]
+        after = [out[0] for op, read, out in edges if op == "QUANTIZE" and read == given]
         if not after:
             return ranges.PIXELS if tensor.name in metadata.read_pixels(content) else None
-        (tensor,) = described([detail for detail in found if detail["name"] == after[0]], ())
+        (tensor,) = described([detail for detail in found if detail["name"] == after[0]], {})
     ends = np.iinfo(tensor.dtype)
     low, high = (float(tensor.scale * (end - tensor.zero_point)) for end in (ends.min, ends.max))
     return low, high

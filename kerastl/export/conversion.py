@@ -11,16 +11,24 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from kerastl._base.checks import listed
+from kerastl._base.errors import cause
 from kerastl._base.files import full_disk
 from kerastl._base.quiet import quiet
 from kerastl.compression.quantize import as_converted
 from kerastl.export import flatbuffer
 from kerastl.export.naming import AnyModel, is_tf_keras, output_names
 from kerastl.export.quantization import IoDtype, Quantization
+from kerastl.export.saved_model import (
+    has_fake_quant,
+    layers_that_loop,
+    layers_that_use,
+    write_endpoint,
+)
 
 
 def saved_model(graph: AnyModel, signature: Any, folder: str) -> str:
@@ -32,11 +40,11 @@ def saved_model(graph: AnyModel, signature: Any, folder: str) -> str:
         folder: Existing folder to write into.
     """
     path = os.path.join(folder, "saved_model")
-    with as_converted(graph), _explaining(), muted():
+    with as_converted(graph), explaining(), muted():
         if is_tf_keras(graph):
             _save_tf_keras(graph, signature, path)
         else:
-            graph.export(path, format="tf_saved_model", verbose=False, input_signature=[signature])
+            write_endpoint(graph, lambda inputs: _numbered(graph(inputs)), signature, path)
     return path
 
 
@@ -64,10 +72,10 @@ def converted(
     """
     if samples is not None and has_fake_quant(saved):
         samples = None
-    with _explaining(), muted():
+    if samples is not None:
+        refuse_loops(saved, graph, quantization)
+    with explaining(saved, graph), muted():
         converter = configured(saved, quantization, samples)
-        import tensorflow as tf
-
         if io_dtype != "float32":
             dtype = getattr(tf, io_dtype)
             converter.inference_input_type = converter.inference_output_type = dtype
@@ -79,7 +87,6 @@ def configured(
     saved: str, quantization: Quantization | None, samples: dict[str, np.ndarray] | None
 ) -> Any:
     """A converter of the SavedModel at `saved`, set up but not run."""
-
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     converter.experimental_enable_resource_variables = True  # as Keras's own exporter
     if quantization is not None:
@@ -94,6 +101,39 @@ def configured(
     return converter
 
 
+def refuse_loops(saved: str, graph: AnyModel, quantization: Quantization | None) -> None:
+    """Refuse to measure ranges in a loop over lists of tensors, which ends the process.
+
+    The converter's calibrator (TensorFlow 2.21) writes where it may not; see decision 42.
+
+    Raises:
+        ValueError: If the model at `saved` has such a loop; names the layers.
+    """
+    loops = layers_that_loop(saved, graph)
+    if loops:
+        raise ValueError(
+            f"`quantization={quantization!r}` cannot be had with layers that loop over time. "
+            f"Received: {listed(loops)}. Build recurrent layers with unroll=True, pass "
+            "quantization='dynamic', or train by `compression.quantize_aware`, whose file leaves "
+            "them in float32. Nothing was written."
+        )
+
+
+def refuse_open_loops(saved: str, graph: AnyModel) -> None:
+    """Refuse an open batch with loops over lists of tensors, whose sizes LiteRT wants to know.
+
+    Raises:
+        ValueError: If the model at `saved` has such a loop; names the layers.
+    """
+    loops = layers_that_loop(saved, graph)
+    if loops:
+        raise ValueError(
+            "`batch_size` must be an int with layers that loop over time. Received: "
+            f"batch_size=None, and {listed(loops)}. Pass batch_size=1, or build recurrent layers "
+            "with unroll=True. Nothing was written."
+        )
+
+
 def one_by_one(samples: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
     """Dicts of one example each, as the calibrator wants them."""
     count = len(next(iter(samples.values())))
@@ -102,32 +142,23 @@ def one_by_one(samples: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarr
 
 
 def with_names(content: bytes, graph: AnyModel) -> bytes:
-    """`content` with the outputs called as in the model; the exporter says output_0, output_1."""
-    outputs = {f"output_{k}": name for k, name in enumerate(output_names(graph))}
+    """`content` with the outputs called as in the model."""
+    outputs = _numbered(output_names(graph))
     return flatbuffer.renamed(content, inputs={}, outputs=outputs)
 
 
-def has_fake_quant(saved: str) -> bool:
-    """Whether the SavedModel at `saved` brings its own ranges, as quantization-aware training
-    leaves them."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    with open(os.path.join(saved, "saved_model.pb"), "rb") as file:
-        graph = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs[0].graph_def
-    nodes = [graph.node, *(function.node_def for function in graph.library.function)]
-    return any(node.op.startswith("FakeQuantWithMinMax") for part in nodes for node in part)
+def _numbered(outputs):
+    """A dict, as a signature must give, in the order of the nested `outputs`."""
+    return {f"output_{k:03}": part for k, part in enumerate(keras.tree.flatten(outputs))}
 
 
 def _save_tf_keras(model, signature, path):
-    import keras
-
     flat = keras.tree.flatten(signature)
 
     @tf.function(input_signature=flat, autograph=False)
     def serve(*tensors):
         inputs = keras.tree.pack_sequence_as(signature, tensors)
-        outputs = keras.tree.flatten(model(inputs, training=False))
-        return {f"output_{k}": output for k, output in enumerate(outputs)}
+        return _numbered(model(inputs, training=False))
 
     tf.saved_model.save(model, path, signatures=serve)
 
@@ -154,31 +185,64 @@ def muted() -> Iterator[None]:
         yield
 
 
-class _explaining:
+@contextlib.contextmanager
+def explaining(saved: str | None = None, graph: AnyModel = None) -> Iterator[None]:
     """Turn the converter's errors into ones that say what to do."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        # TensorFlow's own classes come from private modules and have long texts.
-        if error is not None and isinstance(error, Exception) and not isinstance(error, OSError):
-            raise _explained(error) from error
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # TensorFlow's own classes come from private modules
+        raise _explained(error, saved, graph) from error
 
 
-def _explained(error: Exception) -> Exception:
+# What the converter, and the runtime that it measures ranges with, say of operations they lack.
+_UNKNOWN = (
+    r"'tf\.(\w+)' op is neither a custom op nor a flex op",
+    r"\(Flex(\w+)\) failed to prepare",
+)
+
+
+def _explained(error: Exception, saved: str | None, graph: AnyModel) -> Exception:
     text = str(error)
-    unknown = dict.fromkeys(
-        re.findall(r"'tf\.(\w+)' op is neither a custom op nor a flex op", text)
-    )
-    if unknown:
-        return ValueError(
-            f"The model needs operations that LiteRT does not have: {listed(unknown)}. "
-            "Replace the layers that use them. Nothing was written."
-        )
+    unknown = [name for pattern in _UNKNOWN for name in re.findall(pattern, text)]
+    if unknown and saved is not None:
+        return ValueError(_lacking(unknown, saved, graph))
     if (full := full_disk(error)) is not None:
         return full
-    first = text.strip().splitlines()[0] if text.strip() else type(error).__name__
-    failure = RuntimeError(f"The model could not be converted to LiteRT: {first}")
+    failure = RuntimeError(f"The model could not be converted to LiteRT: {cause(error)}")
     failure.__notes__ = getattr(error, "__notes__", [])
     return failure
+
+
+def needs_flex(content: bytes, saved: str, graph: AnyModel, *, allow_flex: bool = False) -> bool:
+    """Whether the file of these bytes has operations that the plain runtime lacks.
+
+    Args:
+        content: Bytes of a file.
+        saved: Path of the SavedModel that it was made from.
+        graph: The model in that.
+        allow_flex: Bool, whether it may have any.
+
+    Raises:
+        ValueError: If it has and may not; names them, and the layers that use them.
+    """
+    custom = [
+        name.removeprefix("CUSTOM:")
+        for name in flatbuffer.operations(content)
+        if name.startswith("CUSTOM:")
+    ]
+    if custom and not allow_flex:
+        ship = ", or pass allow_flex=True and ship TensorFlow's Flex delegate with the app"
+        raise ValueError(_lacking(custom, saved, graph, ship))
+    return bool(custom)
+
+
+def _lacking(operations, saved, graph, or_else=""):
+    operations = list(dict.fromkeys(operations))
+    layers = layers_that_use(saved, graph, [name.removeprefix("Flex") for name in operations])
+    which = f"the layers that use them: {listed(layers)}" if layers else "the layers that use them"
+    return (
+        f"The model needs operations that LiteRT does not have: {listed(operations)}. "
+        f"Replace {which}{or_else}. Nothing was written."
+    )

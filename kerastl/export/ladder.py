@@ -16,12 +16,18 @@ from kerastl._base.types import Arrays, PathLike
 from kerastl.export import calibration, litert_file
 from kerastl.export import labels as label_file
 from kerastl.export.answers import answers_of
-from kerastl.export.conversion import converted, saved_model
+from kerastl.export.conversion import converted, needs_flex, saved_model
 from kerastl.export.litert_model import LiteRTModel
-from kerastl.export.naming import AnyModel, graph_of, in_structure, inputs_by_name
+from kerastl.export.naming import (
+    AnyModel,
+    graph_of,
+    in_float32,
+    in_structure,
+    inputs_by_name,
+)
 from kerastl.export.quantization import MODES, Quantization, require_float
 from kerastl.export.selective import LayerError, SelectiveQuantizer
-from kerastl.export.verify import check_outputs, needs_flex
+from kerastl.export.verify import check_outputs
 
 RungName: TypeAlias = Literal["int8", "int8_mixed", "dynamic", "float16", "int16x8"]
 RUNGS = get_args(RungName)
@@ -89,7 +95,7 @@ Received: ladder='int4'. Closest: 'int8'.
     if representative_data is not None:
         samples = calibration.draw(graph, representative_data)
     task = _Task(model, graph, data, labels, max_drop, score or answers_of(model)[0].accuracy)
-    with files.work_folder(path) as work:
+    with files.work_folder(path) as work, in_float32(graph):
         task.work, task.saved, task.samples = work, saved_model(graph, signature, work), samples
         if samples is None and any(_needs_samples(name) for name in ladder):
             litert_file.need_ranges(task.saved, "int8")
@@ -153,7 +159,7 @@ class _Task:
     def baseline(self) -> "Rung":
         """The float32 file, to compare sizes and times with."""
         content = converted(self.saved, self._graph)
-        needs_flex(content, allow_flex=False)
+        needs_flex(content, self.saved, self._graph)
         rung = self._measured("float32", content)
         self._float_size = rung.size_bytes
         check_outputs(self._model, self._graph, self.made, samples=self.samples)
@@ -168,9 +174,9 @@ class _Task:
                 quantization=name,
                 samples=self.samples if MODES[name].calibrated else None,
             )
+            return self._measured(name, content)
         except (ValueError, RuntimeError) as error:
             return Rung(name, note=str(error))
-        return self._measured(name, content)
 
     def mixed(self) -> Iterator["Rung"]:
         """int8 with more and more of the worst layers in float: twice as many each time.
@@ -189,8 +195,12 @@ class _Task:
         count = 1
         while count <= max(1, len(self.layers) // 2):
             kept = self.layers[:count]
-            content = quantizer.with_float([entry.tensor for entry in kept])
-            rung = self._measured("int8_mixed", content, kept)
+            try:
+                content = quantizer.with_float([entry.tensor for entry in kept])
+                rung = self._measured("int8_mixed", content, kept)
+            except (ValueError, RuntimeError) as error:
+                yield Rung("int8_mixed", kept=kept, note=str(error))
+                return
             if rung.size_bytes > _LARGEST * self._float_size:
                 yield dataclasses.replace(rung, accepted=False, note="hardly smaller than float32")
                 return
@@ -239,7 +249,7 @@ class Rung:
     size_bytes: int = 0
     gzip_bytes: int = 0
     median_ms: float = 0.0
-    kept: tuple[str, ...] = ()
+    kept: tuple[LayerError, ...] = ()
     accepted: bool = False
     note: str = ""
 

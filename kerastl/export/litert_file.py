@@ -12,11 +12,12 @@ from kerastl._base.types import PathLike
 from kerastl.export import calibration, metadata
 from kerastl.export import labels as label_file
 from kerastl.export.calibration import expected_ranges
-from kerastl.export.conversion import converted, has_fake_quant, saved_model
+from kerastl.export.conversion import converted, needs_flex, refuse_open_loops, saved_model
 from kerastl.export.litert_model import LiteRTModel
-from kerastl.export.naming import AnyModel, graph_of
+from kerastl.export.naming import AnyModel, graph_of, in_float32
 from kerastl.export.quantization import IoDtype, Quantization, checked, require_int8
-from kerastl.export.verify import check_outputs, needs_flex, warn_of_float
+from kerastl.export.saved_model import has_fake_quant, run_saved_model
+from kerastl.export.verify import check_outputs, check_same, warn_of_float
 
 
 def to_litert(
@@ -47,25 +48,28 @@ def to_litert(
     | `"int16x8"` | int8 | int16 | 1/4 | accelerators; slow on a CPU |
 
     Args:
-        model: Built `keras.Model` with fixed input shapes, apart from the batch. Or a functional
-            model of tf_keras. One that went through quantization-aware training brings its
-            ranges along: `"int8"` needs no `representative_data` and measures nothing on it. One
-            from `compression.quantize_aware` can be written as `"int8"` only.
+        model: Built `keras.Model` with fixed input shapes, apart from the batch. One of a mixed
+            policy is written in float32, as its weights are. Or a functional model of tf_keras.
+            One that went through quantization-aware training brings its ranges along: `"int8"`
+            needs no `representative_data` and measures nothing on it. One from
+            `compression.quantize_aware` can be written as `"int8"` only.
         path: Where to write; must end in `.tflite`, in a folder that exists.
         quantization: None, `"float16"`, `"dynamic"`, `"int8"` or `"int16x8"`.
         io_dtype: Dtype of inputs and outputs: `"float32"`; for int8 also `"int8"` or `"uint8"`,
             for int16x8 also `"int16"`. Integer inputs, such as token numbers, stay as they are.
             MediaPipe takes pictures as float32 or uint8.
         representative_data: Examples prepared as for training, to measure the ranges of
-            activations on: an array (for several inputs a dict or a list); a tuple `(x, y)`, of
-            which 100 are drawn, as many of each class; or a `tf.data.Dataset` of batches of
-            either. Needed for `"int8"` and `"int16x8"`.
+            activations on: an array (for several inputs a dict by name or a list); a tuple `(x,
+            y)`, of which 100 are drawn, as many of each class; or a `tf.data.Dataset`, `PyDataset`,
+            generator or function that makes one, of batches or examples of either. Needed for
+            `"int8"` and `"int16x8"`.
         batch_size: Int, examples a call of the file takes. None leaves it open, which not every
             accelerator can run.
         labels: Sequence of class names, one for each output; written into the file as
             TFLite metadata, and beside it as `labels.txt`. None writes none.
         allow_flex: Bool, whether operations may be left in that the plain LiteRT runtime lacks.
-            Such a file needs TensorFlow's Flex delegate and is not run here.
+            Such a file needs TensorFlow's Flex delegate, which Python has not: what the converter
+            read is run beside the model in its place.
 
     Returns:
         String, the path.
@@ -101,8 +105,10 @@ def to_litert(
         samples = calibration.draw(graph, representative_data)
     if quantization == "int16x8":
         _refuse_integer_inputs(graph)
-    with files.work_folder(path) as work:
+    with files.work_folder(path) as work, in_float32(graph):
         saved = saved_model(graph, signature, work)
+        if batch_size is None and not allow_flex:
+            refuse_open_loops(saved, graph)
         if mode.calibrated and samples is None:
             need_ranges(saved, quantization)
         content = converted(
@@ -112,10 +118,12 @@ def to_litert(
             io_dtype=io_dtype,
             samples=samples if mode.calibrated else None,
         )
-        flex = needs_flex(content, allow_flex)
+        flex = needs_flex(content, saved, graph, allow_flex=allow_flex)
         made = os.path.join(work, "model.tflite")
         written(content, made)
-        if not flex:
+        if flex:
+            check_same(model, graph, run_saved_model(saved), batch_size)
+        else:
             check_outputs(model, graph, made, quantization=quantization, samples=samples)
             warn_of_float(content, quantization)
             written(described(made, content, graph, labels), made)
@@ -137,6 +145,12 @@ def signature_of(graph: AnyModel, batch_size: int | None) -> Any:
             f"`batch_size` must be an int >= 1, or None. Received: batch_size={batch_size!r}"
         )
     for tensor in keras.tree.flatten(graph.input):
+        if tensor.dtype == "string":
+            raise ValueError(
+                f"`model` must take numbers. Received: input {tensor.name!r} of strings, which "
+                "LiteRT cannot read. Export the part behind the layer that turns text into "
+                "numbers, or write a SavedModel by `to_saved_model`."
+            )
         if None in tuple(tensor.shape)[1:]:
             raise ValueError(
                 "`model` must have fixed input shapes, apart from the batch. "

@@ -1,5 +1,6 @@
 """Running a `.tflite` file."""
 
+import collections
 import dataclasses
 import os
 import statistics
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kerastl._base.checks import whole
+from kerastl._base.errors import cause
 from kerastl._base.quiet import quiet
 from kerastl._base.types import Arrays, PathLike
 from kerastl.export import flatbuffer, labels, metadata
@@ -53,9 +55,9 @@ class LiteRTModel:
         content = _read(self.path)
         self.size_bytes = len(content)
         self.labels = metadata.read_labels(content) or labels.beside(self.path)
-        self._runner, names = _interpreter(self.path, content, threads)
-        self.inputs = described(self._runner.get_input_details(), names["inputs"])
-        self.outputs = described(self._runner.get_output_details(), names["outputs"])
+        self._runner, inputs, outputs = _interpreter(self.path, content, threads)
+        self.inputs = described(self._runner.get_input_details(), inputs)
+        self.outputs = described(self._runner.get_output_details(), outputs)
         self.batch_size = self.inputs[0].shape[0]
         self._allocated = self.batch_size
 
@@ -136,8 +138,6 @@ class LiteRTModel:
     def _ordered(self, x: Any) -> list[np.ndarray]:
         names = [tensor.name for tensor in self.inputs]
         if isinstance(x, dict):
-            if len(x) == len(names) == 1:
-                return list(x.values())
             if sorted(x) != sorted(names):
                 raise ValueError(f"`x` must have the keys {names}. Received: {sorted(x)}")
             return [x[name] for name in names]
@@ -168,7 +168,7 @@ def _read(path):
 
 
 def _interpreter(path, content, threads):
-    """A runtime with its tensors allocated, and the signature's names."""
+    """A runtime with its tensors allocated, and what the signature calls which of them."""
     from ai_edge_litert.interpreter import Interpreter
 
     try:
@@ -176,10 +176,12 @@ def _interpreter(path, content, threads):
             runner = Interpreter(model_content=content, num_threads=threads)
             runner.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(f"{path} cannot be run by this LiteRT runtime: {first}") from error
-    signatures = list(runner.get_signature_list().values())
-    return runner, signatures[0] if signatures else {"inputs": (), "outputs": ()}
+        raise ValueError(f"{path} cannot be run by this LiteRT runtime: {cause(error)}") from error
+    if not runner.get_signature_list():
+        return runner, {}, {}
+    signature = runner.get_signature_runner(next(iter(runner.get_signature_list())))
+    ends = (signature.get_input_details(), signature.get_output_details())
+    return runner, *({name: detail["index"] for name, detail in end.items()} for end in ends)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,11 +206,17 @@ class Tensor:
     zero_point: int = 0
 
 
-def described(details: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[Tensor, ...]:
-    """Tensors in the file's order; `serving_default_image:0` goes by its signature name."""
+def described(details: Sequence[Mapping[str, Any]], names: Mapping[str, int]) -> tuple[Tensor, ...]:
+    """Tensors in the file's order; those of the signature `names` (name → index) go by that.
+
+    A tensor may be several outputs, as the last output of an LSTM and its state are.
+    """
+    called = collections.defaultdict(list)
+    for name in sorted(names):
+        called[names[name]].append(name)
     tensors = []
     for detail in details:
-        plain = plain_name(detail["name"])
+        own = called[detail["index"]]
         scale, zero_point = detail["quantization"]
         shape: list[int | None] = [int(n) for n in detail["shape"]]
         signature = detail.get("shape_signature", ())
@@ -216,7 +224,7 @@ def described(details: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tup
             shape[0] = None
         tensors.append(
             Tensor(
-                name=plain if plain in names else detail["name"],
+                name=own.pop(0) if own else detail["name"],
                 shape=tuple(shape),
                 dtype=np.dtype(detail["dtype"]).name,
                 index=detail["index"],

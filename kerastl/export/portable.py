@@ -1,20 +1,21 @@
 """SavedModel and ONNX through Keras's own exporter, checked and put in place whole."""
 
+import contextlib
 import importlib.util
 import os
+import re
 import warnings
 
 import keras
-import numpy as np
 
 from kerastl._base import files
+from kerastl._base.checks import listed
+from kerastl._base.errors import cause
 from kerastl._base.quiet import quiet
 from kerastl._base.types import PathLike
-from kerastl.export.naming import graph_of, in_structure, input_names
-from kerastl.export.verify import example
-
-_TOLERANCE = 1e-3  # of the outputs; see `verify`
-_ROWS = 2
+from kerastl.export.naming import LayerNames, graph_of, in_float32, in_structure
+from kerastl.export.saved_model import write_saved_model
+from kerastl.export.verify import check_same, examples
 
 
 def to_saved_model(model: keras.Model, path: PathLike) -> str:
@@ -46,11 +47,12 @@ def to_saved_model(model: keras.Model, path: PathLike) -> str:
             "something else."
         )
     graph = graph_of(model)
-    with files.work_folder(path) as work:
+    with files.work_folder(path) as work, in_float32(graph):
         made = os.path.join(work, "saved_model")
         with quiet():
-            graph.export(made, format="tf_saved_model", verbose=False)
-        _compare(graph, model, _run_saved_model(made))
+            write_saved_model(graph, made)
+        run = _run_saved_model(made)
+        check_same(model, graph, lambda named: run(graph, named))
         files.replaced(made, path)
     return path
 
@@ -58,19 +60,19 @@ def to_saved_model(model: keras.Model, path: PathLike) -> str:
 def to_onnx(model: keras.Model, path: PathLike) -> str:
     """Write a model's graph in inference mode as an ONNX file.
 
-    Needs the packages tf2onnx and onnx; if onnxruntime is there too, the file is run and compared
-    with the model before it is put in place.
+    onnxruntime runs it beside the model before it is put in place. Needs `kerastl[onnx]`.
 
     Args:
-        model: Built `keras.Model` with declared inputs.
+        model: Built `keras.Model` with declared inputs. Of a mixed policy it is written in float32.
         path: Where to write; must end in `.onnx`, in a folder that exists.
 
     Returns:
         String, the path.
 
     Raises:
-        ImportError: If tf2onnx or onnx is not installed.
-        RuntimeError: If what was written does not repeat the model.
+        ImportError: If tf2onnx, onnx or onnxruntime is not installed.
+        RuntimeError: If the model cannot be written, or not be run by onnxruntime, or if what was
+            written does not repeat the model.
 
     Example:
         >>> to_onnx(keras.Sequential([keras.Input((2,))]), "model.tflite")
@@ -78,24 +80,60 @@ def to_onnx(model: keras.Model, path: PathLike) -> str:
         ValueError: `path` must end in .onnx. Received: path='model.tflite'
     """
     path = files.checked(path, ".onnx")
-    missing = [name for name in ("tf2onnx", "onnx") if importlib.util.find_spec(name) is None]
+    missing = [name for name in _ONNX if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(
-            f"Writing ONNX needs {' and '.join(missing)}. Install: pip install tf2onnx onnx"
+            f"Writing ONNX needs {listed(_ONNX)}, and {listed(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing. "
+            f"Install: pip install {' '.join(missing)}"
         )
     graph = graph_of(model)
-    # Keras's exporter asks that a model was called once.
-    graph(in_structure(graph, _examples(graph)), training=False)
-    with files.work_folder(path) as work:
+    with files.work_folder(path) as work, in_float32(graph):
+        # Keras's exporter asks that a model was called once.
+        graph(in_structure(graph, examples(graph, 1)))
         made = os.path.join(work, "model.onnx")
-        with quiet(), warnings.catch_warnings():
+        with (
+            _saying("be converted to ONNX", graph),
+            quiet(),
+            warnings.catch_warnings(),
+        ):
             # Keras 3.15.1 asks NumPy 2 for `np.object`, to mend tf2onnx.
             warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
             graph.export(made, format="onnx", verbose=False)
-        if importlib.util.find_spec("onnxruntime") is not None:
-            _compare(graph, model, _run_onnx(made))
+        with _saying("be run by onnxruntime", graph):
+            run = _run_onnx(made)
+            run(examples(graph, 1))
+        check_same(model, graph, run)
         files.replaced(made, path)
     return path
+
+
+_ONNX = ("tf2onnx", "onnx", "onnxruntime")
+
+
+@contextlib.contextmanager
+def _saying(what, graph):
+    """Turn an error of another package, whose classes are private, into a sentence."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        reason, instead = cause(error), "Write a SavedModel or LiteRT file instead"
+        if node := re.search(r'In Node, \("([^"]*)", (\w+),', str(error)):
+            layer = LayerNames(graph).of(node[1])
+            reason = f"ONNX does not have the operation {node[2]} of the layer {layer}."
+            instead = f"Replace that layer, or w{instead[1:]}"
+        failure = RuntimeError(f"The model cannot {what}: {reason} Nothing was written. {instead}.")
+        failure.__notes__ = getattr(error, "__notes__", [])
+        raise failure from error
+
+
+def _run_onnx(path):
+    import onnxruntime  # pyright: ignore[reportMissingImports] (asked for by `find_spec`)
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda named: session.run(None, named)
 
 
 def _run_saved_model(path):
@@ -103,32 +141,3 @@ def _run_saved_model(path):
 
     loaded = tf.saved_model.load(path)
     return lambda graph, named: keras.tree.flatten(loaded.serve(in_structure(graph, named)))
-
-
-def _run_onnx(path):
-    import onnxruntime  # pyright: ignore[reportMissingImports] (asked for by `find_spec`)
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda graph, named: session.run(None, named)
-
-
-def _compare(graph, model, run):
-    named = _examples(graph)
-    expected = keras.tree.flatten(model(in_structure(graph, named), training=False))
-    received = run(graph, named)
-    for ours, theirs in zip(expected, received, strict=True):
-        ours = np.asarray(keras.ops.convert_to_numpy(ours), "float64")
-        limit = _TOLERANCE * max(1.0, float(np.abs(ours).max()))
-        worst = float(np.abs(ours - np.asarray(theirs)).max())
-        if not worst <= limit:  # NaN is not
-            raise RuntimeError(
-                f"What was exported does not repeat the model: outputs differ by {worst:.3g}, "
-                f"where {limit:.3g} would do. Nothing was written. A model that gives NaN, or "
-                "whose `call` does more than its graph, cannot be exported."
-            )
-
-
-def _examples(graph):
-    tensors = keras.tree.flatten(graph.input)
-    made_up = [example(tensor, _ROWS) for tensor in tensors]
-    return dict(zip(input_names(graph), made_up, strict=True))

@@ -17,9 +17,17 @@ import numpy as np
 
 from kerastl._base.text_table import markdown
 from kerastl.export import calibration, flatbuffer, litert_file
-from kerastl.export.conversion import configured, muted, one_by_one, saved_model, with_names
+from kerastl.export.conversion import (
+    configured,
+    explaining,
+    muted,
+    one_by_one,
+    refuse_loops,
+    saved_model,
+    with_names,
+)
 from kerastl.export.litert_model import plain_name
-from kerastl.export.naming import AnyModel, every_layer, graph_of, output_names
+from kerastl.export.naming import AnyModel, LayerNames, graph_of, in_float32, output_names
 from kerastl.export.quantization import require_float
 
 _EXAMPLES = 16  # run through the instrumented model
@@ -54,10 +62,11 @@ class SelectiveQuantizer:
     def __init__(self, saved: str, graph: AnyModel, samples: dict[str, np.ndarray]) -> None:
         import tensorflow as tf
 
-        self._graph = graph
+        self._saved, self._graph = saved, graph
         self._rows = list(itertools.islice(one_by_one(samples), _EXAMPLES))
         self._options = tf.lite.experimental.QuantizationDebugOptions
-        with muted():
+        refuse_loops(saved, graph, "int8")
+        with explaining(saved, graph), muted():
             converter = configured(saved, "int8", samples)
             self._debugger = tf.lite.experimental.QuantizationDebugger(
                 converter=converter, debug_dataset=list
@@ -71,11 +80,11 @@ class SelectiveQuantizer:
         so that an error counts where it arises. In channels, because a tensor of which one
         channel is a hundred times the others loses these and keeps its energy.
         """
-        with muted():
+        with explaining(self._saved, self._graph), muted():
             content = bytes(self._debugger.get_debug_quantized_model())
             energies = _energies(content, self._rows)
         made = [name for _, _, outputs in self._edges for name in outputs]
-        layers = _Layers(self._graph)
+        layers = LayerNames(self._graph)
         outputs = flatbuffer.output_tensors(self._debugger.calibrated_model)
         called = dict(zip(outputs, output_names(self._graph), strict=False))
         found = {}
@@ -92,7 +101,7 @@ class SelectiveQuantizer:
 
         A tensor is float if both the operation that makes it and those that take it are.
         """
-        with muted():
+        with explaining(self._saved, self._graph), muted():
             self._debugger.options = self._options(denylisted_nodes=self._around(tensors))
             content = bytes(self._debugger.get_nondebug_quantized_model())
         return with_names(content, self._graph)
@@ -149,30 +158,6 @@ def _original(verified, names):
     return verified if verified in names else max(fitting, key=len, default=None)
 
 
-class _Layers:
-    """Finds the names of a model's layers in the names of a file's tensors."""
-
-    def __init__(self, graph: AnyModel) -> None:
-        self._names = {layer.name for layer in every_layer(graph)} - {graph.name}
-
-    def of(self, tensor: str) -> str:
-        """`'conv + bn + relu'` of `'net_1/relu_1/Relu;net_1/bn_1/add;net_1/conv_1/conv'`."""
-        found = {}
-        for path in tensor.split(";"):
-            parts = path.split("/")
-            hits = [name for name in map(self._plain, parts) if name]
-            if hits:
-                found.setdefault("/".join(hits), None)
-        return " + ".join(reversed(found)) or tensor
-
-    def _plain(self, part):
-        """A layer called a second time works in a scope with a number behind its name."""
-        if part in self._names:
-            return part
-        stem, _, number = part.rpartition("_")
-        return stem if number.isdigit() and stem in self._names else None
-
-
 CARE = 10.0  # decibels: below, an error has more than a tenth of the energy of the signal
 
 
@@ -221,6 +206,6 @@ def layer_errors(model: AnyModel, representative_data: Any) -> "LayerReport":
     graph = graph_of(model)
     require_float(graph)
     samples = calibration.draw(graph, representative_data)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, in_float32(graph):
         saved = saved_model(graph, litert_file.signature_of(graph, 1), folder)
         return LayerReport(SelectiveQuantizer(saved, graph, samples).layer_errors())

@@ -1,6 +1,7 @@
 """What a converted file must pass before it is put in place."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,23 +19,11 @@ from kerastl.export.quantization import MODES, Quantization
 _TOLERANCE = 1e-3
 EXAMPLES = 16  # run through a quantized file and its model
 _AGREEMENT = 0.5  # of the classes; chance is far below, and so is a file that lost its signal
-
-
-def needs_flex(content: bytes, allow_flex: bool) -> bool:
-    """Whether the file of these bytes has operations that the plain runtime lacks.
-
-    Raises:
-        ValueError: If it has and `allow_flex` is False; names them.
-    """
-    operations = flatbuffer.operations(content)
-    custom = [name.removeprefix("CUSTOM:") for name in operations if name.startswith("CUSTOM:")]
-    if custom and not allow_flex:
-        raise ValueError(
-            f"The model needs operations that LiteRT does not have: {listed(custom)}. Replace the "
-            "layers that use them, or pass allow_flex=True and ship TensorFlow's Flex delegate "
-            "with the app. Nothing was written."
-        )
-    return bool(custom)
+_OPEN_SIDE = 96  # pixels where a model takes any number of them; no network of Keras needs more
+_OPEN_LENGTH = 8
+_ROWS = 2
+_NOTHING = "Nothing was written."
+_WORDS = ("a", "the good film", "of no use")
 
 
 def warn_of_float(content: bytes, quantization: Quantization | None) -> None:
@@ -73,14 +62,41 @@ def check_outputs(
     """
     lite = LiteRTModel(made)
     named = _examples(graph, lite, samples, quantization)
-    expected = keras.tree.flatten(model(in_structure(graph, named), training=False))
-    expected = [np.asarray(keras.ops.convert_to_numpy(value), "float64") for value in expected]
     answers = lite.run(named)
     received = [answers[name] for name in output_names(graph)]
+    _compare(model, graph, named, received, quantization)
+
+
+def check_same(
+    model: AnyModel, graph: AnyModel, run: Callable[..., Any], count: int | None = None
+) -> None:
+    """Run what was exported beside the model, on made-up examples.
+
+    Args:
+        model: The model as it was given.
+        graph: `graph_of(model)`.
+        run: Function from a dict of arrays by name to what was exported gives, as a flat list in
+            the order of the model's outputs.
+        count: Int, examples at once, if it takes only so many.
+
+    Raises:
+        RuntimeError: If an output is not a number, or not the model's.
+    """
+    named = examples(graph, count or _ROWS)
+    _compare(model, graph, named, run(named), None)
+
+
+def _compare(model, graph, named, received, quantization):
+    expected = keras.tree.flatten(model(in_structure(graph, named), training=False))
+    expected = [np.asarray(keras.ops.convert_to_numpy(value), "float64") for value in expected]
     for ours, theirs in zip(expected, received, strict=True):
-        fault = (_difference if quantization is None else _loss)(ours, theirs, quantization)
+        theirs = np.asarray(theirs)
+        if ours.shape != theirs.shape:
+            fault = f"it gives {theirs.shape}, where the model gives {ours.shape}. {_NOTHING}"
+        else:
+            fault = (_difference if quantization is None else _loss)(ours, theirs, quantization)
         if fault:
-            raise RuntimeError(f"The file does not repeat the model: {fault}")
+            raise RuntimeError(f"What was exported does not repeat the model: {fault}")
 
 
 def decibels(signal: np.ndarray, received: np.ndarray) -> float:
@@ -103,7 +119,7 @@ def _difference(ours, theirs, _):
     if worst <= limit:  # NaN is not
         return None
     return (
-        f"outputs differ by {worst:.3g}, where {limit:.3g} would do. Nothing was written. A model "
+        f"outputs differ by {worst:.3g}, where {limit:.3g} would do. {_NOTHING} A model "
         "that gives NaN, or whose `call` does more than its graph, cannot be exported; else "
         "report this."
     )
@@ -131,16 +147,29 @@ def _examples(graph, lite, samples, quantization):
     count = lite.batch_size or 1
     if quantization is not None:
         count = max(count, EXAMPLES)
+    return examples(graph, count)
+
+
+def examples(graph: AnyModel, count: int) -> dict[str, np.ndarray]:
+    """Made-up inputs by name, `count` of each, all different: swapped outputs are then seen."""
+    rng = np.random.default_rng(0)
     tensors = keras.tree.flatten(graph.input)
-    made_up = [example(tensor, count) for tensor in tensors]
+    made_up = [_made_up(tensor, count, rng) for tensor in tensors]
     return dict(zip(input_names(graph), made_up, strict=True))
 
 
-def example(tensor: Any, count: int) -> np.ndarray:
-    """Made-up input: pixels for pictures, ones for integers, noise for the rest."""
-    shape = (count, *tensor.shape[1:])
-    dtype = np.dtype(getattr(tensor.dtype, "name", tensor.dtype))
+def _made_up(tensor: Any, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Pixels for pictures, 0 and 1 for integers, words for strings, noise for the rest."""
+    open_size = _OPEN_SIDE if len(tensor.shape) >= 4 else _OPEN_LENGTH
+    shape = (count, *(open_size if side is None else side for side in tensor.shape[1:]))
+    name = getattr(tensor.dtype, "name", tensor.dtype)
+    if name == "string":
+        return rng.choice(_WORDS, shape).astype(object)
+    dtype = np.dtype(name)
     if dtype.kind != "f":
-        return np.ones(shape, dtype)
-    noise = np.random.default_rng(0).random(shape, dtype="float32")
+        numbers = rng.integers(0, 2, shape)
+        if len(shape) > 1 and shape[-1] > 1:
+            numbers[..., 0] = 1  # a mask shows something
+        return numbers.astype(dtype)
+    noise = rng.random(shape, dtype="float32")
     return (255 * noise if len(shape) == 4 else noise).astype(dtype)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from kerastl._base import checks
+from kerastl._base.errors import cause
 from kerastl._base.files import may_be_read
 from kerastl._base.types import OnProgress, PathLike
 from kerastl.export.answers import Answers, answers_of, answers_of_file
@@ -249,7 +250,7 @@ def load_keras(path: PathLike) -> keras.Model:
         model: Any = keras.models.load_model(path, compile=False)
         return model
     except (ValueError, TypeError, OSError, KeyError) as error:
-        raise ValueError(f"{path} is not a .keras file that loads here: {_cause(error)}") from error
+        raise ValueError(f"{path} is not a .keras file that loads here: {cause(error)}") from error
 
 
 def held_out(
@@ -298,16 +299,6 @@ def _existing(path, what):
     if not may_be_read(path):
         raise ValueError(f"{path} is no file but a pipe, a socket or a device. {what}")
     return path
-
-
-def _cause(error):
-    """What Keras says went wrong, without the configuration of the whole model before it.
-
-    Example:
-        >>> _cause(TypeError("config={...}. Exception encountered: No class 'A'. Object: {...}"))
-        "No class 'A'"
-    """
-    return str(error).rpartition("Exception encountered: ")[2].split(". ")[0][:300]
 
 
 @dataclasses.dataclass(frozen=True)

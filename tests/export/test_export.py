@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
 
     path = tmp_path / "model.tflite"
     path.write_bytes(b"what was there before")
-    monkeypatch.setattr(keras.Model, "export", full)
+    monkeypatch.setattr(conversion, "write_endpoint", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*model\.tflite'"):
         export.to_litert(model, path)
     assert path.read_bytes() == b"what was there before"

@@ -1,7 +1,6 @@
 """A folded model with its kernels and activations rounded to 8 bits."""
 
 import functools
-import itertools
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -15,6 +14,7 @@ from kerastl.compression.quantize.layers import QUANTIZED
 from kerastl.compression.quantize.policy import FIXED, WEIGHTED, Policy
 from kerastl.compression.quantize.ranges import FakeQuantize, KeepFloat, ranges_of
 from kerastl.graph.index import GraphIndex
+from kerastl.graph.inputs import batches, in_order, is_arrays, unpacked
 from kerastl.graph.rewrite import copy_of, copy_weights, rebuilt
 
 
@@ -136,8 +136,8 @@ def calibrate(model: keras.Model, data: Any) -> list[np.ndarray]:
         model: Quantized `keras.Model`.
         data: Inputs of `model`: an array, or arrays nested as its inputs are, or a tuple of those
             and targets, of which up to 512 examples are taken, evenly spread; or a
-            `tf.data.Dataset` or other iterable of batches of inputs, or of `(inputs, targets)`, of
-            which up to 16 are read.
+            dataset, generator or function of them as in `kerastl.graph.inputs.batches`, of which
+            16 batches are read, or more until there are 512 examples.
 
     Raises:
         ValueError: If it holds no example, or none that fits the inputs.
@@ -167,19 +167,20 @@ def calibrate(model: keras.Model, data: Any) -> list[np.ndarray]:
 
 def _batches(model, data):
     """Lists of tensors, one an input."""
-    arrays = keras.tree.flatten(data)
-    if isinstance(data, tuple) and len(arrays) != len(model.inputs):
-        arrays = keras.tree.flatten(data[0])  # (inputs, targets)
-    if all(hasattr(array, "shape") for array in arrays):
-        arrays = checked_inputs(model, arrays)
+    x, _ = unpacked(model, data)
+    if is_arrays(x):
+        arrays = checked_inputs(model, in_order(model, x))
         count = min(len(arrays[0]), BATCH * BATCHES)
         rows = np.linspace(0, len(arrays[0]) - 1, count).round().astype(int)
         for start in range(0, count, BATCH):
             yield _tensors(model, arrays, rows[start : start + BATCH])
         return
-    for element in itertools.islice(data, BATCHES):
-        inputs = keras.utils.unpack_x_y_sample_weight(element)[0]
-        arrays = checked_inputs(model, keras.tree.flatten(inputs))
+    seen = 0
+    for place, (arrays, _) in enumerate(batches(model, data)):
+        if place >= BATCHES and seen >= BATCH * BATCHES:
+            return
+        arrays = checked_inputs(model, arrays)
+        seen += len(arrays[0])
         if len(arrays[0]):
             yield _tensors(model, arrays, np.arange(len(arrays[0])))
 

@@ -62,12 +62,15 @@ def rounded_pair(
     """
     if bias is None or step is None:
         return rounded(kernel, axis), bias
-    step = ops.stop_gradient(ops.cast(step, kernel.dtype))
+    dtype = kernel.dtype  # float16 does not reach as far as the sums do
+    kernel, bias = ops.cast(kernel, "float32"), ops.cast(bias, "float32")
+    step = ops.stop_gradient(ops.cast(step, "float32"))
     largest = ops.abs(bias) if axis is not None else ops.max(ops.abs(bias))
     least = 127 * largest / (LARGEST * step)
     width = step * _reach(kernel, axis, least) / 127
     nearest = ops.round(bias / width) * width
-    return rounded(kernel, axis, least), bias + ops.stop_gradient(nearest - bias)
+    bias = bias + ops.stop_gradient(nearest - bias)
+    return ops.cast(rounded(kernel, axis, least), dtype), ops.cast(bias, dtype)
 
 
 def _reach(kernel, axis, least):

@@ -48,9 +48,9 @@ def quantize_aware(model: keras.Model, data: Any = None, *, keep_float: Where = 
         model: Functional or built Sequential `keras.Model`, channels last, best a trained one.
             Nested models are inlined. It stays as it is.
         data: A few hundred inputs as in training, to see ranges in before the first step: an
-            array, arrays nested as the inputs are, a tuple `(inputs, targets)` of such, or a
-            `tf.data.Dataset` of batches of either. None to begin with the ranges of the first
-            training batch.
+            array, for several inputs a dict by name or a list in order, a tuple `(inputs,
+            targets)` of such, or a `tf.data.Dataset`, `PyDataset` or generator of batches of
+            either. None to begin with the ranges of the first training batch.
         keep_float: Layers that are to compute in float32, as in `kerastl.select_layers`. What
             reads such a layer does so, too.
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from kerastl import _keras
+from kerastl._base.errors import cause
 from kerastl.compression import island
 
 
@@ -20,7 +21,7 @@ def asking_tf_keras() -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        raise NoEqualError(f"tf_keras says: {str(error).strip().splitlines()[0]}") from error
+        raise NoEqualError(f"tf_keras says: {cause(error)}") from error
 
 
 def require_plain_calls(calls: Iterable[Any], layer: Any) -> None:
