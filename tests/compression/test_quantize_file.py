@@ -27,11 +27,11 @@ def halves(split, join):
 
 
 COMPUTES_IN_INT8 = {
-    "transposed relu": lambda x: kl.Conv2DTranspose(5, 2, 2, activation="relu")(x),
+    "transposed relu": lambda x: conv()(kl.Conv2DTranspose(5, 2, 2, activation="relu")(x)),
     "transposed relu6 without bias": lambda x: kl.Conv2DTranspose(
         5, 2, 2, activation="relu6", use_bias=False)(x),
-    "transposed norm relu": lambda x: kl.ReLU()(kl.BatchNormalization()(
-        kl.Conv2DTranspose(5, 2, strides=2)(x))),
+    "transposed norm relu": lambda x: conv()(kl.ReLU()(kl.BatchNormalization()(
+        kl.Conv2DTranspose(5, 2, strides=2)(x)))),
     "exponential": lambda x: kl.Activation("exponential")(x),
     "sequence": lambda x: kl.UpSampling1D(2)(kl.Cropping1D(1)(kl.ZeroPadding1D(2)(kl.Conv1D(
         5, 3, activation="relu")(sequence(x))))),

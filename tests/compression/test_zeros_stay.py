@@ -159,6 +159,7 @@ def test_they_are_zeros_in_the_file(tmp_path):
     with open(path, "rb") as file:
         found = [array for array in constants(file.read()) if array.dtype == np.int8]
     for kernel in wanted:
+        assert 0.4 < (kernel == 0).mean() < 0.6
         alike = [array for array in found if array.size == kernel.size]
         assert any((array[kernel == 0] == 0).all() for array in alike)
 
