@@ -88,6 +88,12 @@ def to_onnx(model: keras.Model, path: PathLike) -> str:
             f"Install: pip install {' '.join(missing)}"
         )
     graph = graph_of(model)
+    outputs = graph.output.values() if isinstance(graph.output, dict) else graph.output
+    if not isinstance(outputs, keras.KerasTensor) and any(map(keras.tree.is_nested, outputs)):
+        raise ValueError(
+            "`model` must have its outputs in one list or one dict, because tf2onnx reads no "
+            f"nested ones. Received: {graph.output!r}"
+        )
     with files.work_folder(path) as work, in_float32(graph):
         # Keras's exporter asks that a model was called once.
         graph(in_structure(graph, examples(graph, 1)))

@@ -411,7 +411,7 @@ def test_data_come_in_any_form():
         (np.zeros((4, 5)), r"shape \(None, 4\). Received: an array of shape \(4, 5\)"),
         (np.zeros((4,)), r"Received: an array of shape \(4,\)"),
         (np.zeros((0, 4)), "at least one example"),
-        ([np.zeros((4, 4)), np.zeros((4, 4))], "must have 1 inputs.*Received: 2"),
+        ([np.zeros((4, 4)), np.zeros((4, 4))], "has 1 inputs.*Received: 2"),
     ],
 )
 def test_data_of_another_shape_are_refused(data, message):

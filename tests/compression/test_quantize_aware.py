@@ -270,7 +270,7 @@ def test_refusals():
         quantize_aware(model, np.zeros((0, *cases.SHAPE)))
     with pytest.raises(ValueError, match=r"of shape \(None, 8, 8, 4\).*\(2, 9, 8, 4\)"):
         quantize_aware(model, np.zeros((2, 9, 8, 4)))
-    with pytest.raises(ValueError, match=r"must have 1 inputs.*Received: 2"):
+    with pytest.raises(ValueError, match=r"has 1 inputs.*Received: 2"):
         quantize_aware(model, [np.zeros((2, 8, 8, 4))] * 2)
     with pytest.raises(ValueError, match=r"must be finite. Received: 1 values"):
         x = cases.pictures(2)

@@ -1,6 +1,7 @@
 """A folded model with its kernels and activations rounded to 8 bits."""
 
 import functools
+import itertools
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -137,7 +138,7 @@ def calibrate(model: keras.Model, data: Any) -> list[np.ndarray]:
         data: Inputs of `model`: an array, or arrays nested as its inputs are, or a tuple of those
             and targets, of which up to 512 examples are taken, evenly spread; or a
             dataset, generator or function of them as in `kerastl.graph.inputs.batches`, of which
-            16 batches are read, or more until there are 512 examples.
+            up to 16 batches are read.
 
     Raises:
         ValueError: If it holds no example, or none that fits the inputs.
@@ -175,12 +176,8 @@ def _batches(model, data):
         for start in range(0, count, BATCH):
             yield _tensors(model, arrays, rows[start : start + BATCH])
         return
-    seen = 0
-    for place, (arrays, _) in enumerate(batches(model, data)):
-        if place >= BATCHES and seen >= BATCH * BATCHES:
-            return
+    for arrays, _ in itertools.islice(batches(model, data), BATCHES):
         arrays = checked_inputs(model, arrays)
-        seen += len(arrays[0])
         if len(arrays[0]):
             yield _tensors(model, arrays, np.arange(len(arrays[0])))
 
