@@ -74,7 +74,7 @@ def _fed(model, data):
     if not getattr(model, "inputs", None):
         return data
     several = iter(data) if isinstance(data, list) else data
-    structure = model.inputs if isinstance(model, keras.Sequential) else model.input
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     return (
         keras.tree.pack_sequence_as(structure, arrays)
         for arrays, _ in inputs.batches(model, several)

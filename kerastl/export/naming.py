@@ -29,6 +29,8 @@ class _Inferring(keras.Model):
     Keras 3.15.1, whose own LiteRT exporter passes False.
     """
 
+    runs_own_graph = True
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         return super().call(inputs, training=False, mask=mask)
 

@@ -175,7 +175,7 @@ def test_state_of_other_slots_is_refused_when_loaded(tmp_path):
     plain.save_weights(path)
     with pytest.warns(UserWarning) as caught:
         model.load_weights(path)
-    assert any("not of an LRMultiplier" in str(warning.message) for warning in caught)
+    assert any("No saved state of an LRMultiplier" in str(warning.message) for warning in caught)
 
 
 def test_set_weights_restores_all_state():
