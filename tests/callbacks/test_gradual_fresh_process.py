@@ -70,8 +70,15 @@ def back_up_and_restore(folder, schedule, batch_norm):
 WAYS = [stop_and_save, stop_and_keep_weights, back_up_and_restore]
 
 
-@pytest.mark.parametrize("batch_norm", ["inference", "frozen", "train"])
-@pytest.mark.parametrize("schedule", SCHEDULES)
+CASES = [
+    ("one by one", "inference"),
+    ("one by one", "train"),
+    ("two at once", "train"),
+    ("two from the start", "frozen"),
+]
+
+
+@pytest.mark.parametrize(("schedule", "batch_norm"), CASES)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_a_fresh_model_equals_the_run_that_was_not_stopped(way, schedule, batch_norm, tmp_path):
     whole = make()

@@ -1,5 +1,7 @@
 """What can be exported is; what cannot is refused before, by one sentence that is true."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -77,7 +79,10 @@ def test_what_the_refusal_recommends_works(series, tmp_path):
         export.to_litert(model, path, batch_size=None)
     unrolled = recurrent(L.LSTM(3, unroll=True, name="loop"))
     unrolled.set_weights(model.get_weights())
-    export.to_litert(unrolled, path, quantization="int8", representative_data=series)
+    with warnings.catch_warnings():
+        # The converter folds the split of the bias in some processes and leaves it in others.
+        warnings.filterwarnings("ignore", ".*stayed float32.* 1 SPLIT")
+        export.to_litert(unrolled, path, quantization="int8", representative_data=series)
     assert export.parity(model, path, series).max_abs_error < 0.05
 
 
