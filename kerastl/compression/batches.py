@@ -34,6 +34,12 @@ def checked_inputs(model: keras.Model, arrays: list[Any]) -> list[Any]:
                 f"`data` must be batches of inputs of shape {expected}. "
                 f"Received: an array of shape {shape}"
             )
+        kinds = [keras.backend.standardize_dtype(each.dtype) for each in (array, tensor)]
+        if "float" in kinds[0] and "int" in kinds[1]:
+            raise ValueError(
+                f"`data` for input {tensor.name!r} must hold integers ({kinds[1]}). "
+                f"Received: an array of {kinds[0]}"
+            )
     return arrays
 
 

@@ -5,6 +5,7 @@ without a word. Two things say which: layers at its input that rescale, and the 
 normalization kept of its training.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ Range = tuple[float, float]
 PIXELS: Range = (0, 255)
 UNIT: Range = (0, 1)
 SIGNED: Range = (-1, 1)
+_CENTRED: Range = (-128, 128)
 
 # A spread is wrong by 127 or 255 times, or right but for the pictures. Between 1 and 255 lies 16.
 FAR = 16
@@ -87,7 +89,8 @@ def check_ranges(
         says nothing.
 
     Raises:
-        ValueError: If the range of an input is another one.
+        ValueError: If the range of an input is another one of pictures. What is in none is warned
+            of.
 
     Example:
         >>> image = keras.Input((4, 4, 3), name="image")
@@ -104,14 +107,15 @@ first layers say. Pass examples as the model was trained on.
         low, high = float(array.min()), float(array.max())
         lies = f"{what} for input {name!r} lies in [{low:.4g}, {high:.4g}]"
         if name in known:
-            if not lies_in((low, high), known[name]):
-                first, last = known[name]
-                raise ValueError(
-                    f"{lies}, and the model takes [{first:g}, {last:g}], as its first layers say. "
-                    f"{remedy}"
-                )
-            said.add(name)
-        elif (times := _times_trained(model, array)) is not None:
+            if lies_in((low, high), known[name]):
+                said.add(name)
+                continue
+            first, last = known[name]
+            takes = f"the model takes [{first:g}, {last:g}], as its first layers say"
+            if _seems(low, high) not in (None, known[name]):
+                raise ValueError(f"{lies}, and {takes}. {remedy}")
+            warnings.warn(f"{lies}, where {takes}: see that this is so in training.", stacklevel=3)
+        elif (times := _times_trained(model, name, array)) is not None:
             if not _NARROW <= times <= FAR:
                 seen = f"{times:.3g}" if times >= 1 else f"1/{1 / max(times, 1e-9):.3g}"
                 raise ValueError(
@@ -135,6 +139,19 @@ def lies_in(given: Range, taken: Range) -> bool:
     slack = _SLACK * (last - first)
     inside = low >= first - slack and high <= last + slack
     return inside and (low == high or high - low >= (last - first) / _TINY)
+
+
+def _seems(low: float, high: float) -> Range | None:
+    """The range that pictures between these numbers are in, by all appearances, or None."""
+    if low >= -_SLACK and high <= 1 + _SLACK:
+        return UNIT
+    if low >= -1 - _SLACK and high <= 1 + _SLACK:
+        return SIGNED
+    for first, last in (PIXELS, _CENTRED):
+        edge = _SLACK * (last - first)
+        if low >= first - edge and FAR <= high <= last + edge:
+            return first, last
+    return None
 
 
 def is_small_part(given: Range, taken: Range) -> bool:
@@ -195,6 +212,8 @@ def _applied(node, state):
         return name, scale * by, offset * by + plus
     if kind == "Normalization" and not operation.invert and operation.built:
         mean, deviation = (np.ravel(n) for n in _moments(operation))
+        if not _are_of_pictures((mean - offset) / scale):
+            return None
         return name, scale / deviation, (offset - mean) / deviation
     constant = _constant(node)
     if constant is None:
@@ -207,6 +226,11 @@ def _applied(node, state):
         "Subtract": lambda c: (scale, offset - c),
     }.get(kind)
     return None if changed is None else (name, *changed(constant))
+
+
+def _are_of_pictures(means):
+    """Whether `means` are such as pictures of 0 to 255, or of 0 to 1, have over a training."""
+    return any(np.all((0.1 * high < means) & (means < 0.9 * high)) for _, high in (PIXELS, UNIT))
 
 
 def _constant(node):
@@ -245,12 +269,14 @@ def _range(scale, offset):
     return None
 
 
-def _times_trained(model, array):
-    """How many times as far spread as in training the first normalization sees the data.
+def _times_trained(model, name, array):
+    """How many times as far spread as in training the first normalization sees input `name`.
 
     None where there is no such layer, or it has seen nothing.
     """
-    found = _to_first_statistics(model)
+    graph: Any = _keras.graph_of(model)
+    entrance = next((t for t in graph.inputs if t.name == name), None) if graph else None
+    found = None if entrance is None else _to_first_statistics(graph, entrance)
     if found is None:
         return None
     parts, layer = found
@@ -264,24 +290,31 @@ def _times_trained(model, array):
     if deviation.size not in (1, seen.shape[-1]) or np.ptp(array) == 0:
         return None
     spread = seen.std(axis=tuple(range(seen.ndim - 1)))
+    if not spread.any():  # one example, or one and the same
+        return None
     living = np.broadcast_to(deviation > 1e-3 * deviation.max(), spread.shape)
     return float(np.median((spread / deviation)[living]))
 
 
-def _to_first_statistics(model) -> tuple[Sequence[Any], Any] | None:
-    """Models that lead in turn from the input to what the first normalization takes, and that."""
-    graph: Any = _keras.graph_of(model)
-    if graph is None or len(graph.inputs) != 1:
-        return None
+def _to_first_statistics(graph, entrance) -> tuple[Sequence[Any], Any] | None:
+    """Models that lead in turn from the input `entrance` to what the first normalization that
+    reads nothing else takes, and that."""
+    reached = {id(entrance)}
     for node in _keras.graph_nodes(graph):
-        inner = _to_first_statistics(node.operation) if _is_model(node.operation) else None
-        if inner is None and type(node.operation).__name__ not in _STATISTICS:
+        given = node.arguments.keras_tensors
+        if not all(id(tensor) in reached for tensor in given):
             continue
-        (entering, *others) = node.arguments.keras_tensors
-        if others or not node.operation.built:
+        reached.update(map(id, node.outputs))
+        operation, inner = node.operation, None
+        if _is_model(operation) and len(given) == len(operation.inputs) == 1:
+            within: Any = _keras.graph_of(operation)
+            inner = _to_first_statistics(within, within.inputs[0])
+        if inner is None and type(operation).__name__ not in _STATISTICS:
+            continue
+        if len(given) != 1 or not operation.built:
             return None
-        parts, layer = inner or ([], node.operation)
-        before = [] if entering is graph.inputs[0] else [keras.Model(graph.inputs[0], entering)]
+        parts, layer = inner or ([], operation)
+        before = [] if given[0] is entrance else [keras.Model(entrance, given[0])]
         return [*before, *parts], layer
     return None
 

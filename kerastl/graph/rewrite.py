@@ -49,7 +49,10 @@ def copy_of(layer: Any, **changes: Any) -> Any:
     """A layer like `layer`, without its weights; an operation that is no layer is itself."""
     if not isinstance(layer, keras.Layer):
         return layer
-    return type(layer).from_config(layer.get_config() | changes)
+    new = type(layer).from_config(layer.get_config() | changes)
+    # The config that Keras makes of a layer without `get_config` of its own may lack the name.
+    new.name = changes.get("name", layer.name)
+    return new
 
 
 def copy_weights(layer: keras.Layer, new: keras.Layer) -> None:

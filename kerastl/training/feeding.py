@@ -61,7 +61,7 @@ class Feed:
     """
 
     def __init__(self, model: "FineTuner", settings: Settings, callbacks: Any) -> None:
-        self._model, self._settings, self._callbacks = model, settings, callbacks
+        self._model, self._settings, self.callbacks = model, settings, callbacks
         self._state = model.fit_state
         self._validation = validation_passes_of(
             settings.others.get("validation_data"),
@@ -148,7 +148,7 @@ class Feed:
 
     def _epochs_left(self, epoch):
         """Epochs for which what trains will stay as it is, as far as callbacks can tell."""
-        told = [c.next_change(epoch) for c in self._callbacks.with_method("next_change")]
+        told = [c.next_change(epoch) for c in self.callbacks.with_method("next_change")]
         return min([e for e in told if e is not None], default=self._settings.epochs) - epoch
 
     def _say(self, epoch, decision, seconds):
@@ -214,7 +214,10 @@ def refuse_empty(x: Any, name: str) -> None:
     """Raise if the data `x`, the argument `name` of `fit`, hold no examples, as far as is seen."""
     passes = getattr(x, "repeatable", None)
     arrays = [leaf for leaf in keras.tree.flatten(x) if _is_array(leaf)]
-    if any(len(array) == 0 for array in arrays) or (passes and passes.num_examples == 0):
+    is_empty = isinstance(x, tf.data.Dataset) and int(x.cardinality()) == 0
+    if passes and passes.num_examples == 0:
+        is_empty = True
+    if is_empty or any(len(array) == 0 for array in arrays):
         raise ValueError(f"`fit` needs at least one example. Received: `{name}` of 0 rows.")
 
 

@@ -362,7 +362,7 @@ class FineTuner(keras.Model):
             if self._flags.changed():
                 return self.make_train_function(force=True)(iterator)
             if not begun:
-                self.fit_state.refuse_stale_features()
+                self.fit_state.check_features()
                 begun = True
             return function(iterator)
 
@@ -456,6 +456,11 @@ class FineTuner(keras.Model):
 
     def _step(self, tape, loss, steps):
         variables = self.trainable_variables
+        if not variables and not self.trainable:
+            raise ValueError(
+                f"Nothing in {self.name!r} trains: its own `trainable` is off, which hides the "
+                "flags of its layers. Set `model.trainable = True` first, then those."
+            )
         if not variables:
             raise ValueError(
                 f"Nothing in {self.name!r} trains: every layer is frozen. "

@@ -5,10 +5,13 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from kerastl._base import checks
 from kerastl.data.passes import Passes
 from kerastl.training.frozen import Frontier
 from kerastl.training.frozen.frontier import unsteady
+
+
+class StaleFeatures(Exception):
+    """Ends what an epoch reads: a layer below its features has been thawed since it began."""
 
 
 @dataclasses.dataclass
@@ -62,17 +65,12 @@ class FitState:
         finally:
             self.reads_features = False
 
-    def refuse_stale_features(self) -> None:
-        """Raise if the epoch under way reads features of a layer that has been thawed since."""
+    def check_features(self) -> None:
+        """Raise `StaleFeatures` if the epoch under way reads those of a layer thawed since."""
         if not self.reads_features or self.frontier is None:
             return
-        thawed = [layer.name for layer in self.frontier.static_layers if unsteady(layer)]
-        if thawed:
-            raise RuntimeError(
-                "The epoch under way reads features that were computed once with frozen layers, "
-                f"and {checks.listed(thawed, 3)} has been thawed since it began. Thaw where an "
-                "epoch begins, as in `on_epoch_begin`, or call `fit(..., cache_frozen=False)`."
-            )
+        if any(unsteady(layer) for layer in self.frontier.static_layers):
+            raise StaleFeatures
 
     def begin(self, initial_epoch: int) -> None:
         """Forget the `fit` before this one, whose first epoch is `initial_epoch`."""

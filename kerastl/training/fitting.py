@@ -10,7 +10,9 @@ import tensorflow as tf
 from kerastl import _keras
 from kerastl.data.passes import ArrayPasses, Passes
 from kerastl.graph.flags import is_frozen
+from kerastl.training.checkpoints.state import capture_metrics, restore_metrics
 from kerastl.training.feeding import Feed, Settings, passes_of, refuse_empty
+from kerastl.training.fit_state import StaleFeatures
 
 if TYPE_CHECKING:
     from kerastl.training.fine_tuner import FineTuner
@@ -117,26 +119,37 @@ def fit_by_epochs(
             callbacks.begin_epoch(epoch)
             if model.stop_training:
                 break
-            data, validation = feed.for_epoch(epoch)
-            callbacks.batches_before = feed.batches_before
-            state.passes_done = epoch + state.pass_offset + 1
-            with state.in_epoch():
-                fit(
-                    data,
-                    initial_epoch=epoch,
-                    epochs=epoch + 1,
-                    callbacks=callbacks,
-                    validation_data=validation,
-                    shuffle=False,
-                    verbose=settings.verbose,
-                    **_for_keras(settings, passes),
-                )
+            while not _trained(model, fit, settings, feed, epoch):
+                callbacks.interrupted(epoch)
     state.resume_at = None
     model.history.frozen_features = feed.report
     if settings.epochs > 0:
         model.optimizer.finalize_variable_values(model.trainable_weights)
     callbacks.end()
     return model.history
+
+
+def _trained(model, fit, settings, feed, epoch):
+    """Train for the rest of `epoch`; return False where a thaw amid it asks for other data."""
+    state, callbacks = model.fit_state, feed.callbacks
+    data, validation = feed.for_epoch(epoch)
+    callbacks.batches_before = callbacks.batches_done = feed.batches_before
+    state.passes_done = epoch + state.pass_offset + 1
+    try:
+        with state.in_epoch():
+            fit(
+                data,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                callbacks=callbacks,
+                validation_data=validation,
+                shuffle=False,
+                verbose=settings.verbose,
+                **_for_keras(settings, state.passes),
+            )
+    except StaleFeatures:
+        return False
+    return True
 
 
 def for_keras(model: "FineTuner", x: Any, settings: Settings) -> Any:
@@ -208,11 +221,13 @@ class OneTraining(SavesLast):
     `on_train_begin`, `on_epoch_begin` and `on_train_end` in each one-epoch fit go nowhere.
 
     Attributes:
-        batches_before: Int, batches of the present epoch that an earlier process has trained on.
+        batches_before: Int, batches of the present epoch that were trained on before what it reads
+            now: in an earlier process, or before a thaw.
+        batches_done: Int, all batches of the present epoch that were trained on.
     """
 
-    batches_before = 0
-    _logs = _bar = None
+    batches_before = batches_done = 0
+    _logs = _bar = _metrics = None
 
     def begin(self) -> None:
         super().on_train_begin()
@@ -227,14 +242,23 @@ class OneTraining(SavesLast):
         pass
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Metrics have been reset by now: a resumed epoch may put theirs back."""
+        """Metrics have been reset by now: an epoch that goes on puts theirs back."""
         for callback in self.with_method("on_metrics_reset"):
             callback.on_metrics_reset(epoch)
+        if self._metrics is not None:
+            restore_metrics(self._model, self._metrics)
+            self._metrics = None
+
+    def interrupted(self, epoch: int) -> None:
+        """What `epoch` is fed has become stale: it goes on behind the batches that are done."""
+        self._model.fit_state.resume_at = epoch, self.batches_done
+        self._metrics = capture_metrics(self._model)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_begin(batch + self.batches_before, logs)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.batches_done = batch + self.batches_before + 1
         super().on_train_batch_end(batch + self.batches_before, logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

@@ -132,3 +132,43 @@ def test_the_embedded_network_takes_its_own_pictures_and_no_others():
     assert check_ranges(base, {name: np.asarray(images) / 127.5 - 1}, "`data`") == {name}
     with pytest.raises(ValueError, match="times as far spread"):
         check_ranges(base, {name: images}, "`data`")
+
+
+@pytest.mark.parametrize("data", [RNG.uniform(-1, 1, NOISE.shape), RNG.normal(0, 30, NOISE.shape)])
+def test_what_a_normalization_was_adapted_to_is_right(data):
+    layer = L.Normalization(axis=-1)
+    layer.adapt(data)
+    x = keras.Input((16, 16, 3), name="x")
+    model = keras.Model(x, conv(layer(x)))
+    assert check_ranges(model, {"x": data}, "`data`") == {"x"}
+    with pytest.raises(ValueError, match="times as far spread"):
+        check_ranges(model, {"x": data / 255}, "`data`")
+
+
+@pytest.mark.parametrize(
+    ("scale", "data"), [(0.01, 4 * NOISE), (2.0, RNG.normal(size=NOISE.shape))]
+)
+def test_what_is_no_range_of_pictures_is_warned_of(scale, data):
+    x = keras.Input((16, 16, 3), name="x")
+    with pytest.warns(UserWarning, match="see that this is so in training"):
+        check_ranges(keras.Model(x, conv(L.Rescaling(scale)(x))), {"x": data}, "`data`")
+
+
+def test_a_picture_beside_another_input_is_compared_too():
+    x, more = keras.Input((16, 16, 3), name="x"), keras.Input((2,), name="more")
+    seen = conv(L.BatchNormalization(momentum=0.5)(x))
+    model = keras.Model([x, more], L.Concatenate()([seen, more]))
+    for _ in range(10):
+        model([NOISE / 255, np.ones((len(NOISE), 2))], training=True)
+    assert check_ranges(model, {"x": NOISE / 255}, "`data`") == {"x"}
+    assert check_ranges(model, {"x": NOISE[:1] * 0 + 0.5}, "`data`") == set()  # of one value
+    with pytest.raises(ValueError, match="times as far spread as in the training"):
+        check_ranges(model, {"x": NOISE}, "`data`")
+
+
+def test_one_example_says_nothing_of_a_spread_over_examples():
+    x = keras.Input((16, 16, 3), name="x")
+    model = keras.Model(x, L.BatchNormalization(momentum=0.5)(conv(x)))
+    for _ in range(10):
+        model(NOISE / 255, training=True)
+    assert check_ranges(model, {"x": NOISE[:1] / 255}, "`data`") == set()

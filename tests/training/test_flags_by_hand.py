@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from kerastl import freeze, freeze_to, unfreeze
 from kerastl.training import FineTuner
-from tests.tolerances import EXACT
+from tests.tolerances import EXACT, REDUCTION
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(16, 4)).astype("float32"), RNG.normal(size=(16, 3)).astype("float32")
@@ -127,10 +127,48 @@ def test_what_is_frozen_by_hand_stands_still():
 
 
 @pytest.mark.parametrize("change", [by_hand, by_function])
-def test_a_thaw_amid_an_epoch_of_cached_features_is_refused(change):
-    """They were computed with the layer as it was; no later batch of the epoch could follow it."""
-    with pytest.raises(RuntimeError, match=r"'?body'?.* thawed since it began.*cache_frozen=False"):
-        in_callback("on_train_batch_end", 1)(make(frozen=True), change, True)
+@pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_train_batch_end"])
+def test_a_thaw_amid_an_epoch_is_the_same_cached_or_not(hook, change):
+    """Features of the layer are stale from there on: the rest of the epoch is read otherwise."""
+    seen, histories, models = [], [], []
+    for cache in ("auto", False):
+        model = make(frozen=True)
+        model.compile(keras.optimizers.Adam(0.05), "mse", metrics=["mae"])
+        batches = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: seen.append(batch)
+        )
+        history = model.fit(
+            *(X, Y),
+            epochs=4,
+            batch_size=4,
+            verbose=0,
+            shuffle=False,
+            validation_data=(X, Y),
+            callbacks=[Change(change, True, hook, at=1), batches],
+            cache_frozen=cache,
+        )
+        histories.append(history)
+        models.append(model)
+    assert seen == [0, 1, 2, 3] * 8
+    assert [row["epoch"] for row in histories[0].frozen_features] == [0, 1, 2, 3]
+    for name, values in histories[1].history.items():
+        np.testing.assert_allclose(histories[0].history[name], values, **REDUCTION)
+    for one, other in zip(*(model.weights for model in models), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_thaw_amid_an_epoch_may_leave_features_that_cache_frozen_needs():
+    options = {"cache_frozen": True}
+    with pytest.raises(ValueError, match="needs features that can be computed once"):
+        in_callback("on_train_batch_end", 1, **options)(make(frozen=True), by_hand, True)
+
+
+def test_a_model_whose_own_flag_is_off_says_so():
+    model = make(frozen=False)
+    model.trainable = False
+    model.get_layer("head").trainable = True
+    with pytest.raises(ValueError, match=r"its own `trainable` is off"):
+        model.fit(X, Y, verbose=0)
 
 
 def test_a_freeze_amid_an_epoch_of_cached_features_is_obeyed():

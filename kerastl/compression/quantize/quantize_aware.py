@@ -39,7 +39,8 @@ def quantize_aware(model: keras.Model, data: Any = None, *, keep_float: Where = 
     convolutions of sequences and `EinsumDense` the file rounds the kernels, training does not.
 
     Weights that are exactly zero, as pruning leaves them, stay zero in its training and in the
-    file, until `compression.strip(quantized)`. A kernel of zeros alone is free to learn.
+    file, until `compression.strip(quantized)`. A kernel of zeros alone is free to learn. A `.keras`
+    file keeps the zeros and not that they are held: call `compression.hold_zeros` after loading.
 
     Names and `trainable` flags of layers stay. A rounding is called as the layer before it and
     `_range`. Frozen layers have ranges that stand still, and are so seen in `data`.
