@@ -35,7 +35,7 @@ _NEAR_UNIT = (0.5, 10)  # what a network's first kernels are made for, by its sp
 _KEEPS = (
     "Cast", "CenterCrop", "Copy", "Cropping2D", "Flip", "GetItem", "Identity", "Pad", "Permute",
     "Reshape", "Resize", "Resizing", "Squeeze", "ExpandDims", "Stack", "Transpose", "UpSampling2D",
-    "ZeroPadding2D", "Dropout",
+    "ZeroPadding2D", "Dropout", "FakeQuantize", "KeepFloat",
 )  # fmt: skip
 
 

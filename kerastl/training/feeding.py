@@ -214,10 +214,10 @@ def refuse_empty(x: Any, name: str) -> None:
     """Raise if the data `x`, the argument `name` of `fit`, hold no examples, as far as is seen."""
     passes = getattr(x, "repeatable", None)
     arrays = [leaf for leaf in keras.tree.flatten(x) if _is_array(leaf)]
-    is_empty = isinstance(x, tf.data.Dataset) and int(x.cardinality()) == 0
-    if passes and passes.num_examples == 0:
-        is_empty = True
-    if is_empty or any(len(array) == 0 for array in arrays):
+    rows = [len(array) for array in arrays] + ([passes.num_examples] if passes else [])
+    if isinstance(x, tf.data.Dataset):
+        rows.append(int(x.cardinality()))
+    if 0 in rows:
         raise ValueError(f"`fit` needs at least one example. Received: `{name}` of 0 rows.")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from kerastl import backbones
 from kerastl.backbones.glyphs import load_glyphnet, render_glyphs
+from kerastl.compression import quantize_aware
 from kerastl.data.ranges import PIXELS, SIGNED, UNIT, check_ranges, scaled, taken_ranges
 
 L = keras.layers
@@ -172,3 +173,9 @@ def test_one_example_says_nothing_of_a_spread_over_examples():
     for _ in range(10):
         model(NOISE / 255, training=True)
     assert check_ranges(model, {"x": NOISE[:1] / 255}, "`data`") == set()
+
+
+def test_roundings_of_quantization_aware_training_change_no_range():
+    x = keras.Input((16, 16, 3), name="x")
+    model = keras.Model(x, conv(L.Rescaling(1 / 127.5, -1)(x)))
+    assert taken_ranges(quantize_aware(model, NOISE)) == taken_ranges(model) == {"x": PIXELS}

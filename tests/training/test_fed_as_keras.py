@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerastl.data import make_dataset
 from kerastl.training import FineTuner
@@ -213,6 +214,9 @@ def test_fit_on_no_rows_is_refused(epochs):
     empty = make_dataset(np.zeros((0, 8, 8, 3), "uint8"), np.zeros((0, 1)))
     with pytest.raises(ValueError, match="at least one example"):
         pictures(FineTuner).fit(empty, epochs=epochs, verbose=0)
+    none = tf.data.Dataset.from_tensor_slices((uniform(8, 1), Y[:8])).batch(4).take(0)
+    with pytest.raises(ValueError, match="at least one example"):
+        column(FineTuner).fit(none, epochs=epochs, verbose=0)
 
 
 @pytest.mark.parametrize("class_weight", [{1: 3.0}, {0: 1.0, 1: 2.0, 2: 0.5}, {7: 2.0}])
