@@ -133,6 +133,12 @@ def in_structure(graph: AnyModel, named: Mapping[str, np.ndarray]) -> Arrays:
     return keras.tree.pack_sequence_as(graph.input, flat)
 
 
+def has_nested_outputs(graph: keras.Model) -> bool:
+    """Whether outputs lie deeper than in one list or one dict."""
+    outputs = graph.output.values() if isinstance(graph.output, dict) else graph.output
+    return not isinstance(outputs, keras.KerasTensor) and any(map(keras.tree.is_nested, outputs))
+
+
 def output_names(graph: AnyModel) -> list[str]:
     """Names of the outputs as `keras.tree.flatten` lists them, each another.
 

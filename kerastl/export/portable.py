@@ -13,7 +13,13 @@ from kerastl._base.checks import listed
 from kerastl._base.errors import cause
 from kerastl._base.quiet import quiet
 from kerastl._base.types import PathLike
-from kerastl.export.naming import LayerNames, graph_of, in_float32, in_structure
+from kerastl.export.naming import (
+    LayerNames,
+    graph_of,
+    has_nested_outputs,
+    in_float32,
+    in_structure,
+)
 from kerastl.export.saved_model import write_saved_model
 from kerastl.export.verify import check_same, examples
 
@@ -88,8 +94,7 @@ def to_onnx(model: keras.Model, path: PathLike) -> str:
             f"Install: pip install {' '.join(missing)}"
         )
     graph = graph_of(model)
-    outputs = graph.output.values() if isinstance(graph.output, dict) else graph.output
-    if not isinstance(outputs, keras.KerasTensor) and any(map(keras.tree.is_nested, outputs)):
+    if has_nested_outputs(graph):
         raise ValueError(
             "`model` must have its outputs in one list or one dict, because tf2onnx reads no "
             f"nested ones. Received: {graph.output!r}"

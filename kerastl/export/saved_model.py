@@ -6,15 +6,14 @@ from typing import Any
 
 import keras
 
-from kerastl.export.naming import AnyModel, LayerNames, output_names
+from kerastl.export.naming import AnyModel, LayerNames, has_nested_outputs, output_names
 
 _VARIANT = 21  # DT_VARIANT in TensorFlow's types.proto: a list of tensors
 
 
 def write_saved_model(graph: keras.Model, path: str) -> None:
     """Write `graph` as Keras's own exporter does, and nested outputs, too, as a flat dict."""
-    outputs = graph.output.values() if isinstance(graph.output, dict) else graph.output
-    if not isinstance(outputs, keras.KerasTensor) and any(map(keras.tree.is_nested, outputs)):
+    if has_nested_outputs(graph):
         names = output_names(graph)
         signature = keras.tree.map_structure(
             lambda t: keras.InputSpec(t.dtype, t.shape, name=t.name), graph.input

@@ -104,11 +104,8 @@ def compress(
     source = find_source(data)  # what is wrong with the data is told before anything is loaded
     progress.stage("Loading the model")
     loaded = load_run(model)
-    finished = checked(loaded, settings.input_range)
-    known = finished.trained_for
-    known.prepare.check_training(finished.path)
-    seed = settings.seed if settings.seed is not None else known.seed or 0
-    settings = dataclasses.replace(settings, seed=seed)
+    finished, settings = _ready(loaded, settings)
+    known, seed = finished.trained_for, settings.seed
     job = _job(finished, data, settings)
     out = out or free_name("saved_models", f"{run_name(model)}-compressed", job)
     with RunFolder(out, overwrite=overwrite, job=job) as run:
@@ -141,6 +138,15 @@ def compress(
         _draw(run, rows, finished, examples)
         run.write_json("metrics.json", metrics)
     return CompressResult(smaller, metrics, pathlib.Path(out))
+
+
+def _ready(loaded, settings):
+    """The run `loaded`, checked, and `settings` with the seed that divides its examples."""
+    finished = checked(loaded, settings.input_range)
+    known = finished.trained_for
+    known.prepare.check_training(finished.path)
+    seed = settings.seed if settings.seed is not None else known.seed or 0
+    return finished, dataclasses.replace(settings, seed=seed)
 
 
 def _job(finished, data, settings):

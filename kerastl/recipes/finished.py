@@ -220,9 +220,7 @@ def load_predictor(path: PathLike, input_range: Sequence[float] | None = None) -
     if unknown:
         prepare.check_file_range(path, opened.taken)
     if known.outputs is None:
-        numbered = tuple(
-            f"class {i}" for i in range(known.objective.num_names(opened.output_shape))
-        )
+        numbered = _numbered(known.objective.num_names(opened.output_shape))
         known = dataclasses.replace(known, outputs=numbered)
 
     def check_range(inputs):

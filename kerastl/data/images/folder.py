@@ -171,10 +171,7 @@ def read_scanned(
     if skipped and strict:
         raise ValueError(strict_refusal(skipped, len(files)))
     targets = targets_of(found, [target for _, _, target in items])
-    kept = {
-        split: np.array([i for i, it in enumerate(items) if it[0] == split and not reasons[i]], int)
-        for split in found.splits
-    }
+    kept = _readable(found, items, reasons)
     strata, names = _strata(found, targets)
     if found.kind == "class":
         check_counts(found, targets, kept, items, reasons)
@@ -222,6 +219,14 @@ def _check_settings(image_size, resize, seed, val_share):
     check_seed(seed)
     in_range(val_share, 0, 0.5, "val_share", "a share")
     return as_size(image_size)
+
+
+def _readable(found, items, reasons):
+    """Dict from purpose to the rows of its pictures that could be read."""
+    return {
+        split: np.array([i for i, it in enumerate(items) if it[0] == split and not reasons[i]], int)
+        for split in found.splits
+    }
 
 
 def _strata(found, targets):
