@@ -96,6 +96,13 @@ class Answers:
     def accuracy(self, outputs: Any, labels: Any) -> float:
         """The share of right decisions, in [0, 1]; of labels, each counts as one.
 
+        Args and errors as of `right`.
+        """
+        return float(np.mean(self.right(outputs, labels)))
+
+    def right(self, outputs: Any, labels: Any) -> np.ndarray:
+        """Whether each decision is right: booleans, one a row, or one for each label of it.
+
         Args:
             outputs: Array of scores.
             labels: Class numbers or one-hot rows; of labels, one column for each.
@@ -117,7 +124,7 @@ class Answers:
                 "`labels` must be one class for each row of class scores. "
                 f"Received: labels of shape {np.shape(labels)}, scores of shape {scores.shape}"
             )
-        return float(np.mean(found == known.reshape(found.shape)))
+        return found == known.reshape(found.shape)
 
     def _for(self, scores, known):
         """The same, and where nothing says, as class numbers or rows of labels say."""

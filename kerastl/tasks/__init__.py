@@ -4,6 +4,7 @@ from kerastl.tasks.classification import Classification
 from kerastl.tasks.image_folder import ImageFolder
 from kerastl.tasks.image_table import ImageTable
 from kerastl.tasks.multi_label import MultiLabel
+from kerastl.tasks.paired import Paired, paired, pooled
 from kerastl.tasks.pictures import PictureExamples, PreparePictures
 from kerastl.tasks.protocols import (
     Examples,
@@ -26,6 +27,7 @@ __all__ = [
     "Judgement",
     "MultiLabel",
     "Objective",
+    "Paired",
     "PictureExamples",
     "Prepare",
     "PreparePictures",
@@ -35,4 +37,6 @@ __all__ = [
     "TrainedFor",
     "find_source",
     "objective_named",
+    "paired",
+    "pooled",
 ]

@@ -107,6 +107,13 @@ class Classification:
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         return self.reads.accuracy(outputs, targets)
 
+    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return self.reads.right(outputs, targets)
+
+    def scores(self, outputs: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        right, size = counts @ self.hits(outputs, targets), counts.sum(axis=1)
+        return np.divide(right, size, where=size > 0, out=np.full(len(size), np.nan))
+
     def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         return self.reads.agreement(ours, theirs)
 

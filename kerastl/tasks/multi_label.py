@@ -113,6 +113,16 @@ class MultiLabel:
             )
         return float(average_precision_score(there[:, known], scores[:, known], average="macro"))
 
+    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
+        """None: a precision is of an order of examples, not of one."""
+
+    def scores(self, outputs: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        scores, there = self.reads.probabilities(outputs), np.asarray(targets) > THRESHOLD
+        each = [_precisions(scores[:, i], there[:, i], counts) for i in range(there.shape[1])]
+        known = np.isfinite(each)
+        total = np.where(known, each, 0.0).sum(axis=0)
+        return np.divide(total, known.sum(axis=0), where=known.any(axis=0), out=total * np.nan)
+
     def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         """The share of all decisions at 1/2 that are the same."""
         return self.reads.agreement(ours, theirs)
@@ -188,6 +198,24 @@ def _of_label(scores, there):
         "f1": 2 * right / (2 * right + wrong) if right + wrong else 1.0,
         "num_examples": int(there.sum()),
     }
+
+
+def _precisions(scores, there, counts):
+    """Average precision of one label in each resample, NaN where none of its examples has it.
+
+    As scikit-learn's: the sum over the thresholds of the precision times what recall rises there.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # equals fall together
+    in_order = counts[:, order]
+    right = np.cumsum(in_order * there[order], axis=1)[:, ends].astype(float)
+    said = np.cumsum(in_order, axis=1)[:, ends]
+    precision = right / np.maximum(said, 1)
+    rises = np.diff(right, axis=1, prepend=0)
+    total = right[:, -1]
+    return np.divide(
+        (rises * precision).sum(axis=1), total, where=total > 0, out=np.full(len(total), np.nan)
+    )
 
 
 def _percent(share):

@@ -148,6 +148,15 @@ class Objective(Protocol):
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         """The score alone."""
 
+    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
+        """Whether each answer is right, booleans `(n,)`; None where the score is no mean of it."""
+
+    def scores(self, outputs: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """The score of resamples, `(draws,)`; NaN for one that has none.
+
+        `counts`, ints `(draws, n)`, says how often each example is in each resample.
+        """
+
     def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         """How often two sets of outputs decide alike, in [0, 1]; None where nothing is decided."""
 

@@ -108,6 +108,18 @@ class Regression:
             )
         return float(1 - np.square(given - true).sum() / spread)
 
+    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
+        """None: a number is not right or wrong."""
+
+    def scores(self, outputs: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        true = np.asarray(targets, np.float64).reshape(-1)
+        errors = np.square(np.asarray(outputs, np.float64).reshape(-1) - true)
+        true = true - true.mean()  # the same spread, and no digits are lost to a large mean
+        squares = counts @ np.square(true)
+        spread = squares - np.square(counts @ true) / np.maximum(counts.sum(axis=1), 1)
+        differ = spread > 1e-9 * squares  # what rounding leaves of one value is no spread
+        return 1 - np.divide(counts @ errors, spread, where=differ, out=spread * np.nan)
+
     def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         """None: a number decides nothing."""
 
