@@ -68,6 +68,7 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
     noun = metrics["examples"]
     rows = [
         (f"{metrics['score_name']}, held-out", score(metrics["score"], metrics)),
+        *_side_by_side(metrics),
         (f"{noun} held out", metrics["num_examples"]),
         (f"{noun} trained on", metrics["num_train"]),
         ("loss, held-out", f"{metrics['loss']:.4g}"),
@@ -86,6 +87,36 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
     rows.append(("seconds in all", f"{metrics['seconds']:.0f}"))
     print_table(str(folder), ("", ""), rows)
     _tables(metrics)
+
+
+def _side_by_side(metrics):
+    """Rows of a regression on frozen features beside what was trained; none in older runs."""
+    if not (probe := metrics.get("probe")):
+        return []
+    said = f"{score(probe['score'], metrics)} in {probe['seconds']:.1f} s"
+    rows = [("  regression on frozen features", said)]
+    said = "nothing"
+    if trained := metrics["trained"]:
+        said = f"{score(trained['score'], metrics)} in {trained['seconds']:.1f} s"
+        said += f", {trained['tracing_seconds']:.1f} of these tracing"
+    rows.append(("  trained from there", said))
+    if metrics["difference"]:
+        rows += _difference(metrics["difference"], metrics)
+    kept = {"probe": "the regression", "trained": "what was trained"}[metrics["kept"]]
+    reason = (metrics.get("choice") or {}).get("reason")
+    return [*rows, ("  kept", f"{kept}: {reason}" if reason else kept)]
+
+
+def _difference(difference, metrics):
+    from kerastl.tasks import Paired, objective_named
+
+    found = Paired(**difference)
+    text = found.text(is_share=objective_named(metrics["objective"]).is_share)
+    rows = [("  difference, 95 % interval", f"{text}, {found.verdict()}")]
+    if found.p is not None:
+        said = f"{found.gained}, {found.lost} (p = {found.p:.2g})"
+        rows.append((f"  {metrics['examples']} gained, lost", said))
+    return rows
 
 
 def score_tables(title: str, report: Mapping[str, Any]) -> None:
