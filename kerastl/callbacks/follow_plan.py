@@ -15,6 +15,7 @@ from kerastl.freezing.groups import layers_of, train_groups
 from kerastl.graph import check_fine_tuner
 from kerastl.plans import TransferPlan
 from kerastl.plans.resolved import ResolvedPhase
+from kerastl.training import blend_weights, solve_head
 
 if TYPE_CHECKING:
     from kerastl.training.fine_tuner import FineTuner
@@ -34,6 +35,11 @@ class FollowPlan(keras.callbacks.Callback):
     that read them. At the end of the plan its schedule is taken off, and a `fit` of more epochs
     stops.
 
+    A plan that starts with a probe has the head solved on the data of `fit`, with its class
+    weights, before the first step, unless `training.solve_head` has been called on the model. A
+    plan with `wise_ft` below 1 keeps a copy of all weights that train, and goes back towards it at
+    its end.
+
     `initial_epoch` begins at that epoch of the plan. A callback that has been in a `fit`, or was
     given its state, goes on where it stopped and remembers phases that ended early and lowered
     rates; a new one begins as planned.
@@ -46,7 +52,8 @@ class FollowPlan(keras.callbacks.Callback):
 
     Raises:
         ValueError: In `fit`, if the plan does not fit the model, has fewer epochs than `fit`, or
-            has schedules or rates that the optimizer cannot follow.
+            has schedules or rates that the optimizer cannot follow; or it starts with a probe, and
+            the data cannot be read again or the head cannot be solved.
         TypeError: If `plan` is no plan or the model no `FineTuner`.
 
     Example:
@@ -73,6 +80,12 @@ class FollowPlan(keras.callbacks.Callback):
         self._restored = False
         self._applied = False
         self._midway = False
+        self._started_from: Any = None  # weights, where the plan ends between these and others
+
+    @property
+    def reads_passes(self) -> bool:
+        """Whether `fit` must read data that can be read again: asked by `FineTuner.fit`."""
+        return self.plan.start == "probe"
 
     @property
     def rates(self) -> list[tuple[int, dict[str, float]]]:
@@ -127,7 +140,8 @@ class FollowPlan(keras.callbacks.Callback):
         never = [name for name in model.groups.names if name not in ever]
         if never:
             freeze(model, layers_of(model.groups, never))
-        model.reserve(layers_of(model.groups, ever))
+        if ever:
+            model.reserve(layers_of(model.groups, ever))
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self.params["epochs"] > self.plan.epochs:
@@ -143,13 +157,28 @@ class FollowPlan(keras.callbacks.Callback):
                 "(`dataset.apply(tf.data.experimental.assert_cardinality(n))`). "
                 "Received: data of unknown size."
             )
-        says_rates = scheduled or self.plan.phases[0].learning_rate is not None
+        says_rates = scheduled or any(phase.learning_rate for phase in self.plan.phases)
         if says_rates and not isinstance(self._optimizer.learning_rate, keras.Variable):
             raise ValueError(
                 f"The plan {self.plan.name!r} says the learning rate, so the model must be "
                 "compiled with a number, such as AdamW(1e-3). Received: an optimizer with a "
                 "LearningRateSchedule or function for its rate."
             )
+        self._start()
+
+    def _start(self):
+        """What the plan does before its first step; a callback that restores a run comes later."""
+        state = self.model.fit_state
+        if self.plan.start == "probe" and state.probe is None:
+            if state.passes is None:
+                raise ValueError(
+                    f"The plan {self.plan.name!r} starts with a probe, which reads the data again "
+                    "row by row. Give `fit` arrays or a dataset of `kerastl.data.make_dataset`. "
+                    "Received: data that only Keras can read."
+                )
+            solve_head(self.model, state.passes, class_weight=state.class_weight)
+        if self.plan.wise_ft < 1 and self._started_from is None:
+            self._started_from = [variable.numpy() for variable in self.model.weights]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         entering = self._find_position(epoch)
@@ -189,6 +218,13 @@ class FollowPlan(keras.callbacks.Callback):
         self._restored = False
         if self._position is not None and self._is_over():
             self.model.set_schedule(None)
+            self._go_back()
+
+    def _go_back(self):
+        """End where `wise_ft` of the plan says, between the start and where training ended."""
+        start, self._started_from = self._started_from, None
+        if start is not None:
+            blend_weights(self.model, start, self.plan.wise_ft)
 
     @property
     def _optimizer(self):

@@ -44,11 +44,16 @@ def freezing_state(model: keras.Model) -> dict[str, list]:
 
 def restore_freezing(model: keras.Model, state: Mapping[str, Any]) -> None:
     """Bring `model` into the `state` that `freezing_state` told of a model of the same graph."""
+    if freezing_state(model) == state:
+        return
     leaves: list[Any] = all_leaves(model)
-    set_frozen(model, [leaves[i] for i in state["frozen"]], True)
-    for i, leaf in enumerate(leaves):
-        if is_batch_norm(leaf):
-            fix_statistics(leaf, i in state["fixed_statistics"])
+    # Thawing one leaf after the other would give slots to weights that shall have none.
+    with _keras.without_train_function(model):
+        set_frozen(model, leaves, False)
+        set_frozen(model, [leaves[i] for i in state["frozen"]], True)
+        for i, leaf in enumerate(leaves):
+            if is_batch_norm(leaf):
+                fix_statistics(leaf, i in state["fixed_statistics"])
     for i, j in state["held"]:
         variable: Any = _keras.own_trainable_variables(leaves[i])[j]
         variable.trainable = False

@@ -29,6 +29,8 @@ def encode(plan: "TransferPlan") -> dict[str, Any]:
         "name": plan.name,
         "reason": plan.reason,
         "schedule": _config(plan.schedule),
+        "start": plan.start,
+        "wise_ft": plan.wise_ft,
         "phases": [_encode_phase(phase) for phase in plan.phases],
     }
 

@@ -69,16 +69,20 @@ def _table(plan, groups, cells, *, show_train):
     rows += _settings(plan.phases)
     rows += [(group, [column[i] for column in cells]) for i, group in enumerate(groups)]
     lines = [_title(plan)]
+    if plan.start == "probe":
+        lines.append("begins with the head solved on frozen features")
+    if plan.wise_ft != 1:
+        lines.append(f"ends {plan.wise_ft:.3g} of the way from there to the trained weights")
     if plan.schedule is not None:
         lines.append(f"schedule over the whole plan: {short(plan.schedule)}")
     if plan.reason:
         lines.append(plan.reason)
-    return "\n".join(lines + _aligned(rows))
+    return "\n".join(lines + (_aligned(rows) if plan.phases else []))
 
 
 def _title(plan):
-    phases = f"{len(plan.phases)} phase{'s' * (len(plan.phases) > 1)}"
-    return f"TransferPlan {plan.name!r}: {phases}, {plan.epochs} epoch{'s' * (plan.epochs > 1)}"
+    phases = f"{len(plan.phases)} phase{'s' * (len(plan.phases) != 1)}"
+    return f"TransferPlan {plan.name!r}: {phases}, {plan.epochs} epoch{'s' * (plan.epochs != 1)}"
 
 
 def _settings(phases):

@@ -3,8 +3,9 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from kerastl._base import checks
 from kerastl._base.types import PathLike
 from kerastl.graph.layer_groups import Groups
 from kerastl.plans import saving, table
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from kerastl.plans.resolved import ResolvedPlan
 
 
+Start: TypeAlias = Literal["as_is", "probe"]
+STARTS = ("as_is", "probe")
+
+
 @dataclasses.dataclass(frozen=True)
 class TransferPlan:
     """Phases one after the other. Plain data: equal when equal, saved as JSON, printed as a table.
@@ -23,12 +28,17 @@ class TransferPlan:
     `callbacks.FollowPlan` carries it through one `fit`.
 
     Args:
-        phases: Sequence of `Phase`, at least one.
+        phases: Sequence of `Phase`; none where the plan is to solve the head and no more.
         name: String for tables and messages.
         reason: String, why this plan; one sentence.
         schedule: One schedule of `kerastl.schedules` over the steps of the whole plan, in place of
             one per phase, or None. A plan with it knows its length, so its phases have no
             `early_stop`.
+        start: `"as_is"`, or `"probe"`: before the first step the head is solved on the frozen
+            features (`training.solve_head`), unless that is done already.
+        wise_ft: Float in (0, 1], how far from the weights at the start to those that training
+            ended with the final weights lie: `start + wise_ft · (trained - start)`. 1 is those
+            that training ended with; see Wortsman et al., 2022, https://arxiv.org/abs/2109.01903.
 
     Raises:
         ValueError, TypeError: If phases disagree: both a schedule of the plan and of a phase, or
@@ -54,15 +64,24 @@ class TransferPlan:
     name: str = "plan"
     reason: str = ""
     schedule: Schedule | None = None
+    start: Start = "as_is"
+    wise_ft: float = 1.0
 
     def __post_init__(self) -> None:
-        phases = tuple(self.phases) if isinstance(self.phases, (list, tuple)) else ()
-        if not phases or not all(isinstance(phase, Phase) for phase in phases):
+        checks.one_of(self.start, STARTS, "start")
+        phases = tuple(self.phases) if isinstance(self.phases, (list, tuple)) else (None,)
+        solved = self.start == "probe"
+        if not (phases or solved) or not all(isinstance(phase, Phase) for phase in phases):
             raise TypeError(
-                "`phases` must be a sequence of at least one `kerastl.plans.Phase`. "
-                f"Received: phases={self.phases!r}"
+                "`phases` must be a sequence of at least one `kerastl.plans.Phase`, or of none "
+                f"with start='probe'. Received: phases={self.phases!r}"
             )
         object.__setattr__(self, "phases", phases)
+        if not checks.in_range(self.wise_ft, 0.0, 1.0, "wise_ft") > 0:
+            raise ValueError(
+                "`wise_ft` must be above 0: at 0 nothing of the training is left, and the plan is "
+                "`strategies.probe`. Received: wise_ft=0"
+            )
         for field in ("name", "reason"):
             if not isinstance(getattr(self, field), str):
                 raise TypeError(
@@ -82,8 +101,8 @@ class TransferPlan:
     @property
     def starts(self) -> tuple[int, ...]:
         """Tuple of the epoch (from 0) with which each phase begins."""
-        lengths = (phase.epochs for phase in self.phases[:-1])
-        return tuple(itertools.accumulate(lengths, initial=0))
+        ends = itertools.accumulate((phase.epochs for phase in self.phases), initial=0)
+        return tuple(ends)[: len(self.phases)]
 
     @property
     def schedules(self) -> tuple[Schedule | None, ...]:

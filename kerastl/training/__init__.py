@@ -1,6 +1,8 @@
 """FineTuner: the Keras model that trains as the plan says, and the terms of its loss."""
 
+from kerastl.training.blending import blend_weights
 from kerastl.training.fine_tuner import FineTuner
+from kerastl.training.probe import Probe, solve_head
 from kerastl.training.terms import Term, TermStep
 
-__all__ = ["FineTuner", "Term", "TermStep"]
+__all__ = ["FineTuner", "Probe", "Term", "TermStep", "blend_weights", "solve_head"]

@@ -14,6 +14,7 @@ from kerastl._base.types import CacheDtype, CacheFrozen, PathLike
 from kerastl.data.passes import ArrayPasses, Passes
 from kerastl.training.fit_state import EpochRead
 from kerastl.training.frozen import FeatureCache
+from kerastl.training.frozen.cached_passes import CacheSettings
 
 if TYPE_CHECKING:
     from kerastl.training.fine_tuner import FineTuner
@@ -67,14 +68,7 @@ class Feed:
             settings.others.get("validation_data"),
             settings.others.get("validation_batch_size") or settings.batch_size,
         )
-        self._cache = FeatureCache(
-            model,
-            settings.cache_frozen,
-            augmented_copies=settings.augmented_copies,
-            cache_dir=settings.cache_dir,
-            dtype=settings.cache_dtype,
-            progress=callbacks.on_frozen_features,
-        )
+        self._cache = _cache_for(model, settings, callbacks.on_frozen_features)
         self.batches_before = 0
         self.report = []
         self._is_built = False
@@ -159,6 +153,20 @@ class Feed:
     def _batches_before(self, epoch):
         begin, step = self._state.resume_at or (None, 0)
         return step if epoch == begin else 0
+
+
+def _cache_for(model, settings, progress):
+    """The cache that is there already, if it keeps features as `settings` say, else a new one."""
+    kept, model.fit_state.cache = model.fit_state.cache, None
+    asked = {
+        "augmented_copies": settings.augmented_copies,
+        "cache_dir": settings.cache_dir,
+        "dtype": settings.cache_dtype,
+    }
+    if kept is not None and kept.is_for(settings.cache_frozen, CacheSettings(**asked)):
+        kept.tell(progress)
+        return kept
+    return FeatureCache(model, settings.cache_frozen, **asked, progress=progress)
 
 
 def passes_of(

@@ -325,6 +325,7 @@ class FineTuner(keras.Model):
             cache_dir=cache_dir,
             cache_dtype=cache_dtype,
         )
+        self.fit_state.class_weight = others.get("class_weight")
         self.fit_state.passes = plan_fit(self, x, y, settings)
         if self.fit_state.passes is not None:
             return fit_by_epochs(self, super().fit, settings)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kerastl.data.passes import Passes
-from kerastl.training.frozen import Frontier
+from kerastl.training.frozen import FeatureCache, Frontier
 from kerastl.training.frozen.frontier import unsteady
 
 
@@ -45,6 +45,9 @@ class FitState:
         pass_offset: Int, number of the pass minus number of the epoch, in the present `fit`.
         latest_read: `EpochRead` of the latest epoch, or None before the first.
         resume_at: `(epoch, batches done in it)`, set by a callback that restores a run, or None.
+        class_weight: As `fit` was given it.
+        probe: `Probe` of the head, if that was solved, or None.
+        cache: `FeatureCache` of features that are there before a `fit`, for that to go on with.
         reads_features: Boolean, whether an epoch is under way that reads cached features.
     """
 
@@ -54,6 +57,9 @@ class FitState:
     pass_offset: int = 0
     latest_read: EpochRead | None = None
     resume_at: tuple[int, int] | None = None
+    class_weight: Any = None
+    probe: Any = None
+    cache: FeatureCache | None = None
     reads_features: bool = False
 
     @contextlib.contextmanager

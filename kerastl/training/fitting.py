@@ -77,7 +77,7 @@ def _repeatable(x, y, settings):
 
 def _must_repeat(model, settings):
     callbacks = keras.tree.flatten(settings.callbacks)
-    if any(getattr(callback, "resumes", False) for callback in callbacks):
+    if any(getattr(c, "resumes", False) or getattr(c, "reads_passes", False) for c in callbacks):
         return True
     freezes = any(hasattr(callback, "next_change") for callback in callbacks)
     may_gain = settings.epochs - settings.initial_epoch > 1 and (freezes or _has_frozen(model))

@@ -66,7 +66,8 @@ def test_every_public_function_names_its_plan():
         for name in strategies.__all__
         if inspect.isfunction(function := getattr(strategies, name)) and name != "by_name"
     }
-    assert set(functions) == {*strategies.NAMES, "ulmfit"}
+    assert set(functions) == {*strategies.NAMES, "probe", "ulmfit"}
+    assert functions.pop("probe")(GROUPS).name == "probe"
     for name, function in functions.items():
         assert function(GROUPS, epochs=4, learning_rate=0.02).name == name
 

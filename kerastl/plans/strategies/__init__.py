@@ -1,10 +1,10 @@
 """Strategies of the field, each a function that returns one plan.
 
-`head`, `partial`, `full` and `gradual` are the measured defaults: what `tune`, `compare` and
-`recommend` mean by these names. `ulmfit`, `lp_ft` and `fastai` are papers' own.
+`probe`, `head`, `partial`, `full` and `gradual` are the measured defaults: what `tune`, `compare`
+and `recommend` mean by these names. `ulmfit`, `lp_ft` and `fastai` are papers' own.
 """
 
-from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial
+from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial, probe
 from kerastl.plans.strategies.names import NAMES, PLAIN, by_name
 from kerastl.plans.strategies.papers import fastai, lp_ft, ulmfit
 
@@ -19,5 +19,6 @@ __all__ = [
     "head",
     "lp_ft",
     "partial",
+    "probe",
     "ulmfit",
 ]

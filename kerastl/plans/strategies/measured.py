@@ -1,8 +1,12 @@
 """The measured defaults: the head for a while, then what is below it, more slowly.
 
+`probe` solves the head and trains nothing.
+
 `head`, `partial`, `full` and `gradual` differ in which groups thaw after the head, and in nothing
 else: rates fall geometrically from the group below the head to the input, and the shared rate
-follows one schedule over the plan. docs/measured.md says what the ratios were measured on.
+follows one schedule over the plan. With `start="probe"` the head is there before the first epoch,
+so no epochs are its alone, and it learns no faster than the group below it. docs/measured.md says
+what the ratios were measured on.
 """
 
 import math
@@ -12,7 +16,7 @@ from kerastl.graph.layer_groups import Groups
 from kerastl.optimizers import discriminative_rates
 from kerastl.plans.phase import Phase
 from kerastl.plans.resolved import group_names
-from kerastl.plans.transfer_plan import TransferPlan
+from kerastl.plans.transfer_plan import Start, TransferPlan
 from kerastl.schedules import WarmupCosine
 from kerastl.schedules.schedule import Schedule
 
@@ -23,12 +27,35 @@ HEAD_OVER_BACKBONE = 30.0  # the head's rate over that of the group below it
 SPREAD = 5.0  # the rate of that group over that of the group at the input
 
 
+def probe(groups: Groups) -> TransferPlan:
+    """Solve the head on frozen features, by a regression, and train nothing.
+
+    Args:
+        groups: `LayerGroups`, or names of groups, ordered from input to head.
+
+    Returns:
+        `TransferPlan` without phases; `fit(..., epochs=0, callbacks=[FollowPlan(plan)])` carries it
+        out.
+
+    Example:
+        >>> print(probe(["stem", "block", "head"]))
+        TransferPlan 'probe': 0 phases, 0 epochs
+        begins with the head solved on frozen features
+
+    References:
+        Alain & Bengio, 2016, https://arxiv.org/abs/1610.01644
+    """
+    group_names(groups)
+    return TransferPlan((), name="probe", start="probe")
+
+
 def head(
     groups: Groups,
     *,
     epochs: int,
     learning_rate: float | None = None,
     schedule: Schedule | None = COSINE,
+    start: Start = "as_is",
 ) -> TransferPlan:
     """Train the head on frozen features.
 
@@ -39,6 +66,7 @@ def head(
             with.
         schedule: Schedule of `kerastl.schedules` over the plan. None is a rate that stands still,
             for an optimizer that averages the weights.
+        start: `"as_is"`, or `"probe"` for a head that is solved before it trains.
 
     Returns:
         `TransferPlan` of one phase.
@@ -59,8 +87,13 @@ def head(
     References:
         Razavian et al., 2014, https://arxiv.org/abs/1403.6382
     """
-    rates = {group_names(groups)[-1]: 1.0}
-    settings = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
+    rates = {group_names(groups)[-1]: _of_head(start, HEAD_OVER_BACKBONE)}
+    settings = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "start": start,
+    }
     return _plan("head", rates, {}, **settings)
 
 
@@ -72,6 +105,7 @@ def partial(
     head_rate_over_backbone: float = HEAD_OVER_BACKBONE,
     spread: float = SPREAD,
     schedule: Schedule | None = COSINE,
+    start: Start = "as_is",
 ) -> TransferPlan:
     """The head for a quarter of the epochs, then the top third of the other groups too.
 
@@ -83,7 +117,7 @@ def partial(
             learns.
         spread: Float > 0, how many times as fast as the group at the input that group learns, of
             all groups below the head, those that stay frozen included.
-        schedule: As in `head`.
+        schedule: As in `head`, and so is `start`.
 
     Returns:
         `TransferPlan` of at most two phases.
@@ -101,9 +135,14 @@ def partial(
         https://arxiv.org/abs/1411.1792
     """
     *body, _ = group_names(groups)
-    thaws = {_head_epochs(epochs): body[len(body) - math.ceil(len(body) / 3) :]}
-    rates = _rates(groups, head_rate_over_backbone, spread)
-    settings = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
+    thaws = {_head_epochs(epochs, start): body[len(body) - math.ceil(len(body) / 3) :]}
+    rates = _rates(groups, head_rate_over_backbone, spread, start)
+    settings = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "start": start,
+    }
     return _plan("partial", rates, thaws, **settings)
 
 
@@ -115,6 +154,7 @@ def full(
     head_rate_over_backbone: float = HEAD_OVER_BACKBONE,
     spread: float = SPREAD,
     schedule: Schedule | None = COSINE,
+    start: Start = "as_is",
 ) -> TransferPlan:
     """The head for a quarter of the epochs, then everything.
 
@@ -125,6 +165,7 @@ def full(
         head_rate_over_backbone: Float > 0.
         spread: Float > 0.
         schedule: Schedule, or None.
+        start: `"as_is"` or `"probe"`.
 
     Returns:
         `TransferPlan` of at most two phases.
@@ -142,9 +183,14 @@ def full(
         https://arxiv.org/abs/1311.2524
     """
     *body, _ = group_names(groups)
-    rates = _rates(groups, head_rate_over_backbone, spread)
-    settings = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
-    return _plan("full", rates, {_head_epochs(epochs): body}, **settings)
+    rates = _rates(groups, head_rate_over_backbone, spread, start)
+    settings = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "start": start,
+    }
+    return _plan("full", rates, {_head_epochs(epochs, start): body}, **settings)
 
 
 def gradual(
@@ -155,6 +201,7 @@ def gradual(
     head_rate_over_backbone: float = HEAD_OVER_BACKBONE,
     spread: float = SPREAD,
     schedule: Schedule | None = COSINE,
+    start: Start = "as_is",
 ) -> TransferPlan:
     """The head for a quarter of the epochs, then one group more at a time, evenly.
 
@@ -169,6 +216,7 @@ def gradual(
         head_rate_over_backbone: Float > 0.
         spread: Float > 0.
         schedule: Schedule, or None.
+        start: `"as_is"` or `"probe"`.
 
     Returns:
         `TransferPlan`.
@@ -188,20 +236,30 @@ def gradual(
         Howard & Ruder, 2018, section 3.3 (gradual unfreezing), https://arxiv.org/abs/1801.06146
     """
     *body, _ = group_names(groups)
-    first = _head_epochs(epochs)
+    first = _head_epochs(epochs, start)
     thaws = _one_at_a_time(body, first, epochs - first)
-    rates = _rates(groups, head_rate_over_backbone, spread)
-    settings = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
+    rates = _rates(groups, head_rate_over_backbone, spread, start)
+    settings = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "start": start,
+    }
     return _plan("gradual", rates, thaws, **settings)
 
 
-def _head_epochs(epochs):
-    """Epochs of the head alone: a quarter, at least one."""
+def _head_epochs(epochs, start):
+    """Epochs of the head alone: a quarter, at least one; none of one that is solved."""
     checks.whole(epochs, 1, 100_000, "epochs")
-    return max(1, epochs // 4)
+    return 0 if start == "probe" else max(1, epochs // 4)
 
 
-def _rates(groups, head_rate_over_backbone, spread):
+def _of_head(start, head_rate_over_backbone):
+    """The multiplier of the head."""
+    return 1.0 / head_rate_over_backbone if start == "probe" else 1.0
+
+
+def _rates(groups, head_rate_over_backbone, spread, start):
     """Dict from each group to its rate over the head's."""
     checks.in_range(head_rate_over_backbone, 1e-6, 1e6, "head_rate_over_backbone")
     checks.in_range(spread, 1e-6, 1e6, "spread")
@@ -209,7 +267,7 @@ def _rates(groups, head_rate_over_backbone, spread):
     fastest = 1.0 / head_rate_over_backbone
     rates = discriminative_rates(body, slice(fastest / spread, fastest)) if body else {}
     rates = {name: rate * fastest / max(rates.values()) for name, rate in rates.items()}
-    return {**rates, top: 1.0}
+    return {**rates, top: _of_head(start, head_rate_over_backbone)}
 
 
 def _one_at_a_time(body, first, end):
@@ -221,7 +279,7 @@ def _one_at_a_time(body, first, end):
     return thaws
 
 
-def _plan(name, rates, thaws, *, epochs, learning_rate, schedule):
+def _plan(name, rates, thaws, *, epochs, learning_rate, schedule, start):
     """The plan in which the head trains from epoch 0 and other groups from theirs.
 
     Args:
@@ -229,24 +287,25 @@ def _plan(name, rates, thaws, *, epochs, learning_rate, schedule):
         rates: Dict from group to multiplier, from input to head.
         thaws: Dict from epoch to the groups that thaw when it begins; those from `epochs` on
             stay frozen.
-        epochs, learning_rate, schedule: As in `head`.
+        epochs, learning_rate, schedule, start: As in `head`.
     """
     checks.whole(epochs, 1, 100_000, "epochs")
     top = list(rates)[-1]
-    begins = {0: [top], **{epoch: new for epoch, new in thaws.items() if new and epoch < epochs}}
+    begins = {epoch: new for epoch, new in thaws.items() if new and epoch < epochs}
+    begins[0] = [top, *begins.get(0, [])]
     begun = {group: epoch for epoch, new in begins.items() for group in new}
     multipliers = {group: rate for group, rate in rates.items() if group in begun}
     phases = []
-    for start, end in zip(sorted(begins), [*sorted(begins)[1:], epochs], strict=True):
-        training = [group for group in multipliers if begun[group] <= start]
+    for begin, end in zip(sorted(begins), [*sorted(begins)[1:], epochs], strict=True):
+        training = [group for group in multipliers if begun[group] <= begin]
         label = "head" if training == [top] else f"+{training[0]}"
         phases.append(
             Phase(
-                end - start,
+                end - begin,
                 training,
                 name=label,
                 learning_rate=learning_rate,
                 multipliers=multipliers,
             )
         )
-    return TransferPlan(phases, name=name, schedule=schedule)
+    return TransferPlan(phases, name=name, schedule=schedule, start=start)

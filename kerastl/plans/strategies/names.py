@@ -4,11 +4,13 @@
 1/2.6 of that, eleven times as fast as in the others. Call it with a rate of your own.
 """
 
+import dataclasses
+
 from kerastl._base import checks
 from kerastl.graph.layer_groups import Groups
 from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial
 from kerastl.plans.strategies.papers import fastai, lp_ft
-from kerastl.plans.transfer_plan import TransferPlan
+from kerastl.plans.transfer_plan import Start, TransferPlan
 from kerastl.schedules.schedule import Schedule
 
 _MEASURED = {"head": head, "partial": partial, "full": full, "gradual": gradual}
@@ -26,6 +28,7 @@ def by_name(
     epochs: int,
     learning_rate: float | None = None,
     schedule: Schedule | None = COSINE,
+    start: Start = "as_is",
 ) -> TransferPlan:
     """The plan that the strategy called `name` returns; its other arguments keep their defaults.
 
@@ -38,6 +41,8 @@ def by_name(
             with; `lp_ft` and `fastai` change the rate and need it.
         schedule: Schedule of `kerastl.schedules`, or None for a rate that stands still: over the
             plan, in `lp_ft` over each phase. `fastai` has two cycles of its own and takes no other.
+        start: `"as_is"`, or `"probe"` for a head that is solved before it trains; the papers' own
+            train it alone all the same, as long as they say.
 
     Returns:
         `TransferPlan`.
@@ -53,17 +58,20 @@ def by_name(
     checks.one_of(name, NAMES, "strategy")
     if name in PLAIN:
         strategy = _MEASURED[name]
-        return strategy(groups, epochs=epochs, learning_rate=learning_rate, schedule=schedule)
+        given = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
+        return strategy(groups, **given, start=start)
     if learning_rate is None:
         raise ValueError(
             f"The strategy {name!r} changes the rate between its phases and needs "
             "`learning_rate`, the peak rate of the head. Received: learning_rate=None"
         )
     if name == "lp_ft":
-        return lp_ft(groups, epochs=epochs, learning_rate=learning_rate, schedule=schedule)
+        plan = lp_ft(groups, epochs=epochs, learning_rate=learning_rate, schedule=schedule)
+        return dataclasses.replace(plan, start=start)
     if schedule != COSINE:
         raise ValueError(
             "The strategy 'fastai' has schedules of its own, one a phase. Leave out `schedule`, "
             f"or choose one of {checks.listed(PLAIN)}. Received: schedule={schedule}"
         )
-    return fastai(groups, epochs=epochs, learning_rate=learning_rate)
+    plan = fastai(groups, epochs=epochs, learning_rate=learning_rate)
+    return dataclasses.replace(plan, start=start)

@@ -10,8 +10,6 @@ import numpy as np
 from kerastl import _keras
 from kerastl._base.checks import listed
 from kerastl.freezing import freezing_state, restore_freezing
-from kerastl.graph.flags import all_leaves as leaves_of
-from kerastl.graph.flags import fix_statistics, set_frozen
 from kerastl.training.checkpoints.file import CheckpointError
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def restore(model: "FineTuner", state: Any) -> None:
         CheckpointError: If the optimizer has slots in another order.
     """
     _restore_slots(model, state["slots"])
-    _restore_freezing(model, state["freezing"])
+    restore_freezing(model, state["freezing"])
     _restore_rates(model, state)
     _assign(model.variables, state["variables"])
     _assign(model.optimizer.variables, state["optimizer"])
@@ -113,19 +111,6 @@ def _restore_slots(model, slots):
         elif len(present) < len(variables):
             model.lr_multiplier.extend(variables[len(present) :])
             _keras.remake_train_function(model)
-
-
-def _restore_freezing(model, state):
-    present = freezing_state(model)
-    if present == state:
-        return
-    # Thawing one leaf after the other would give slots to weights that shall have none.
-    with _keras.without_train_function(model):
-        leaves: list[Any] = leaves_of(model)
-        set_frozen(model, leaves, False)
-        for i in present["fixed_statistics"]:
-            fix_statistics(leaves[i], False)
-        restore_freezing(model, state)
 
 
 def _restore_rates(model, state):

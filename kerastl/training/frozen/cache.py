@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from kerastl.data.passes import Passes
 from kerastl.training.frozen.cached_passes import CachedPasses, CacheSettings, MovedFeatures
 from kerastl.training.frozen.frontier import find_frontier
 from kerastl.training.frozen.frozen_part import FrozenPart, weights_hash
+from kerastl.training.frozen.part import Features, packed
 from kerastl.training.frozen.store import DTYPES
 
 if TYPE_CHECKING:
@@ -149,6 +151,42 @@ class FeatureCache:
         row_values = self._row_values_of(passes) if reader == "training" else ()
         return self._of(passes).epoch(number, reader, row_values)
 
+    def features(self, passes: Passes, view: int | None = None) -> Iterator[Features]:
+        """`Features` of all rows of `passes` in their order, some hundreds at a time.
+
+        Args:
+            passes: `Passes`.
+            view: Int, an augmented view of those that are cached; None for the data as they are.
+
+        Raises:
+            ValueError: If they cannot be computed once.
+        """
+        obstacle = self.frontier.no_rows or obstacle_in_inputs(passes.input_spec)
+        cached = None if obstacle else self._of(passes)
+        if cached is not None:
+            obstacle = cached.frozen_part.reason or self._obstacle_below(cached)
+        if cached is None or obstacle:
+            raise ValueError(
+                "The features of frozen layers must be computed once for each example, but "
+                f"{obstacle}."
+            )
+        store, specs = cached.store(view), cached.frozen_part.specs
+        for start in range(0, passes.num_examples, AT_ONCE):
+            yield packed(store.rows(slice(start, start + AT_ONCE)), specs)
+
+    def is_for(self, cache_frozen: CacheFrozen, settings: CacheSettings) -> bool:
+        """Whether it keeps features as these arguments say, whoever is told of its progress."""
+        asked = dataclasses.replace(settings, progress=None)
+        return cache_frozen == self._choice and asked == dataclasses.replace(
+            self._settings, progress=None
+        )
+
+    def tell(self, progress: OnProgress | None) -> None:
+        """Have `progress` be called from now on."""
+        self._settings = dataclasses.replace(self._settings, progress=progress)
+        for cached in self._cached.values():
+            cached.settings = self._settings
+
     def _row_values_of(self, passes):
         """What the terms of the loss say of the examples of `passes`, computed once."""
         if id(passes) not in self._row_values:
@@ -213,6 +251,7 @@ class FeatureCache:
 
 
 CHOICES = ("auto", True, False)
+AT_ONCE = 512  # rows of stored features that are handed out at once
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,8 +51,7 @@ class CachedPasses:
         moved: "MovedFeatures | None" = None,
     ) -> None:
         self.passes, self.frozen_part, self.settings = passes, frozen_part, settings
-        copies: Any = settings.augmented_copies
-        self.views: Any = range(copies) if passes.random else [None]
+        self.views: Any = range(settings.augmented_copies or 0) if passes.random else [None]
         self.stores = {}
         self._readings = {}
         self._weights, self._moved_features = weights, moved
@@ -83,7 +82,7 @@ class CachedPasses:
         """Why the features of an example depend on its batch, or None; read off the first one."""
         if self.frozen_part.by_rows:
             return None
-        first = next(iter(self._inputs(self.views[0])))
+        first = next(iter(self._inputs(next(iter(self.views), None))))
         return self.frozen_part.why_not_by_rows(tf.nest.map_structure(lambda part: part[:4], first))
 
     def epoch(self, number: int, reader: str = "training", row_values: Any = ()) -> tf.data.Dataset:

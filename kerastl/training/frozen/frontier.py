@@ -74,11 +74,18 @@ class Frontier:
         self.below = {n.operation.name for n in cuts.index.nodes if id(n) not in upper}
 
     @property
+    def no_rows(self) -> str | None:
+        """Why what crosses cannot be stored by rows, in one sentence, or None."""
+        foreign = [t for t in self.tensors if math.isinf(self._cuts.size(t))]
+        if not foreign:
+            return None
+        return f"the input {foreign[0].name!r} has no rows of numbers to be stored"
+
+    @property
     def reason(self) -> str | None:
         """Why there is nothing to compute once and for all, in one sentence, or None."""
-        foreign = [t for t in self.tensors if math.isinf(self._cuts.size(t))]
-        if foreign:
-            return f"the input {foreign[0].name!r} has no rows of numbers to be stored"
+        if self.no_rows:
+            return self.no_rows
         if any(_learned(layer) for layer in self.static_layers):
             return None
         stops = [f"{op.name!r}, which {why}" for op, why in self.blocked_by.items()]
@@ -107,6 +114,17 @@ class Frontier:
             known=self.tensors,
             finish=functools.partial(_keras.outputs_from, self.model),
             name=f"{self.model.name}_upper",
+        )
+
+    def to(self, tensor: Any) -> Subgraph:
+        """Layer from `Features` of `tensors` to the values of `tensor`, which lies above them."""
+        nodes: Any = self._cuts.between({id(known) for known in self.tensors}, [tensor])
+        return Subgraph(
+            self.model,
+            nodes,
+            known=self.tensors,
+            finish=lambda values: values[id(tensor)],
+            name=f"{self.model.name}_to_{len(nodes)}",
         )
 
     def same_cut(self, other: "Frontier | None") -> bool:
