@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kerastl.data.passes import Passes
+from kerastl.training.clock import Clock, Seconds
 from kerastl.training.frozen import Frontier
 from kerastl.training.frozen.frontier import unsteady
 
@@ -46,6 +47,7 @@ class FitState:
         latest_read: `EpochRead` of the latest epoch, or None before the first.
         resume_at: `(epoch, batches done in it)`, set by a callback that restores a run, or None.
         reads_features: Boolean, whether an epoch is under way that reads cached features.
+        clock: `Clock` of the present or latest `fit`.
     """
 
     passes: Passes | None = None
@@ -55,6 +57,7 @@ class FitState:
     latest_read: EpochRead | None = None
     resume_at: tuple[int, int] | None = None
     reads_features: bool = False
+    clock: Clock = dataclasses.field(default_factory=Clock)
 
     @contextlib.contextmanager
     def in_epoch(self) -> Iterator[None]:
@@ -84,6 +87,7 @@ class FitState:
             "passes_done": self.passes_done,
             "pass_offset": self.pass_offset,
             "latest_read": None if read is None else dataclasses.asdict(read),
+            "seconds": dataclasses.asdict(self.clock.seconds),
         }
 
     def restore(self, state: Any) -> None:
@@ -91,3 +95,4 @@ class FitState:
         self.passes_done, self.pass_offset = state["passes_done"], state["pass_offset"]
         read = state["latest_read"]
         self.latest_read = None if read is None else EpochRead(**read)
+        self.clock.go_on_from(Seconds(**state["seconds"]))
