@@ -65,7 +65,8 @@ def _train(settings, source, examples):
     backbone = source.load_backbone(settings)
     model = training.build(backbone, examples, dropout=settings.dropout, name=settings.strategy)
     started = time.perf_counter()
-    training.train(model, examples, settings)
+    training.adapt(model, examples, settings)
+    training.train(model, examples, settings, training.plan_for(model, settings))
     return model, time.perf_counter() - started
 
 
