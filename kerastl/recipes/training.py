@@ -11,10 +11,10 @@ import tensorflow as tf
 from kerastl._base.types import PathLike
 from kerastl.adaptation import adapt_batch_norm
 from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
-from kerastl.plans import TransferPlan, strategies
+from kerastl.plans import TrainingWork, TransferPlan, strategies
 from kerastl.tasks.protocols import Examples, TaskData
 from kerastl.tasks.settings import CompressSettings, TuneSettings
-from kerastl.training import FineTuner
+from kerastl.training import FineTuner, Seconds
 
 HEAD = "head_dropout"  # the layer with which the head of a run begins
 RANGED = 64  # training examples at most whose range is compared with what a backbone takes
@@ -63,7 +63,8 @@ def compile_for(model: FineTuner, data: TaskData, settings: TuneSettings) -> Tra
     """Compile `model` for the plan that `settings` name; return the plan.
 
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
-    the rate stands still: their average settles in its place.
+    the rate stands still: their average settles in its place. Thaws are joined where tracing takes
+    longer than the epochs it serves.
     """
     plan = strategies.by_name(
         settings.strategy,
@@ -71,11 +72,23 @@ def compile_for(model: FineTuner, data: TaskData, settings: TuneSettings) -> Tra
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         schedule=None if settings.averages else strategies.COSINE,
+        work=work_for(model, data, settings),
     )
     steps = settings.epochs * math.ceil(len(data.train) / settings.batch_size)
     averaged = settings.averaging * steps if settings.averages else 0
     compile_at_peak(model, data, settings, averaged=averaged)
     return plan
+
+
+def work_for(model: FineTuner, data: TaskData, settings: TuneSettings) -> TrainingWork:
+    """What training `model` as `settings` say computes: nothing of it is of this machine."""
+    return TrainingWork.of(
+        model,
+        model.groups,
+        examples=len(data.train),
+        batch_size=settings.batch_size,
+        copies=1 if settings.augment == "none" else settings.augmented_copies or 0,
+    )
 
 
 def compile_at_peak(
@@ -129,7 +142,7 @@ def train(
 
     Returns:
         The `TransferPlan` and the `History` callback; its `frozen_features` says in which epochs
-        frozen layers were computed from a cache.
+        frozen layers were computed from a cache, its `seconds` how long tracing took.
 
     Raises:
         FloatingPointError: If the loss is no longer a number.
@@ -175,6 +188,18 @@ def check_losses(losses: Sequence[float], settings: TuneSettings | CompressSetti
             "Lower --learning-rate (a tenth of it is a good next try). "
             f"Received: learning_rate={settings.learning_rate}"
         )
+
+
+def seconds_of(seconds: Seconds) -> dict[str, float]:
+    """What `History.seconds` says, for `metrics.json`: `"tracing"`, and `"training"` without it.
+
+    Seconds of processes that were killed before are among them.
+
+    Example:
+        >>> seconds_of(Seconds(tracing=79.04, training=189.0, traces=12))
+        {'tracing': 79.0, 'training': 189.0}
+    """
+    return {"tracing": round(seconds.tracing, 1), "training": round(seconds.training, 1)}
 
 
 def cache_summary(report: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

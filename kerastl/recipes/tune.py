@@ -133,6 +133,7 @@ def _evaluate(model, data, settings, history):
         "num_weights": count_weights(model),
         f"val_{objective.metric}": history.history.get(f"val_{objective.metric}", [None])[-1],
         "frozen_features": training.cache_summary(history.frozen_features),
+        "seconds_of": training.seconds_of(history.seconds),
         "notices": [*data.notices, *_advice(settings)],
         "seed": settings.seed,
     }

@@ -6,9 +6,11 @@
 
 from kerastl._base import checks
 from kerastl.graph.layer_groups import Groups
+from kerastl.plans.joining import join_thaws
 from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial
 from kerastl.plans.strategies.papers import fastai, lp_ft
 from kerastl.plans.transfer_plan import TransferPlan
+from kerastl.plans.work import TrainingWork
 from kerastl.schedules.schedule import Schedule
 
 _MEASURED = {"head": head, "partial": partial, "full": full, "gradual": gradual}
@@ -26,6 +28,7 @@ def by_name(
     epochs: int,
     learning_rate: float | None = None,
     schedule: Schedule | None = COSINE,
+    work: TrainingWork | None = None,
 ) -> TransferPlan:
     """The plan that the strategy called `name` returns; its other arguments keep their defaults.
 
@@ -38,6 +41,8 @@ def by_name(
             with; `lp_ft` and `fastai` change the rate and need it.
         schedule: Schedule of `kerastl.schedules`, or None for a rate that stands still: over the
             plan, in `lp_ft` over each phase. `fastai` has two cycles of its own and takes no other.
+        work: `TrainingWork` of the training to come, or None. With it, thaws are joined where
+            tracing takes longer than the epochs it serves (`plans.join_thaws`).
 
     Returns:
         `TransferPlan`.
@@ -50,6 +55,11 @@ def by_name(
         >>> by_name("gradual", groups, epochs=8) == gradual(groups, epochs=8)
         True
     """
+    plan = _as_defined(name, groups, epochs, learning_rate, schedule)
+    return plan if work is None else join_thaws(plan, groups, work)
+
+
+def _as_defined(name, groups, epochs, learning_rate, schedule):
     checks.one_of(name, NAMES, "strategy")
     if name in PLAIN:
         strategy = _MEASURED[name]
