@@ -66,7 +66,7 @@ def _train(settings, source, examples):
     model = training.build(backbone, examples, dropout=settings.dropout, name=settings.strategy)
     started = time.perf_counter()
     training.adapt(model, examples, settings)
-    training.train(model, examples, settings, training.plan_for(model, settings))
+    training.train(model, examples, settings, training.plan_for(model, examples, settings))
     return model, time.perf_counter() - started
 
 

@@ -150,15 +150,15 @@ def _views(settings):
 
 def _chosen(learnt, trials, settings):
     """`(plan, settings)` to train everything by, or `(None, None)` where the probe is kept."""
-    model = trials.model
+    model, data = trials.model, trials.data
     if settings.strategy != "auto" and settings.keep == "last":
-        return training.plan_for(model, settings), settings
+        return training.plan_for(model, data, settings), settings
     started = time.perf_counter()
     if settings.strategy == "auto":
-        candidates = [_candidate(model, settings, name) for name in CANDIDATES]
+        candidates = [_candidate(model, data, settings, name) for name in CANDIDATES]
         choice = Search(trials, settings.minutes).best(candidates)
     else:
-        plan = training.plan_for(model, settings)
+        plan = training.plan_for(model, data, settings)
         choice = Search(trials).one(Candidate(settings.strategy, plan, settings, (1.0,)))
     learnt.choice = choice
     learnt.seconds["comparing"] = trials.earlier + time.perf_counter() - started
@@ -172,9 +172,9 @@ def _chosen(learnt, trials, settings):
     return dataclasses.replace(choice.plan, reason=choice.reason), choice.settings
 
 
-def _candidate(model, settings, name):
+def _candidate(model, data, settings, name):
     """One of `CANDIDATES`: on the examples as they are, so that frozen layers run once."""
     fields = {f.name for f in dataclasses.fields(StrategySettings)}
     given = {name: value for name, value in settings.to_dict().items() if name in fields}
     own = StrategySettings(**{**given, "strategy": name, "augment": "none"})
-    return Candidate(name, training.plan_for(model, own), own)
+    return Candidate(name, training.plan_for(model, data, own), own)

@@ -73,7 +73,7 @@ def _in_last_phase(backbone, examples, settings):
     """The compiled network with the groups training that the strategy trains at its end."""
     model = training.build(backbone, examples, dropout=settings.dropout, name="tuned")
     training.adapt(model, examples, settings)
-    plan = training.plan_for(model, settings)
+    plan = training.plan_for(model, examples, settings)
     training.compile_for(model, examples, settings, plan)
     if plan.start == "probe":
         training.solve(model, examples, settings)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from kerastl._base.types import PathLike
 from kerastl.adaptation import adapt_batch_norm
 from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
-from kerastl.plans import TransferPlan, strategies
+from kerastl.plans import TrainingWork, TransferPlan, strategies
 from kerastl.tasks.protocols import Examples, TaskData
 from kerastl.tasks.settings import STARTS, CompressSettings, StrategySettings
 from kerastl.training import FineTuner, Probe, solve_head
@@ -59,11 +59,12 @@ def batches(data: TaskData, settings: StrategySettings | CompressSettings) -> tf
     return data.train.batches(settings.batch_size, seed=settings.seed, augment=settings.augment)
 
 
-def plan_for(model: FineTuner, settings: StrategySettings) -> TransferPlan:
+def plan_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> TransferPlan:
     """The plan that `settings` name.
 
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
-    the rate stands still: their average settles in its place.
+    the rate stands still: their average settles in its place. Thaws are joined where tracing takes
+    longer than the epochs it serves.
     """
     if settings.strategy == "probe":
         return strategies.probe(model.groups)
@@ -75,6 +76,7 @@ def plan_for(model: FineTuner, settings: StrategySettings) -> TransferPlan:
         learning_rate=settings.learning_rate,
         schedule=None if settings.averages else strategies.COSINE,
         start=start,
+        work=work_for(model, data, settings),
     )
 
 
@@ -95,6 +97,17 @@ def solve(model: FineTuner, data: TaskData, settings: StrategySettings, **option
         class_weight=data.objective.class_weight(data),
         seed=settings.seed,
         **options,
+    )
+
+
+def work_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> TrainingWork:
+    """What training `model` as `settings` say computes: nothing of it is of this machine."""
+    return TrainingWork.of(
+        model,
+        model.groups,
+        examples=len(data.train),
+        batch_size=settings.batch_size,
+        copies=1 if settings.augment == "none" else settings.augmented_copies or 0,
     )
 
 
@@ -151,7 +164,7 @@ def train(
 
     Returns:
         The `History` callback; its `frozen_features` says in which epochs frozen layers were
-        computed from a cache.
+        computed from a cache, its `seconds` how long tracing took.
 
     Raises:
         FloatingPointError: If the loss is no longer a number.
