@@ -262,3 +262,25 @@ def contestants_table(comparison: Mapping[str, Any], seeds: int) -> None:
             for name, row in comparison["accuracy"].items()
         ],
     )
+    click.echo(_what_transfer_adds(comparison["difference"], seeds))
+
+
+def _what_transfer_adds(difference, seeds):
+    """A sentence.
+
+    Example:
+        >>> told = {"difference": 0.002, "low": -0.002, "high": 0.006, "p": 0.4, "gained": 60}
+        >>> print(_what_transfer_adds({**told, "lost": 50, "num_examples": 1797}, 3))
+        Over a regression on the same frozen features, fine-tuning adds nothing that shows on these
+        digits: +0.2 points (-0.2 to +0.6, 95 % interval), 60 gained and 50 lost over 3 seeds.
+    """
+    from kerastl.tasks import Paired
+
+    found = Paired(**difference)
+    more = "adds" if found.difference > 0 else "loses"
+    says = f"{more} accuracy" if found.resolves else "adds nothing that shows on these\ndigits"
+    text = found.text(is_share=True).replace(")", ", 95 % interval)")
+    return (
+        f"Over a regression on the same frozen features, fine-tuning {says}: {text}, "
+        f"{found.gained} gained and {found.lost} lost over {seeds} seed{'s'[: seeds > 1]}."
+    )

@@ -1,4 +1,4 @@
-"""`compare`: train by several strategies under one budget and measure each."""
+"""`compare`: train by several strategies under one budget and measure each beside the probe."""
 
 import dataclasses
 import json
@@ -10,13 +10,17 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from kerastl._base.types import PathLike
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.recipes.tune import run_name_for
 from kerastl.report import draw_comparison
-from kerastl.tasks import find_source
+from kerastl.tasks import Paired, find_source, pooled
 from kerastl.tasks.protocols import Objective
-from kerastl.tasks.settings import CompareSettings, TuneSettings
+from kerastl.tasks.settings import CompareSettings
+
+PROBE = "probe"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +28,7 @@ class CompareResult:
     """What a comparison gave.
 
     Attributes:
-        rows: List of one dict a strategy.
+        rows: List of one dict a strategy, the probe first.
         metrics: Dict, what `metrics.json` says.
         folder: Where `metrics.json`, `comparison.md` and `comparison.png` lie.
     """
@@ -46,7 +50,9 @@ def compare(
     """Train a network by each of several strategies on the same data and measure them.
 
     All have the same budget: the same epochs over the same examples from the same seeds. Each
-    runs in a process of its own, so that its peak of memory is its own.
+    runs in a process of its own, so that its peak of memory is its own. The first row is always
+    the probe, a regression on the features of the frozen network, which nothing is trained for:
+    what a strategy costs is seen beside what it gains over that.
 
     Args:
         data: Path, as `fine_tune` takes it.
@@ -59,7 +65,10 @@ def compare(
     Returns:
         `CompareResult`. A row has `strategy`, `frozen_layers` and `layers` (those with weights),
         `trainable_weights` at the end, `seconds` of one training (mean), `score` on the examples
-        held out with `mean`, `std` and `each`, and `peak_memory`, bytes of the whole process.
+        held out with `mean`, `std` and `each`, `peak_memory`, bytes of the whole process, and
+        `difference`, a dict of `tasks.Paired` (None of the probe): the score minus the probe's of
+        the same seed on the same examples, over all seeds. Its interval is about other examples;
+        what other seeds would give is not in it.
 
     Raises:
         ValueError, OSError: For settings or data that cannot be used, before any training.
@@ -68,8 +77,8 @@ def compare(
     Example:
         >>> options = {"strategies": "head", "seeds": 1, "epochs": 1, "backbone": "glyphnet"}
         >>> rows = compare(pictures, home / "comparison", **options).rows
-        >>> rows[0]["strategy"], len(rows[0]["score"]["each"])
-        ('head', 1)
+        >>> [row["strategy"] for row in rows], rows[1]["difference"]["num_examples"] > 0
+        (['probe', 'head'], True)
     """
     settings = CompareSettings.of(settings, options)
     progress = progress or Silent()
@@ -77,13 +86,22 @@ def compare(
     default = "saved_models", f"{run_name_for(data, settings)}-comparison"
     with RunFolder(out or free_name(*default), overwrite=overwrite) as run:
         source = find_source(data)  # what is wrong with the data is told before any training
-        rows = []
-        for name in settings.names:
-            progress.stage(f"Training by {name}", settings.seeds)
-            rows.append(measure(data, settings.for_strategy(name), settings.seeds, progress))
+        objective = source.objective
+        rows, answers = [], {}
+        for name in (PROBE, *(name for name in settings.names if name != PROBE)):
+            doing = "Solving the probe" if name == PROBE else f"Training by {name}"
+            progress.stage(doing, settings.seeds)
+            path = run.work / f"{name}.npz"
+            row = measure(data, settings, name, progress, answers=path)
+            with np.load(path) as told:
+                answers[name], targets = told["outputs"], told["targets"]
+            pairs = zip(answers[name], answers[PROBE], strict=True)
+            runs = [(ours, theirs, targets) for ours, theirs in pairs]
+            difference = None if name == PROBE else pooled(objective, runs).to_dict()
+            rows.append({**row, "difference": difference})
         metrics = {
-            "objective": source.objective.name,
-            "score_name": source.objective.score_name,
+            "objective": objective.name,
+            "score_name": objective.score_name,
             "examples": source.noun,
             "rows": rows,
             "seeds": settings.seeds,
@@ -91,13 +109,13 @@ def compare(
             "seconds": round(time.perf_counter() - started, 1),
         }
         run.write_json("metrics.json", metrics)
-        table = as_markdown(rows, source.objective)
+        table = as_markdown(rows, objective)
         run.write_lines("comparison.md", table.splitlines())
         draw_comparison(
             rows,
             run.file("comparison.png"),
-            score_name=source.objective.score_name,
-            is_share=source.objective.is_share,
+            score_name=objective.score_name,
+            is_share=objective.is_share,
             title=_title(data, settings),
         )
     return CompareResult(rows, metrics, run.path)
@@ -110,19 +128,23 @@ def _title(data, settings):
 
 def header(objective: Objective) -> tuple[str, ...]:
     """Names of the columns of `cells`."""
-    score = objective.score_name
-    return ("strategy", "frozen layers", "trainable weights", "seconds", score, "memory")
+    costs = "frozen layers", "trainable weights", "seconds"
+    return "strategy", *costs, objective.score_name, "over the probe", "resolves", "memory"
 
 
 def cells(row: Mapping[str, Any], objective: Objective) -> tuple[str, ...]:
     """The cells of a row of `compare` as text.
 
+    Over the probe: the difference and its 95 % interval; whether it resolves, with what was gained
+    and lost over all seeds where answers are right or wrong.
+
     Example:
-        >>> from kerastl.tasks import Classification
+        >>> from kerastl.tasks import Classification, Paired
         >>> cells({"strategy": "head", "frozen_layers": 3, "layers": 4, "trainable_weights": 1290,
         ...        "seconds": 2.34, "score": {"mean": 0.8, "std": 0.01, "each": [0.79, 0.81]},
-        ...        "peak_memory": 1_200_000_000}, Classification())
-        ('head', '3 of 4', '1,290', '2.3', '80.0 ± 1.0 %', '1,200 MB')
+        ...        "difference": Paired(0.01, -0.02, 0.04, 5, 2, 0.45, 150).to_dict(),
+        ...        "peak_memory": 1_200_000_000}, Classification())[4:7]
+        ('80.0 ± 1.0 %', '+1.0 points (-2.0 to +4.0)', 'no: +5 -2')
     """
     score = row["score"]
     unit, form, end = (100, ".1f", " %") if objective.is_share else (1, ".3f", "")
@@ -133,8 +155,17 @@ def cells(row: Mapping[str, Any], objective: Objective) -> tuple[str, ...]:
         f"{row['trainable_weights']:,}",
         f"{row['seconds']:.1f}",
         f"{unit * score['mean']:{form}}{spread}{end}",
+        *_difference_cells(row["difference"], objective),
         f"{row['peak_memory'] / 1e6:,.0f} MB",
     )
+
+
+def _difference_cells(difference, objective):
+    if difference is None:
+        return "-", "-"
+    found = Paired(**difference)
+    counts = "" if found.p is None else f": +{found.gained} -{found.lost}"
+    return found.text(is_share=objective.is_share), ("yes" if found.resolves else "no") + counts
 
 
 def as_markdown(rows: Iterable[Mapping[str, Any]], objective: Objective) -> str:
@@ -145,21 +176,28 @@ def as_markdown(rows: Iterable[Mapping[str, Any]], objective: Objective) -> str:
 
 
 def measure(
-    data: PathLike, settings: TuneSettings, seeds: int, progress: Progress
+    data: PathLike, settings: CompareSettings, name: str, progress: Progress, *, answers: PathLike
 ) -> dict[str, Any]:
-    """Train by `settings.strategy` once a seed in a fresh process; return the row of the table.
+    """Train by one strategy once a seed in a fresh process; return the row of the table.
 
     Args:
         data: Path of the data.
-        settings: `TuneSettings`; its `seed` is the first of `seeds` seeds in a row.
-        seeds: Int > 0.
+        settings: `CompareSettings`; its `seed` is the first of `seeds` seeds in a row.
+        name: The strategy, or `"probe"`.
         progress: Object with `count(done, total)`.
+        answers: File to write what the models gave for the examples held out, `.npz`.
 
     Raises:
         ValueError: For what the worker finds unusable.
         RuntimeError: If it dies.
     """
-    job = {"data": str(data), "settings": settings.to_dict(), "seeds": seeds}
+    job = {
+        "data": str(data),
+        "settings": settings.for_strategy("head" if name == PROBE else name).to_dict(),
+        "probe": name == PROBE,
+        "seeds": settings.seeds,
+        "answers": str(pathlib.Path(answers).resolve()),
+    }
     command = [sys.executable, "-m", "kerastl.recipes.compare_worker"]
     with subprocess.Popen(
         command,
@@ -177,7 +215,7 @@ def measure(
         raise ValueError(messages["error"])
     if process.returncode or "row" not in messages:
         raise RuntimeError(
-            f"Training by {settings.strategy!r} ended with code {process.returncode}: "
+            f"Training by {name!r} ended with code {process.returncode}: "
             f"{said.strip()[-500:] or 'it said nothing; memory may have run out'}"
         )
     return messages["row"]

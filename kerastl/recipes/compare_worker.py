@@ -18,32 +18,46 @@ def main() -> None:
     os.dup2(2, 1)
     job = json.load(sys.stdin)
     try:
-        tell(row=run(job, lambda done: tell(done=done)))
+        row, answers = run(job, lambda done: tell(done=done))
+        np.savez(job["answers"], outputs=answers["outputs"], targets=answers["targets"])
+        tell(row=row)
     except (ValueError, TypeError, OSError, ImportError, FloatingPointError) as error:
         tell(error=" ".join(str(error).split()))
 
 
-def run(job: Mapping[str, Any], count: Callable[[int], object]) -> dict[str, Any]:
-    """Train once a seed; return the strategy's row."""
+def run(
+    job: Mapping[str, Any], count: Callable[[int], object]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Train once a seed; return the strategy's row, and what its models gave.
+
+    Args:
+        job: Dict with `data`, `settings` of `TuneSettings`, `seeds`, and `probe`, true where the
+            head is solved and nothing is trained.
+        count: Called with the number of seeds that are done.
+
+    Returns:
+        The row, and a dict with `outputs` for the examples held out, of shape `(seeds, n, ...)`,
+        and their `targets`, `(n, ...)`.
+    """
     from kerastl.recipes import training
     from kerastl.tasks import find_source
     from kerastl.tasks.settings import TuneSettings
 
-    settings = TuneSettings(**job["settings"])
+    settings, is_probe = TuneSettings(**job["settings"]), job.get("probe", False)
     source = find_source(job["data"])
     prepare = source.prepare_for(source.load_backbone(settings), settings)
     examples = source.read(prepare, settings, seed=settings.seed)
     examples.objective.check_data(examples)
-    scores, seconds = [], []
+    scores, seconds, outputs = [], [], []
     for i in range(job["seeds"]):
         one = dataclasses.replace(settings, seed=settings.seed + i)
-        model, spent = _train(one, source, examples)
+        model, spent = _train(one, source, examples, is_probe)
         seconds.append(spent)
-        outputs = training.outputs_of(model, examples.test, one.batch_size)
-        scores.append(examples.objective.score(outputs, examples.test.targets))
+        outputs.append(training.outputs_of(model, examples.test, one.batch_size))
+        scores.append(examples.objective.score(outputs[-1], examples.test.targets))
         count(i + 1)
-    return {
-        "strategy": settings.strategy,
+    row = {
+        "strategy": "probe" if is_probe else settings.strategy,
         **_sizes(model),
         "seconds": float(np.mean(seconds)),
         "score": {
@@ -54,11 +68,13 @@ def run(job: Mapping[str, Any], count: Callable[[int], object]) -> dict[str, Any
         "num_test": len(examples.test),
         "peak_memory": _peak_memory(),
     }
+    return row, {"outputs": np.stack(outputs), "targets": examples.test.targets}
 
 
-def _train(settings, source, examples):
+def _train(settings, source, examples, is_probe):
     import keras
 
+    from kerastl.freezing import freeze_to
     from kerastl.recipes import training
 
     keras.utils.set_random_seed(settings.seed)
@@ -66,7 +82,11 @@ def _train(settings, source, examples):
     model = training.build(backbone, examples, dropout=settings.dropout, name=settings.strategy)
     started = time.perf_counter()
     training.adapt(model, examples, settings)
-    training.train(model, examples, settings, training.plan_for(model, examples, settings))
+    if is_probe:
+        freeze_to(model, -1)
+        training.solve(model, examples, settings)
+    else:
+        training.train(model, examples, settings, training.plan_for(model, examples, settings))
     return model, time.perf_counter() - started
 
 

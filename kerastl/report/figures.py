@@ -75,6 +75,8 @@ def draw_comparison(
 ) -> None:
     """Draw the score against training time into a PNG, one point a seed and a bar a mean.
 
+    Where rows have a `difference` to another, it is drawn beside, with its interval.
+
     Args:
         rows: Rows of `compare`.
         path: File to write, `.png`.
@@ -85,11 +87,12 @@ def draw_comparison(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    coloured = [(row, COLOURS[i % len(COLOURS)]) for i, row in enumerate(rows)]
+    against = [(row, colour) for row, colour in coloured if row["difference"]]
+    figure = Figure(figsize=(11 if against else 7.5, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    for i, row in enumerate(rows):
-        colour = COLOURS[i % len(COLOURS)]
+    axis, *beside = figure.subplots(1, 2 if against else 1, squeeze=False)[0]
+    for row, colour in coloured:
         unit, score = 100 if is_share else 1, row["score"]
         each = [unit * one for one in score["each"]]
         axis.plot([row["seconds"]] * len(each), each, "o", color=colour, alpha=0.4, ms=5)
@@ -108,8 +111,24 @@ def draw_comparison(
     axis.set_ylabel(f"{score_name}, held out{' (%)' if is_share else ''}")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False, title="mean, and each seed")
+    if beside:
+        _draw_differences(beside[0], against, 100 if is_share else 1)
+        kind = "points of " if is_share else ""
+        beside[0].set_xlabel(f"{kind}{score_name} over {rows[0]['strategy']}, 95 % interval")
     figure.suptitle(title)
     figure.savefig(path, dpi=120, format="png")
+
+
+def _draw_differences(axis, coloured, unit):
+    """Each row's difference on a line of its own, from the first at the top."""
+    for line, (row, colour) in enumerate(coloured):
+        found = {name: unit * row["difference"][name] for name in ("difference", "low", "high")}
+        axis.plot([found["low"], found["high"]], [line, line], color=colour, lw=1.5)
+        axis.plot(found["difference"], line, "o", color=colour, ms=7)
+    axis.axvline(0, color="#999999", lw=0.8)
+    axis.set_yticks(range(len(coloured)), [row["strategy"] for row, _ in coloured])
+    axis.set_ylim(len(coloured) - 0.5, -0.5)
+    axis.grid(alpha=0.25, axis="x")
 
 
 _MARKS = {

@@ -11,7 +11,9 @@ from kerastl.export import LiteRTModel
 from kerastl.graph import layer_groups
 from kerastl.recipes import demo as contestants
 from kerastl.recipes import run_demo
-from kerastl.recipes.demo import INK, SCRATCH, TRANSFERRED
+from kerastl.recipes.demo import INK, PROBE, SCRATCH, TRANSFERRED
+from kerastl.tasks import Paired
+from kerastl_cli.output import contestants_table
 
 
 class Counter:
@@ -38,6 +40,45 @@ def test_the_transfer_wins(demo):
     assert accuracy[TRANSFERRED]["mean"] > accuracy[SCRATCH]["mean"] > accuracy[INK]["mean"]
     # Errors on held-out digits fall by a third at least; over three seeds they halve.
     assert 1 - accuracy[TRANSFERRED]["mean"] < (1 - accuracy[SCRATCH]["mean"]) * 2 / 3
+
+
+def test_the_demo_says_what_transfer_adds_over_its_frozen_features(demo, capsys):
+    comparison = demo[0].metrics["comparison"]
+    accuracy, told = comparison["accuracy"], Paired(**comparison["difference"])
+    assert accuracy[PROBE]["mean"] > accuracy[SCRATCH]["mean"]  # the pretraining shows
+    gap = accuracy[TRANSFERRED]["mean"] - accuracy[PROBE]["mean"]
+    assert told.difference == pytest.approx(gap) and told.low < gap < told.high
+    assert (told.gained - told.lost) / 1_697 == pytest.approx(gap)
+    assert told.num_examples == 1_697
+    contestants_table(comparison, 1)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{told.gained} gained and {told.lost} lost over 1 seed." in printed
+    assert ("fine-tuning adds nothing that shows" in printed) != told.resolves
+
+
+@pytest.mark.parametrize("low, high, words", [
+    (0.001, 0.005, "fine-tuning adds accuracy: +0.3 points (+0.1 to +0.5, 95 % interval)"),
+    (-0.005, -0.001, "fine-tuning loses accuracy: -0.3 points"),
+    (-0.001, 0.007, "fine-tuning adds nothing that shows on these digits: +0.3 points"),
+])  # fmt: skip
+def test_what_transfer_adds_is_one_sentence(low, high, words, capsys):
+    told = Paired((low + high) / 2, low, high, 40, 20, 0.01, 1_797).to_dict()
+    contestants_table({"num_labels": 1, "num_test": 1, "accuracy": {}, "difference": told}, 3)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert words in printed and "40 gained and 20 lost over 3 seeds." in printed
+
+
+def test_over_seeds_a_digit_is_itself():
+    """Two seeds hold out 1,697 digits each; a digit that both hold out is one example."""
+    answers = []
+    for seed in range(2):
+        truth = digits(seed)[3]
+        wrong = np.eye(10)[(truth + 1) % 10]
+        wrong[:5] = np.eye(10)[truth[:5]]
+        answers.append((np.eye(10)[truth], wrong, truth))
+    told = contestants._comparison({}, answers)["difference"]
+    assert told["gained"] == 2 * (1_697 - 5) and told["lost"] == 0
+    assert 1_697 < told["num_examples"] <= 1_797
 
 
 def test_metrics_are_those_of_the_saved_network(demo):

@@ -37,19 +37,22 @@ def digits(
     """
     from sklearn.datasets import load_digits
 
-    in_range(labels_per_class, 1, FEWEST_OF_A_CLASS - 1, "labels_per_class", "an int")
     scanned: Any = load_digits()
+    labelled = ~held_out_digits(seed, labels_per_class=labels_per_class)
     images = resample(scanned.images.astype("float32"), bilinear_matrix(8, IMAGE_SIZE))
     images = np.repeat(images[..., None] * (255 / 16), 3, axis=-1)
     labels = scanned.target.astype("int32")
-    labelled = _labelled(labels, labels_per_class, np.random.default_rng(seed))
     return images[labelled], labels[labelled], images[~labelled], labels[~labelled]
 
 
-def _labelled(labels, labels_per_class, rng):
-    """A mask with `labels_per_class` random members of every class."""
-    mask = np.zeros(len(labels), bool)
+def held_out_digits(seed: int = 0, *, labels_per_class: int = 10) -> np.ndarray:
+    """Which of the 1,797 pictures `digits` holds out: booleans, in the order of `load_digits`."""
+    from sklearn.datasets import load_digits
+
+    in_range(labels_per_class, 1, FEWEST_OF_A_CLASS - 1, "labels_per_class", "an int")
+    labels = np.asarray(load_digits(return_X_y=True)[1])
+    held_out, rng = np.ones(len(labels), bool), np.random.default_rng(seed)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        mask[rng.choice(members, labels_per_class, replace=False)] = True
-    return mask
+        held_out[rng.choice(members, labels_per_class, replace=False)] = False
+    return held_out

@@ -64,7 +64,7 @@ def by_name(
     return plan if work is None else join_thaws(plan, groups, work)
 
 
-def _as_defined(name, groups, epochs, learning_rate, schedule, start):  # noqa: PLR0913
+def _as_defined(name, groups, epochs, learning_rate, schedule, start):
     checks.one_of(name, NAMES, "strategy")
     if name in PLAIN:
         strategy = _MEASURED[name]
