@@ -35,10 +35,13 @@ class Passes(abc.ABC):
         random: What makes the inputs of two passes differ besides their order, such as
             `"augmentation"`, or None.
         changes_targets: Boolean, whether that changes the targets too, in every pass anew.
+        rows_of: `(array, index)`, of which rows of which array its inputs are made, each of its
+            own; or None where nobody says.
     """
 
     random = None
     changes_targets = False
+    rows_of: tuple[Any, np.ndarray] | None = None
 
     def __init__(self, num_examples: int, batch_size: int, seed: int | None = None) -> None:
         self.num_examples = num_examples
@@ -78,6 +81,20 @@ class Passes(abc.ABC):
     def augment(self, element: tuple[Any, ...], key: tf.Tensor) -> tuple[Any, ...]:
         """`element`, `(x, *targets)`, changed at random by `key`; as it is unless overridden."""
         return element
+
+    def places_in(self, other: "Passes") -> np.ndarray | None:
+        """Int array of the rows of `other` that have the inputs of the rows of this, or None.
+
+        Where random changes are made, it is the inputs without them.
+        """
+        if type(self) is not type(other) or self.rows_of is None or other.rows_of is None:
+            return None
+        (array, mine), (same, theirs) = self.rows_of, other.rows_of
+        if array is not same:
+            return None
+        order = np.argsort(theirs, kind="stable")
+        places = order[np.minimum(np.searchsorted(theirs[order], mine), len(order) - 1)]
+        return places if np.array_equal(theirs[places], mine) else None
 
     def epoch(self, number: int) -> tf.data.Dataset:
         """Dataset of the batches `(x, *targets)` of pass `number`."""

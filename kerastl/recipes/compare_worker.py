@@ -74,32 +74,20 @@ def run(
 def _train(settings, source, examples, is_probe):
     import keras
 
+    from kerastl.freezing import freeze_to
     from kerastl.recipes import training
 
     keras.utils.set_random_seed(settings.seed)
     backbone = source.load_backbone(settings)
     model = training.build(backbone, examples, dropout=settings.dropout, name=settings.strategy)
     started = time.perf_counter()
-    if is_probe:
-        _solve(model, examples, settings)
-    else:
-        training.train(model, examples, settings)
-    return model, time.perf_counter() - started
-
-
-def _solve(model, examples, settings):
-    from kerastl.freezing import freeze_to
-    from kerastl.recipes import training
-    from kerastl.training import solve_head
-
     training.adapt(model, examples, settings)
-    freeze_to(model, -1)
-    solve_head(
-        model,
-        training.batches(examples, settings),
-        class_weight=examples.objective.class_weight(examples),
-        seed=settings.seed,
-    )
+    if is_probe:
+        freeze_to(model, -1)
+        training.solve(model, examples, settings)
+    else:
+        training.train(model, examples, settings, training.plan_for(model, examples, settings))
+    return model, time.perf_counter() - started
 
 
 def _sizes(model):

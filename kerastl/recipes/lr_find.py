@@ -62,7 +62,6 @@ def find_learning_rate(
     examples = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
     examples.objective.check_data(examples)
     model = _in_last_phase(backbone, examples, settings)
-    training.adapt(model, examples, settings)
     progress.stage("Raising the learning rate", settings.steps)
     result = _ramp(model, examples, settings, progress)
     name = pathlib.Path(data).resolve().name
@@ -73,7 +72,11 @@ def find_learning_rate(
 def _in_last_phase(backbone, examples, settings):
     """The compiled network with the groups training that the strategy trains at its end."""
     model = training.build(backbone, examples, dropout=settings.dropout, name="tuned")
-    plan = training.compile_for(model, examples, settings)
+    training.adapt(model, examples, settings)
+    plan = training.plan_for(model, examples, settings)
+    training.compile_for(model, examples, settings, plan)
+    if plan.start == "probe":
+        training.solve(model, examples, settings)
     phase = plan.resolve(model.groups).phases[-1]
     groups = model.groups
     frozen = [

@@ -11,10 +11,10 @@ import tensorflow as tf
 from kerastl._base.types import PathLike
 from kerastl.adaptation import adapt_batch_norm
 from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
-from kerastl.plans import TransferPlan, strategies
+from kerastl.plans import TrainingWork, TransferPlan, strategies
 from kerastl.tasks.protocols import Examples, TaskData
-from kerastl.tasks.settings import CompressSettings, TuneSettings
-from kerastl.training import FineTuner
+from kerastl.tasks.settings import STARTS, CompressSettings, StrategySettings
+from kerastl.training import FineTuner, Probe, solve_head
 
 HEAD = "head_dropout"  # the layer with which the head of a run begins
 RANGED = 64  # training examples at most whose range is compared with what a backbone takes
@@ -40,7 +40,7 @@ def _features(backbone):
     return heads[0].input if heads else backbone.output
 
 
-def adapt(model: FineTuner, data: TaskData, settings: TuneSettings) -> None:
+def adapt(model: FineTuner, data: TaskData, settings: StrategySettings) -> None:
     """Give the batch normalizations of a pretrained network the statistics of `data.train`.
 
     They stand still in training, so they had better be those of the examples at hand.
@@ -54,34 +54,67 @@ def adapt(model: FineTuner, data: TaskData, settings: TuneSettings) -> None:
     adapt_batch_norm(model, (data.train.inputs(part) for part in chosen))
 
 
-def batches(data: TaskData, settings: TuneSettings | CompressSettings) -> tf.data.Dataset:
+def batches(data: TaskData, settings: StrategySettings | CompressSettings) -> tf.data.Dataset:
     """The dataset to train on, shuffled and augmented as `settings` say."""
     return data.train.batches(settings.batch_size, seed=settings.seed, augment=settings.augment)
 
 
-def compile_for(model: FineTuner, data: TaskData, settings: TuneSettings) -> TransferPlan:
-    """Compile `model` for the plan that `settings` name; return the plan.
+def plan_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> TransferPlan:
+    """The plan that `settings` name.
 
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
-    the rate stands still: their average settles in its place.
+    the rate stands still: their average settles in its place. Thaws are joined where tracing takes
+    longer than the epochs it serves.
     """
-    plan = strategies.by_name(
+    if settings.strategy == "probe":
+        return strategies.probe(model.groups)
+    start: Any = STARTS[settings.start]
+    return strategies.by_name(
         settings.strategy,
         model.groups,
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         schedule=None if settings.averages else strategies.COSINE,
+        start=start,
+        work=work_for(model, data, settings),
     )
-    steps = settings.epochs * math.ceil(len(data.train) / settings.batch_size)
+
+
+def compile_for(
+    model: FineTuner, data: TaskData, settings: StrategySettings, plan: TransferPlan
+) -> None:
+    """Compile `model` for `plan`."""
+    steps = plan.epochs * math.ceil(len(data.train) / settings.batch_size)
     averaged = settings.averaging * steps if settings.averages else 0
     compile_at_peak(model, data, settings, averaged=averaged)
-    return plan
+
+
+def solve(model: FineTuner, data: TaskData, settings: StrategySettings, **options: Any) -> Probe:
+    """Solve the head of `model` on `data.train`; see `training.solve_head`."""
+    return solve_head(
+        model,
+        batches(data, settings),
+        class_weight=data.objective.class_weight(data),
+        seed=settings.seed,
+        **options,
+    )
+
+
+def work_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> TrainingWork:
+    """What training `model` as `settings` say computes: nothing of it is of this machine."""
+    return TrainingWork.of(
+        model,
+        model.groups,
+        examples=len(data.train),
+        batch_size=settings.batch_size,
+        copies=1 if settings.augment == "none" else settings.augmented_copies or 0,
+    )
 
 
 def compile_at_peak(
     model: FineTuner,
     data: TaskData,
-    settings: TuneSettings | CompressSettings,
+    settings: StrategySettings | CompressSettings,
     *,
     averaged: float = 0.0,
     **options: Any,
@@ -91,7 +124,7 @@ def compile_at_peak(
     Args:
         model: `FineTuner`.
         data: `TaskData`.
-        settings: `TuneSettings` or `CompressSettings`.
+        settings: `StrategySettings` or `CompressSettings`.
         averaged: Float >= 0, the time constant in steps of the moving averages of the weights,
             which `fit` puts in their place when it ends. None are kept if it is at most 1.
         **options: Further arguments of `compile`.
@@ -113,33 +146,34 @@ def compile_at_peak(
 def train(
     model: FineTuner,
     data: TaskData,
-    settings: TuneSettings,
+    settings: StrategySettings,
+    plan: TransferPlan,
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoints: PathLike | None = None,
-) -> tuple[TransferPlan, keras.callbacks.History]:
-    """Train `model` on `data.train` by the plan that `settings` name.
+) -> keras.callbacks.History:
+    """Train `model` on `data.train` by `plan`.
 
     Args:
         model: `FineTuner` over the backbone and its new head.
         data: `TaskData`.
-        settings: `TuneSettings`.
+        settings: `StrategySettings`.
+        plan: `TransferPlan`, such as `plan_for` gives it.
         callbacks: Further Keras callbacks.
         checkpoints: Folder in which a training that is stopped finds where to go on, or None.
 
     Returns:
-        The `TransferPlan` and the `History` callback; its `frozen_features` says in which epochs
-        frozen layers were computed from a cache.
+        The `History` callback; its `frozen_features` says in which epochs frozen layers were
+        computed from a cache, its `seconds` how long tracing took.
 
     Raises:
         FloatingPointError: If the loss is no longer a number.
     """
-    adapt(model, data, settings)
-    plan = compile_for(model, data, settings)
+    compile_for(model, data, settings, plan)
     resume = [Resume(checkpoints)] if checkpoints else []
     history = model.fit(
         batches(data, settings),
-        epochs=settings.epochs,
+        epochs=plan.epochs,
         validation_data=data.val.batches(settings.batch_size) if len(data.val) else None,
         class_weight=data.objective.class_weight(data),
         callbacks=[
@@ -154,7 +188,7 @@ def train(
         augmented_copies=settings.augmented_copies,
     )
     check_losses(history.history["loss"], settings)
-    return plan, history
+    return history
 
 
 def outputs_of(model: keras.Model, examples: Examples, batch_size: int = 32) -> np.ndarray:
@@ -163,7 +197,7 @@ def outputs_of(model: keras.Model, examples: Examples, batch_size: int = 32) -> 
     return model.predict(inputs, verbose=0)
 
 
-def check_losses(losses: Sequence[float], settings: TuneSettings | CompressSettings) -> None:
+def check_losses(losses: Sequence[float], settings: StrategySettings | CompressSettings) -> None:
     """Refuse the losses of the epochs of a training that stopped being numbers.
 
     Raises:

@@ -13,6 +13,7 @@ from kerastl.data import write_skipped
 from kerastl.graph.flags import count_weights
 from kerastl.recipes import training
 from kerastl.recipes.device_files import write_device_files
+from kerastl.recipes.learn import learn
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.report import draw_curves
 from kerastl.tasks import TrainedFor, find_source
@@ -41,6 +42,9 @@ def fine_tune(
 ) -> "TuneResult":
     """Tune a pretrained network on a small set of examples and write the run folder.
 
+    The head begins as the regression on frozen features, the probe, and what is trained further is
+    kept where training examples that were held back say that it is better.
+
     What the data are says what is learnt: a folder of class folders, one class each; a table with
     the columns `file` and `labels`, any number of labels each; `file` and `value`, a number.
 
@@ -60,8 +64,10 @@ def fine_tune(
     Returns:
         `TuneResult`. The folder holds `model.keras`, `model.tflite`, `labels.txt` where outputs
         have names, `task.json` (what is needed to read new examples), `config.json`, `plan.json`,
-        `metrics.json`, `curves.png`, `float.tflite` beside a quantized `model.tflite`, and
-        `skipped.csv` if files were skipped. `metrics["score"]` is the accuracy, the mean average
+        `metrics.json`, `curves.png` if anything was trained, `float.tflite` beside a quantized
+        `model.tflite`, and `skipped.csv` if files were skipped. `metrics` has the `probe`, what was
+        `trained` and their paired `difference` on the examples held out, which was `kept` and why
+        (`choice`), and `seconds_of` each part. `metrics["score"]` is the accuracy, the mean average
         precision of several labels or the R² of a number, on examples held out; the others are as
         the objective judges.
 
@@ -71,8 +77,8 @@ def fine_tune(
     Example:
         >>> options = {"backbone": "glyphnet", "epochs": 2, "augment": "none"}
         >>> result = fine_tune(pictures, home / "tuned", **options)
-        >>> sorted(path.name for path in result.folder.iterdir())[:3]
-        ['config.json', 'curves.png', 'labels.txt']
+        >>> sorted(path.name for path in result.folder.iterdir())[:2]
+        ['config.json', 'labels.txt']
     """
     settings = TuneSettings.of(settings, options)
     progress = progress or Silent()
@@ -88,21 +94,19 @@ def fine_tune(
         prepare = source.prepare_for(backbone, settings)
         examples = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
         examples.objective.check_data(examples)
+        reading = time.perf_counter() - started
         model = training.build(backbone, examples, dropout=settings.dropout, name="tuned")
-        progress.stage("Training", settings.epochs)
-        plan, history = training.train(
-            model,
-            examples,
-            settings,
-            callbacks=progress.callbacks(),
-            checkpoints=run.work / "checkpoints",
-        )
-        metrics = _evaluate(model, examples, settings, history)
+        training.adapt(model, examples, settings)
+        learnt = learn(model, examples, settings, run.work, progress)
+        metrics = _evaluate(model, examples, settings, learnt)
         progress.stage("Writing")
-        _write(run, model, examples, settings, plan, history.history)
+        written = time.perf_counter()
+        _write(run, model, examples, settings, learnt)
         if settings.export != "none":
             progress.stage("Exporting and checking model.tflite")
             metrics.update(write_device_files(run, model, examples, settings.export))
+        seconds = {"reading": reading, **learnt.seconds, "writing": time.perf_counter() - written}
+        metrics["seconds_of"] = {name: round(value, 1) for name, value in seconds.items()}
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         run.write_json("metrics.json", metrics)
     return TuneResult(model, metrics, pathlib.Path(out))
@@ -115,9 +119,9 @@ def run_name_for(data: PathLike, settings: TrainSettings) -> str:
     return f"{data.name if data.is_dir() else data.stem}-{backbone}"
 
 
-def _evaluate(model, data, settings, history):
+def _evaluate(model, data, settings, learnt):
     outputs = training.outputs_of(model, data.test, settings.batch_size)
-    objective = data.objective
+    objective, history = data.objective, learnt.history
     judged = objective.judge(outputs, data.test.targets, data.outputs)
     return {
         "objective": objective.name,
@@ -131,9 +135,10 @@ def _evaluate(model, data, settings, history):
         "num_val": len(data.val),
         "num_skipped": len(data.skipped),
         "num_weights": count_weights(model),
-        f"val_{objective.metric}": history.history.get(f"val_{objective.metric}", [None])[-1],
-        "frozen_features": training.cache_summary(history.frozen_features),
-        "notices": [*data.notices, *_advice(settings)],
+        f"val_{objective.metric}": history.get(f"val_{objective.metric}", [None])[-1],
+        "frozen_features": training.cache_summary(learnt.frozen_features),
+        **learnt.side_by_side(data),
+        "notices": [*data.notices, *learnt.notices, *_advice(settings)],
         "seed": settings.seed,
     }
 
@@ -144,7 +149,8 @@ def _advice(settings):
     return []
 
 
-def _write(run, model, data, settings, plan, history):
+def _write(run, model, data, settings, learnt):
+    plan, history = learnt.plan, learnt.history
     thaws = plan.resolve(model.groups).thaws
     model.save(run.file("model.keras"))
     run.write_task(TrainedFor(data.objective, data.prepare, data.outputs, settings.seed))
@@ -154,17 +160,18 @@ def _write(run, model, data, settings, plan, history):
         {
             "config": settings.to_dict(),
             "schedule": thaws,
-            "multipliers": plan.phases[-1].multipliers,
+            "multipliers": plan.phases[-1].multipliers if plan.phases else {},
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
             "history": history,
         },
     )
-    draw_curves(
-        history,
-        run.file("curves.png"),
-        metric=data.objective.metric,
-        thaws=thaws,
-        title=f"{settings.backbone}, {settings.strategy}: {len(data.train)} {data.prepare.noun}",
-    )
+    if history:
+        draw_curves(
+            history,
+            run.file("curves.png"),
+            metric=data.objective.metric,
+            thaws=thaws,
+            title=f"{settings.backbone}, {plan.name}: {len(data.train)} {data.prepare.noun}",
+        )
     if data.skipped:
         write_skipped(run.file("skipped.csv"), data.skipped)

@@ -217,6 +217,19 @@ class PictureExamples:
             num_classes=self._num_classes if one_hot else None,
         )
 
+    def at(self, rows: np.ndarray) -> "PictureExamples":
+        """The pictures of some rows, an int array; none is copied."""
+        rows = np.asarray(rows, np.int64)
+        images = self.images
+        some = Rows(images.array, images.index[rows]) if isinstance(images, Rows) else None
+        return PictureExamples(
+            Rows(images, rows) if some is None else some,
+            self.targets[rows],
+            self._num_classes,
+            [self.paths[row] for row in rows] if len(self.paths) else (),
+            self.input_range,
+        )
+
     def with_targets(self, targets: np.ndarray) -> "PictureExamples":
         """The same pictures with other targets."""
         return PictureExamples(

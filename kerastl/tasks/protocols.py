@@ -207,6 +207,9 @@ class Examples(Protocol):
     def sample(self, count: int, *, seed: int = 0) -> tuple[Any, np.ndarray]:
         """`(inputs, targets)` of at most `count` examples, drawn at random, in their order."""
 
+    def at(self, rows: np.ndarray) -> Examples:
+        """The examples of some rows, an int array, in its order."""
+
     def with_targets(self, targets: np.ndarray) -> Examples:
         """The same examples with other targets."""
 

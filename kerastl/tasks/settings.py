@@ -13,6 +13,8 @@ from typing import Any, Self
 
 STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")
 PLAIN = STRATEGIES[:4]  # whose schedule is ours to choose
+CHOSEN = ("auto", "probe")  # the one by comparing, the other without any training
+STARTS = {"probe": "probe", "zero": "as_is"}  # of a head, with what a plan calls each
 AUGMENTATIONS = ("none", "light", "medium", "strong")
 # Of a run's device file, with what `export.to_litert` calls each.
 EXPORTS = {"float": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
@@ -140,8 +142,11 @@ class TrainSettings(ReadSettings):
         augmented_copies: Int > 0, views of each augmented example to cache at the frozen layers'
             outputs, or None to run frozen layers in every epoch where examples are augmented.
         seed: Int, of the split, the head, dropout, shuffling and augmentation.
+        start: What the head begins with: `"probe"`, the regression on frozen features
+            (`training.solve_head`), or `"zero"`.
         dropout: Float in [0, 1), before the head.
-        label_smoothing: Float in [0, 1), where classes are learnt.
+        label_smoothing: Float in [0, 1), where classes are learnt. A head that starts at the probe
+            is torn from what it knows by it; 0.1 suits one that starts at zero.
         weight_decay: Float, decoupled, not applied to biases and norms.
         adapt_statistics: Boolean, whether the batch normalizations of a pretrained network get the
             statistics of the training examples before training
@@ -184,9 +189,12 @@ class TrainSettings(ReadSettings):
     seed: int = setting(
         0, "Of the split, the head, dropout, order and augmentation.", low=0, high=LARGEST_SEED
     )
+    start: str = setting(
+        "probe", "What the head begins with: a regression, or nothing.", choices=tuple(STARTS)
+    )
     dropout: float = setting(0.2, "Dropout before the head.", low=0.0, high=0.99)
     label_smoothing: float = setting(
-        0.1, "Label smoothing, where classes are learnt.", low=0.0, high=0.99
+        0.0, "Label smoothing, where classes are learnt.", low=0.0, high=0.99
     )
     weight_decay: float = setting(
         1e-4, "Decoupled weight decay, not of biases and norms.", low=0.0, high=10.0
@@ -202,24 +210,19 @@ class TrainSettings(ReadSettings):
 
 
 @dataclasses.dataclass(frozen=True)
-class TuneSettings(TrainSettings):
-    """How to tune.
+class StrategySettings(TrainSettings):
+    """How to train by one strategy.
 
     Attributes:
         strategy: One of `strategies.NAMES`.
-        export: The `.tflite` to write: `"none"`, `"float"`, `"float16"`, `"dynamic"` or `"int8"`;
-            see `export.to_litert`. int8 is calibrated on training examples.
     """
 
-    strategy: str = setting("gradual", "Which layers thaw, and when.", choices=STRATEGIES)
-    export: str = setting(
-        "float",
-        "Device file to write and check; a quantized one has float.tflite beside it.",
-        choices=("none", *EXPORTS),
-    )
+    strategy: str = setting("full", "Which layers thaw, and when.", choices=STRATEGIES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.strategy in CHOSEN:
+            return
         from kerastl.plans import strategies
 
         # What a strategy refuses, it refuses whatever the groups: now, not when all is read.
@@ -230,6 +233,56 @@ class TuneSettings(TrainSettings):
     def averages(self) -> bool:
         """Whether the weights are averaged."""
         return self.averaging > 0 and self.strategy in PLAIN
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneSettings(StrategySettings):
+    """How to tune.
+
+    Attributes:
+        strategy: `"auto"` compares the probe with several strategies on held-back folds of the
+            training examples and takes the best; `"probe"` solves the head and trains nothing;
+            else one of `strategies.NAMES`.
+        minutes: Float > 0, how long `auto` may take, from the first step to the last training.
+            What it would choose with more time may be another; it says so.
+        keep: `"best"`: of a strategy that is named, too, a fifth of the training examples is held
+            back first (or `val/` is asked), and the probe is kept where it does better there.
+            `"last"`: what was trained is kept, at half the time.
+        export: The `.tflite` to write: `"none"`, `"float"`, `"float16"`, `"dynamic"` or `"int8"`;
+            see `export.to_litert`. int8 is calibrated on training examples.
+    """
+
+    strategy: str = setting(
+        "auto",
+        "Which layers thaw, and when; auto compares and takes the best.",
+        choices=(*CHOSEN, *STRATEGIES),
+    )
+    minutes: float = setting(
+        10.0, "How long auto may compare and train.", low=1e-3, high=1e5, what="minutes"
+    )
+    keep: str = setting(
+        "best",
+        "The better of probe and trained, by examples held back; or what was trained last.",
+        choices=("best", "last"),
+    )
+    export: str = setting(
+        "float",
+        "Device file to write and check; a quantized one has float.tflite beside it.",
+        choices=("none", *EXPORTS),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.strategy == "auto" and self.keep == "last":
+            raise ValueError(
+                "`keep='last'` is for a strategy that is named; 'auto' keeps what did best. "
+                "Received: strategy='auto', keep='last'"
+            )
+        if self.strategy in CHOSEN and self.start != "probe":
+            raise ValueError(
+                f"The strategy {self.strategy!r} starts from the probe. Received: "
+                f"start={self.start!r}. Name a strategy, such as strategy='gradual'."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,16 +333,16 @@ class CompareSettings(TrainSettings):
         shared = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(TrainSettings)
         }
-        return TuneSettings(**shared, strategy=name, export="none")
+        return TuneSettings(**shared, strategy=name, keep="last", export="none")
 
 
 @dataclasses.dataclass(frozen=True)
-class LRFindSettings(TuneSettings):
+class LRFindSettings(StrategySettings):
     """How to find a learning rate.
 
     Attributes:
         steps: Int >= 20, steps of the ramp; of fewer too little is left to suggest anything by.
-        strategy: As in `TuneSettings`; what it trains in its last phase trains.
+        strategy: One of `strategies.NAMES`; what it trains in its last phase trains.
         augment: As in `TuneSettings`.
     """
 

@@ -1,8 +1,9 @@
 """FineTuner: the Keras model that trains as the plan says, and the terms of its loss."""
 
 from kerastl.training.blending import blend_weights
+from kerastl.training.clock import Seconds
 from kerastl.training.fine_tuner import FineTuner
 from kerastl.training.probe import Probe, solve_head
 from kerastl.training.terms import Term, TermStep
 
-__all__ = ["FineTuner", "Probe", "Term", "TermStep", "blend_weights", "solve_head"]
+__all__ = ["FineTuner", "Probe", "Seconds", "Term", "TermStep", "blend_weights", "solve_head"]

@@ -84,6 +84,14 @@ class FineTuner(keras.Model):
             self._fit_state = FitState()
         return self._fit_state
 
+    def forget_fits(self) -> None:
+        """Have the next `fit` be as the first, from pass 0 on.
+
+        Weights, flags and a head that was solved stay as they are.
+        """
+        before = self.fit_state
+        self._fit_state = FitState(probe=before.probe, cache=before.cache)
+
     @property
     def reads_inputs(self) -> str | None:
         """Which methods of a subclass may read the inputs, in words, or None.
@@ -305,7 +313,8 @@ class FineTuner(keras.Model):
             **others: Every other argument of `keras.Model.fit`, by name.
 
         Returns:
-            The `History` callback.
+            The `History` callback. Its `seconds` says how long tracing took and how long training,
+            as `Seconds`.
 
         Raises:
             ValueError: If `cache_frozen=True` and the features cannot be computed once, if Keras
@@ -325,13 +334,18 @@ class FineTuner(keras.Model):
             cache_dir=cache_dir,
             cache_dtype=cache_dtype,
         )
-        self.fit_state.class_weight = others.get("class_weight")
-        self.fit_state.passes = plan_fit(self, x, y, settings)
-        if self.fit_state.passes is not None:
-            return fit_by_epochs(self, super().fit, settings)
-        callbacks = for_keras(self, x, settings)
-        history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
-        history.frozen_features = []  # Keras read the data
+        state = self.fit_state
+        state.clock.begin()
+        state.class_weight = others.get("class_weight")
+        state.passes = plan_fit(self, x, y, settings)
+        history: Any  # with attributes of ours
+        if state.passes is not None:
+            history = fit_by_epochs(self, super().fit, settings)
+        else:
+            callbacks = for_keras(self, x, settings)
+            history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
+            history.frozen_features = []  # Keras read the data
+        history.seconds = state.clock.seconds
         return history
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -350,8 +364,18 @@ class FineTuner(keras.Model):
                 self._group_norms.prepare(self.trainable_variables)
         self._flags = Flags(self)
         super().make_train_function(force=True)
-        self.train_function = self._obeying_flags(self.train_function)
+        self.train_function = self._obeying_flags(self._timed(self.train_function))
         return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """As Keras does; what tracing it takes is told from what evaluation takes."""
+        if self.test_function is None or force:
+            super().make_test_function(force=force)
+            self.test_function = self._timed(self.test_function)
+        return self.test_function
+
+    def _timed(self, function):
+        return function if self.run_eagerly else self.fit_state.clock.timed(function)
 
     def _obeying_flags(self, function):
         """`function`, a step as traced, or the one that flags ask for which were set since."""

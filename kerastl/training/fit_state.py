@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kerastl.data.passes import Passes
+from kerastl.training.clock import Clock, Seconds
 from kerastl.training.frozen import FeatureCache, Frontier
 from kerastl.training.frozen.frontier import unsteady
 
@@ -49,6 +50,7 @@ class FitState:
         probe: `Probe` of the head, if that was solved, or None.
         cache: `FeatureCache` of features that are there before a `fit`, for that to go on with.
         reads_features: Boolean, whether an epoch is under way that reads cached features.
+        clock: `Clock` of the present or latest `fit`.
     """
 
     passes: Passes | None = None
@@ -61,6 +63,7 @@ class FitState:
     probe: Any = None
     cache: FeatureCache | None = None
     reads_features: bool = False
+    clock: Clock = dataclasses.field(default_factory=Clock)
 
     @contextlib.contextmanager
     def in_epoch(self) -> Iterator[None]:
@@ -90,6 +93,7 @@ class FitState:
             "passes_done": self.passes_done,
             "pass_offset": self.pass_offset,
             "latest_read": None if read is None else dataclasses.asdict(read),
+            "seconds": dataclasses.asdict(self.clock.seconds),
         }
 
     def restore(self, state: Any) -> None:
@@ -97,3 +101,4 @@ class FitState:
         self.passes_done, self.pass_offset = state["passes_done"], state["pass_offset"]
         read = state["latest_read"]
         self.latest_read = None if read is None else EpochRead(**read)
+        self.clock.go_on_from(Seconds(**state["seconds"]))

@@ -9,7 +9,7 @@ import re
 import pytest
 
 import kerastl
-from kerastl.plans import strategies
+from kerastl.plans import join_thaws, strategies
 from kerastl.recipes import compare_worker, fine_tune
 from kerastl_cli.main import cli
 from tests.recipes.test_tune import write_pictures
@@ -30,7 +30,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def planned(monkeypatch):
-    """Dict that holds `plan` and `groups` of the run that was stopped at its plan."""
+    """Dict that holds `plan`, `groups` and `work` of the run that was stopped at its plan."""
     found = {}
     by_name = strategies.by_name
 
@@ -38,6 +38,7 @@ def planned(monkeypatch):
         if isinstance(groups, tuple):  # settings that ask whether there is such a plan at all
             return by_name(name, groups, **settings)
         found.update(plan=by_name(name, groups, **settings), groups=list(groups.names))
+        found.update(work=settings["work"])
         raise Planned
 
     monkeypatch.setattr(strategies, "by_name", stop)
@@ -47,6 +48,11 @@ def planned(monkeypatch):
 def in_python(name, groups):
     """The plan of the function called `name`."""
     return getattr(strategies, name)(groups, epochs=4, learning_rate=0.02)
+
+
+def joined(plan, planned):
+    """`plan` as these pictures have it: they are so few that thaws are joined."""
+    return join_thaws(plan, planned["groups"], planned["work"])
 
 
 @pytest.mark.parametrize("name", strategies.NAMES)
@@ -82,13 +88,13 @@ def test_tune_and_compare(name, pictures, planned, tmp_path):
     with pytest.raises(Planned):
         compare_worker.run(job, print)
     assert tuned == planned
-    assert tuned["plan"] == in_python(name, tuned["groups"])
+    assert tuned["plan"] == joined(in_python(name, tuned["groups"]), tuned)
 
 
 def test_averages_replace_the_schedule_and_nothing_else(pictures, planned, tmp_path):
     with pytest.raises(Planned):
         fine_tune(pictures, tmp_path / "run", **{**SETTINGS, "averaging": 0.2})
-    plain = in_python("gradual", planned["groups"])
+    plain = joined(in_python("gradual", planned["groups"]), planned)
     assert planned["plan"] == dataclasses.replace(plain, schedule=None)
 
 

@@ -203,6 +203,10 @@ class ImagePasses(Passes):
     ) -> None:
         super().__init__(len(labels), batch_size, seed)
         self._images, self._labels = images, labels
+        if isinstance(images, Rows):
+            self.rows_of = images.array, images.index
+        else:
+            self.rows_of = images, np.arange(len(images))
         self._augmenter, self._num_classes = augmenter, num_classes
         self.changes_targets = augmenter.sees_labels
         if augmenter.sees_labels:

@@ -8,9 +8,11 @@ import dataclasses
 
 from kerastl._base import checks
 from kerastl.graph.layer_groups import Groups
+from kerastl.plans.joining import join_thaws
 from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial
 from kerastl.plans.strategies.papers import fastai, lp_ft
 from kerastl.plans.transfer_plan import Start, TransferPlan
+from kerastl.plans.work import TrainingWork
 from kerastl.schedules.schedule import Schedule
 
 _MEASURED = {"head": head, "partial": partial, "full": full, "gradual": gradual}
@@ -29,6 +31,7 @@ def by_name(
     learning_rate: float | None = None,
     schedule: Schedule | None = COSINE,
     start: Start = "as_is",
+    work: TrainingWork | None = None,
 ) -> TransferPlan:
     """The plan that the strategy called `name` returns; its other arguments keep their defaults.
 
@@ -43,6 +46,8 @@ def by_name(
             plan, in `lp_ft` over each phase. `fastai` has two cycles of its own and takes no other.
         start: `"as_is"`, or `"probe"` for a head that is solved before it trains; the papers' own
             train it alone all the same, as long as they say.
+        work: `TrainingWork` of the training to come, or None. With it, thaws are joined where
+            tracing takes longer than the epochs it serves (`plans.join_thaws`).
 
     Returns:
         `TransferPlan`.
@@ -55,6 +60,11 @@ def by_name(
         >>> by_name("gradual", groups, epochs=8) == gradual(groups, epochs=8)
         True
     """
+    plan = _as_defined(name, groups, epochs, learning_rate, schedule, start)
+    return plan if work is None else join_thaws(plan, groups, work)
+
+
+def _as_defined(name, groups, epochs, learning_rate, schedule, start):
     checks.one_of(name, NAMES, "strategy")
     if name in PLAIN:
         strategy = _MEASURED[name]

@@ -15,7 +15,7 @@ import numpy as np
 
 from kerastl._base.types import PathLike
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"kerastl checkpoint "
 HASH_LENGTH = hashlib.sha256().digest_size * 2
 

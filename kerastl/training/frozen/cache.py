@@ -38,6 +38,9 @@ class FeatureCache:
         cache_dir: Folder for memory-mapped features, which later runs use again; None for memory.
         dtype: `"float32"`, or `"float16"` to keep floats in half precision.
         progress: Called as `progress(done, total)` with numbers of examples.
+        shared: Boolean, whether it serves several trainings of `model` from the same weights: then
+            it keeps what was computed at frontiers left behind, and computes features of some rows
+            of a set of data with all the others.
 
     Attributes:
         frontier: `Frontier` after the last `update`; None before it and with
@@ -56,6 +59,7 @@ class FeatureCache:
         cache_dir: PathLike | None = None,
         dtype: CacheDtype = "float32",
         progress: OnProgress | None = None,
+        shared: bool = False,
     ) -> None:
         if augmented_copies is not None:
             checks.whole(augmented_copies, 1, 10**6, "augmented_copies")
@@ -66,6 +70,7 @@ class FeatureCache:
         self.frontier: Any = None
         self._weights: Any = None
         self._frozen_parts, self._cached, self._moved_features = {}, {}, {}
+        self._shared, self._left, self._wholes = shared, [], []
         self._row_values = {}  # by the id of the passes, which are kept so that it stays theirs
 
     def update(self) -> bool:
@@ -85,13 +90,26 @@ class FeatureCache:
         if not moved:
             self.frontier.blocked_by = frontier.blocked_by
         else:
-            self._moved_features = self._moved_features_to(frontier)
-            self.frontier, self._frozen_parts, self._cached = frontier, {}, {}
+            self._leave_for(frontier)
         weights = weights_hash(self.frontier)
-        if not moved and weights != self._weights:
+        if weights != self._weights and self._weights is not None:
             self._cached, self._moved_features = {}, {}
         self._weights = weights
         return moved
+
+    def _leave_for(self, frontier):
+        """Go to `frontier`, with what was computed there before or can be carried up to it."""
+        moved = self._moved_features_to(frontier)
+        if self._shared and self.frontier is not None:
+            self._left.append((self.frontier, self._frozen_parts, self._cached, self._weights))
+        before = next((left for left in self._left if frontier.same_cut(left[0])), None)
+        if before is None:
+            self.frontier, self._frozen_parts, self._cached, self._weights = frontier, {}, {}, None
+            self._moved_features = moved
+        else:
+            self._left.remove(before)
+            self.frontier, self._frozen_parts, self._cached, self._weights = before
+            self._moved_features = {}
 
     @property
     def cut(self) -> list[int] | None:
@@ -210,7 +228,8 @@ class FeatureCache:
         return self._model.terms.why_not_cached(passes, self.frontier.below)
 
     def _obstacle_below(self, cached):
-        held = sum(other.held for other in self._cached.values())
+        sets = [self._cached, *(left[2] for left in self._left)]
+        held = sum(other.held for each in sets for other in each.values())
         return (
             cached.frozen_part.reason
             or obstacle_in_room(cached.to_come, held, self._settings.cache_dir)
@@ -227,8 +246,19 @@ class FeatureCache:
                 self._frozen_parts[repr(spec)] = FrozenPart(self.frontier, spec)
             part, moved = self._frozen_parts[repr(spec)], self._moved_features.pop(id(passes), None)
             cached = CachedPasses(passes, part, self._weights, self._settings, moved)
+            cached.whole = self._whole_of(passes)
             self._cached[id(passes)] = cached
         return self._cached[id(passes)]
+
+    def _whole_of(self, passes):
+        """Those of whose rows `passes` reads some, `CachedPasses` and the rows, or None."""
+        if not self._shared:
+            return None
+        for whole in self._wholes:
+            if whole is not passes and (rows := passes.places_in(whole)) is not None:
+                return self._of(whole), rows
+        self._wholes.append(passes)
+        return None
 
     def _moved_features_to(self, frontier):
         """Dict from the ids of passes to their `MovedFeatures`, carried up to `frontier`."""

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from kerastl._base.types import CacheDtype, OnProgress, PathLike
 from kerastl.data.passes import Passes
+from kerastl.data.rows import Rows
 from kerastl.training.frozen.frozen_part import FrozenPart
 from kerastl.training.frozen.part import packed
 from kerastl.training.frozen.store import Reading, Store, fill, make_store, num_bytes, stored_dtype
@@ -40,7 +42,10 @@ class CachedPasses:
     Attributes:
         views: Sequence of the views: numbers of augmented copies, or None for the data as they are.
         stores: Dict from the views that are there to their `Store`.
+        whole: `(CachedPasses, rows)` of a larger set of data whose features serve here, or None.
     """
+
+    whole: "tuple[CachedPasses, np.ndarray] | None" = None
 
     def __init__(
         self,
@@ -65,6 +70,8 @@ class CachedPasses:
     def held(self) -> int:
         """Bytes in memory now."""
         own = sum(store.num_bytes for store in self.stores.values() if store.folder is None)
+        if self.whole is not None:
+            own -= self.num_bytes * (None in self.stores)  # it is held once, with the others
         return own + (self._moved_features.held if self._moved_features else 0)
 
     @property
@@ -101,6 +108,10 @@ class CachedPasses:
 
     def store(self, view: int | None) -> Store:
         """`Store` of a view; computed, moved up from an earlier frontier, or opened."""
+        if view is None and self.whole is not None and view not in self.stores:
+            whole, rows = self.whole
+            arrays: Any = [Rows(array, rows) for array in whole.store(None).arrays]
+            self.stores[view] = Store(arrays)
         if view not in self.stores:
             self.stores[view] = make_store(
                 self._layouts(),

@@ -52,7 +52,7 @@ class Store:
 
     @property
     def num_bytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays)
+        return num_bytes([(array.shape, array.dtype) for array in self.arrays])
 
     def rows(self, index: Any) -> list[np.ndarray]:
         """List of the rows `index` of each array."""

@@ -24,6 +24,7 @@ class CrossValidated:
 
     Attributes:
         linear: `Linear`, fitted on all rows.
+        by_fold: Tuple of the `Linear` for each fold, fitted on all rows outside it.
         strength: Float > 0, scikit-learn's `C`.
         views: Int, of how many augmented views of each row it learnt besides the row itself.
         out_of_fold: float64 array `(n, num_outputs)`: what the model would give for each row, by
@@ -34,6 +35,7 @@ class CrossValidated:
     """
 
     linear: Linear
+    by_fold: tuple[Linear, ...]
     strength: float
     views: int
     out_of_fold: np.ndarray
@@ -106,12 +108,14 @@ class _Rows:
     softening: float
 
     def chosen(self) -> CrossValidated:
-        strength, out_of_fold = self._best()
-        half = self._by_half(strength)
+        strength, by_fold = self._best()
+        out_of_fold = self._outputs(by_fold)
+        half = self._outputs(self._by_half(strength))
         (linear,) = self._fits(np.ones(len(self.targets), bool), [strength], EXACT)
         losses = self.regression.losses
         return CrossValidated(
             linear,
+            tuple(by_fold),
             strength,
             len(self.views) - 1,
             out_of_fold,
@@ -131,39 +135,41 @@ class _Rows:
         )
 
     def _best(self):
-        """The strength with the lowest loss on rows held out, and the outputs for them."""
+        """The strength with the lowest loss on rows held out, and the fits of the folds at it."""
         strengths = regression_strengths()
-        paths = [(held, self._fits(~held, strengths)) for held in self._held()]
+        paths = [self._fits(~held, strengths) for held in self._held()]
         found, worse = [], 0
         for strength in strengths:
-            outputs = self._outputs([(held, next(path)) for held, path in paths])
-            losses = self.regression.losses(outputs, self.targets)
+            by_fold = [next(path) for path in paths]
+            losses = self.regression.losses(self._outputs(by_fold), self.targets)
             loss = float((self.weights * losses).mean())
             worse = worse + 1 if found and loss >= min(found, key=_loss_of)[0] else 0
-            found.append((loss, strength, outputs))
+            found.append((loss, strength, by_fold))
             if worse == PATIENCE:
                 break
-        _, strength, outputs = min(found, key=_loss_of)
-        return strength, outputs
+        _, strength, by_fold = min(found, key=_loss_of)
+        return strength, by_fold
 
     def _by_half(self, strength):
-        """Outputs for each row by a fit on every other row of the other folds."""
+        """For each fold a fit on every other row of the others."""
         fits = []
         for held in self._held():
             others, rows = np.flatnonzero(~held), np.zeros(len(held), bool)
             if self.regression.stratified:
                 others = others[np.argsort(self.targets[others], kind="stable")]
             rows[others[::2]] = True
-            fits.append((held, *self._fits(rows, [strength])))
-        return self._outputs(fits)
+            fits += self._fits(rows, [strength])
+        return fits
 
     def _held(self):
         return [self.folds == fold for fold in np.unique(self.folds)]
 
-    def _outputs(self, fits):
-        """Outputs for the rows `held` of each pair of them and a `Linear`."""
-        scores = np.concatenate([linear(self.views[0][held]) for held, linear in fits])
-        rows = np.concatenate([np.flatnonzero(held) for held, _ in fits])
+    def _outputs(self, by_fold):
+        """Outputs for all rows, those of each fold by its `Linear`."""
+        held = self._held()
+        pairs = zip(held, by_fold, strict=True)
+        scores = np.concatenate([linear(self.views[0][rows]) for rows, linear in pairs])
+        rows = np.concatenate([np.flatnonzero(rows) for rows in held])
         return self.regression.outputs(scores[np.argsort(rows, kind="stable")])
 
 

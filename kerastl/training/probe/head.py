@@ -53,8 +53,9 @@ def head_of(model: "FineTuner") -> Head:
     ):
         behind.append(made_by)
         made_by = _keras.producer_of(made_by.input)
-    plain = type(made_by) is keras.layers.Dense and len(made_by.output.shape) == 2
-    if not plain or not made_by.use_bias or made_by.quantization_mode:
+    plain = isinstance(made_by, keras.layers.Dense) and len(made_by.kernel.shape) == 2
+    vectors = plain and len(getattr(made_by.output, "shape", ())) == 2
+    if not vectors or not made_by.use_bias or made_by.quantization_mode:
         raise ValueError(
             "A head is solved where a network ends in a Dense with a bias on one vector an "
             "example, behind which there may be a softmax, a sigmoid or a Rescaling. Received: "

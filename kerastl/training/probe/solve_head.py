@@ -18,7 +18,7 @@ from kerastl.training.feeding import passes_of
 from kerastl.training.frozen import FeatureCache
 from kerastl.training.probe.cross_validation import FOLDS, CrossValidated, cross_validated, folds_of
 from kerastl.training.probe.head import head_of
-from kerastl.training.probe.regressions import SOFTENING
+from kerastl.training.probe.regressions import SOFTENING, Linear
 
 if TYPE_CHECKING:
     from kerastl.training.fine_tuner import FineTuner
@@ -31,6 +31,8 @@ class Probe:
     Attributes:
         strength: Float > 0, scikit-learn's `C` of the regression, chosen by cross-validation.
         views: Int, of how many augmented views of each example it learnt besides the plain one.
+        linear: `Linear` that the head was set to.
+        by_fold: Tuple of the `Linear` for each fold, of examples outside it.
         folds: Int array `(n,)`, the fold of each training example.
         out_of_fold: float64 array `(n, num_outputs)`: what the model would give for each example
             by a regression that had not seen it.
@@ -40,6 +42,8 @@ class Probe:
         seconds: Float, what it took, the features included.
     """
 
+    linear: Linear
+    by_fold: tuple[Linear, ...]
     strength: float
     views: int
     folds: np.ndarray
@@ -62,6 +66,7 @@ def solve_head(  # noqa: PLR0913 (those of `fit` in their order, and six)
     softening: float = SOFTENING,
     cache_dir: PathLike | None = None,
     progress: OnProgress | None = None,
+    shared: bool = False,
 ) -> "Probe":
     """Set the last Dense of `model` to the regression on what is below it, and train nothing.
 
@@ -87,6 +92,8 @@ def solve_head(  # noqa: PLR0913 (those of `fit` in their order, and six)
             what they had.
         cache_dir: Folder for features on disk, used again by later runs. None is memory.
         progress: Called as `progress(done, total)` with numbers of examples.
+        shared: Boolean, whether the features are kept for several trainings of `model` from the
+            same weights, on some of the rows too: see `FeatureCache`.
 
     Returns:
         `Probe`.
@@ -121,7 +128,10 @@ def solve_head(  # noqa: PLR0913 (those of `fit` in their order, and six)
     targets, weights = _targets(passes, class_weight)
     targets = head.regression.targets(targets)
     cache = FeatureCache(
-        model, augmented_copies=augmented_copies or None, cache_dir=cache_dir, progress=progress
+        model,
+        cache_dir=cache_dir,
+        progress=progress,
+        shared=shared,
     )
     views = [None, *range(augmented_copies)]
     features = _features(model, head, cache, passes, views)
@@ -143,7 +153,7 @@ def solve_head(  # noqa: PLR0913 (those of `fit` in their order, and six)
 
 
 def _said(found: CrossValidated):
-    names = ("strength", "views", "out_of_fold", "losses", "half_out_of_fold", "half_losses")
+    names = [field.name for field in dataclasses.fields(found)]
     return {name: getattr(found, name) for name in names}
 
 

@@ -1,0 +1,180 @@
+"""The learning of a run: the probe, what is trained further, and the better one of the two."""
+
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerastl.plans import TransferPlan, strategies
+from kerastl.recipes import training
+from kerastl.recipes.run_folder import Progress
+from kerastl.recipes.search import Choice, Search
+from kerastl.recipes.trials import Candidate, Trials
+from kerastl.tasks.paired import paired
+from kerastl.tasks.protocols import TaskData
+from kerastl.tasks.settings import StrategySettings, TuneSettings
+from kerastl.training import FineTuner, Probe
+
+VIEWS = 2  # augmented views of each example that a probe tries where nobody says how many
+# What `auto` tries, from cheap to dear.
+CANDIDATES = ("partial", "gradual", "full")
+
+
+@dataclasses.dataclass(eq=False)
+class Learnt:
+    """What was learnt, and how.
+
+    Attributes:
+        plan: `TransferPlan` that was followed.
+        probe: `Probe`.
+        probe_outputs: What the probe gives for the examples held out.
+        choice: `Choice`, or None where nothing was compared.
+        outputs: What the model gives for them that was trained, or None where nothing was kept.
+        history: Dict of lists, a value an epoch; empty where nothing was trained.
+        frozen_features: As `History.frozen_features`.
+        seconds: Dict from `"probe"`, `"comparing"`, `"tracing"` and `"training"` to seconds.
+        notices: Lines for the user.
+    """
+
+    plan: TransferPlan
+    probe: Probe
+    probe_outputs: np.ndarray
+    choice: Choice | None = None
+    outputs: np.ndarray | None = None
+    history: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    frozen_features: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    notices: list[str] = dataclasses.field(default_factory=list)
+
+    def side_by_side(self, data: TaskData) -> dict[str, Any]:
+        """What `metrics.json` says of the probe and of what was trained, on what is held out."""
+        objective, targets = data.objective, data.test.targets
+
+        def judged(outputs):
+            said = objective.judge(outputs, targets, data.outputs)
+            return {"score": said.score, "loss": said.loss}
+
+        probe = self.probe
+        known = objective.judge(probe.out_of_fold, data.train.targets, data.outputs)
+        trained = None
+        if self.outputs is not None:
+            spent = {"seconds": self.seconds["tracing"] + self.seconds["training"]}
+            spent["tracing_seconds"] = self.seconds["tracing"]
+            trained = {**judged(self.outputs), **{k: round(v, 1) for k, v in spent.items()}}
+        apart = trained and paired(objective, self.outputs, self.probe_outputs, targets)
+        return {
+            "probe": {
+                **judged(self.probe_outputs),
+                "seconds": round(probe.seconds, 1),
+                "out_of_fold": {"score": known.score, "loss": known.loss},
+                "of_half": _of_half(probe, data),
+                "strength": probe.strength,
+                "views": probe.views,
+            },
+            "trained": trained,
+            "difference": apart and apart.to_dict(),
+            "kept": "probe" if trained is None else "trained",
+            "choice": self.choice and self.choice.to_dict(),
+        }
+
+
+def _of_half(probe, data):
+    """The out-of-fold score of the regression on half of the examples: the learning curve."""
+    said = data.objective.judge(probe.half_out_of_fold, data.train.targets, data.outputs)
+    return {"score": said.score, "loss": said.loss}
+
+
+def learn(
+    model: FineTuner,
+    data: TaskData,
+    settings: TuneSettings,
+    folder: pathlib.Path,
+    progress: Progress,
+) -> Learnt:
+    """Have `model` learn `data.train` as `settings` say; it ends as what was kept.
+
+    Args:
+        model: `FineTuner` over the backbone and its new head.
+        data: `TaskData`.
+        settings: `TuneSettings`.
+        folder: `pathlib.Path` of a folder in which a later process finds where to go on.
+        progress: `Progress`.
+    """
+    progress.stage("Solving the head on frozen features", len(data.train))
+    zero = model.get_weights()
+    probe = training.solve(
+        model,
+        data,
+        settings,
+        augmented_copies=_views(settings),
+        progress=progress.count,
+        shared=True,
+    )
+    learnt = Learnt(
+        strategies.probe(model.groups),
+        probe,
+        training.outputs_of(model, data.test, settings.batch_size),
+        seconds={"probe": probe.seconds, "comparing": 0.0, "tracing": 0.0, "training": 0.0},
+    )
+    if settings.strategy == "probe":
+        return learnt
+    trials = Trials(model, data, probe, folder / "trials", progress)
+    plan, by = _chosen(learnt, trials, settings)
+    trials.restore()
+    if plan is None:
+        return learnt
+    if plan.start != "probe":
+        model.set_weights(zero)
+        model.fit_state.probe = None
+    progress.stage(f"Training by {plan.name}", plan.epochs)
+    keras.utils.set_random_seed(settings.seed)
+    history = training.train(
+        model, data, by, plan, callbacks=progress.callbacks(), checkpoints=folder / "checkpoints"
+    )
+    learnt.plan, learnt.history = plan, history.history
+    learnt.frozen_features = history.frozen_features
+    learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
+    learnt.seconds |= {"tracing": history.seconds.tracing, "training": history.seconds.training}
+    return learnt
+
+
+def _views(settings):
+    """Augmented views of each example that the probe tries."""
+    if settings.augment == "none" or settings.strategy not in ("auto", "probe"):
+        return 0
+    return settings.augmented_copies or VIEWS
+
+
+def _chosen(learnt, trials, settings):
+    """`(plan, settings)` to train everything by, or `(None, None)` where the probe is kept."""
+    model, data = trials.model, trials.data
+    if settings.strategy != "auto" and settings.keep == "last":
+        return training.plan_for(model, data, settings), settings
+    started = time.perf_counter()
+    if settings.strategy == "auto":
+        candidates = [_candidate(model, data, settings, name) for name in CANDIDATES]
+        choice = Search(trials, settings.minutes).best(candidates)
+    else:
+        plan = training.plan_for(model, data, settings)
+        choice = Search(trials).one(Candidate(settings.strategy, plan, settings, (1.0,)))
+    learnt.choice = choice
+    learnt.seconds["comparing"] = trials.earlier + time.perf_counter() - started
+    if choice.ended_by == "minutes":
+        learnt.notices.append(
+            f"The {settings.minutes:g} minutes of --minutes ended the comparison: with more, "
+            "another way to train may be chosen, and another run may choose otherwise."
+        )
+    if choice.plan is None:
+        return None, None
+    return dataclasses.replace(choice.plan, reason=choice.reason), choice.settings
+
+
+def _candidate(model, data, settings, name):
+    """One of `CANDIDATES`: on the examples as they are, so that frozen layers run once."""
+    fields = {f.name for f in dataclasses.fields(StrategySettings)}
+    given = {name: value for name, value in settings.to_dict().items() if name in fields}
+    own = StrategySettings(**{**given, "strategy": name, "augment": "none"})
+    return Candidate(name, training.plan_for(model, data, own), own)

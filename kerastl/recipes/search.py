@@ -1,0 +1,260 @@
+"""Which way to train further than the probe, if any: compared on held-back training examples.
+
+Candidates go from cheap to dear. All are tried on the first fold; the better half of them on two
+more; what is left on the rest. A candidate is dropped where it cannot win any more, and dearer ones
+are not tried where a cheap one says that training more layers does not pay.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kerastl.plans import TransferPlan
+from kerastl.recipes.trials import Candidate, Trial, Trials
+from kerastl.tasks.paired import Paired, paired
+from kerastl.tasks.settings import StrategySettings
+from kerastl.training.probe import head_of
+
+ROUNDS = ((0,), (1, 2), (3, 4))  # folds of each
+LEAST = 6  # answers that must be wrong out of fold: with fewer, no gain could be told from chance
+SURE = 2.0  # standard errors from which a candidate has lost
+UNKNOWN = 4  # times as long as the probe a first trial is taken to last
+FURTHER = 1.0  # standard errors of the loss by which a candidate must do better to be kept
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Standing:
+    """How a candidate did on the rows held back so far, beside the probe on the same rows.
+
+    Attributes:
+        candidate: `Candidate`.
+        trials: Tuple of its `Trial`s.
+        share: Float, the share of the way to the trained weights with the lowest loss.
+        gain: Float, how much lower its mean loss is than the probe's.
+        error: Float, standard error of `gain`.
+        score: Float, and `probe_score`, on these rows.
+        difference: `Paired`, score minus that of the probe.
+    """
+
+    candidate: Candidate
+    trials: tuple[Trial, ...]
+    share: float
+    gain: float
+    error: float
+    score: float
+    probe_score: float
+    difference: Paired
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether neither its loss nor its score can be hoped to become better than the probe's."""
+        return self.gain + SURE * self.error < 0 and self.difference.high <= 0
+
+    @property
+    def is_better(self) -> bool:
+        """Whether it is to be kept: a lower loss beyond its standard error, and no lower score."""
+        return self.gain > FURTHER * self.error and self.difference.difference >= 0
+
+    @property
+    def has_won(self) -> bool:
+        """Whether more folds would not change that it is kept."""
+        return self.gain > SURE * self.error and self.difference.low > 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of its trials."""
+        return sum(trial.seconds for trial in self.trials)
+
+    def row(self, said: str) -> dict[str, Any]:
+        """What the table of a run says of it."""
+        return {
+            "name": self.candidate.name,
+            "folds": len(self.trials),
+            "score": self.score,
+            "probe": self.probe_score,
+            "difference": self.difference.to_dict(),
+            "loss_gain": self.gain,
+            "loss_gain_error": self.error,
+            "wise_ft": self.share,
+            "seconds": round(self.seconds, 1),
+            "tracing_seconds": round(sum(trial.tracing_seconds for trial in self.trials), 1),
+            "fate": said,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    Attributes:
+        plan: `TransferPlan` to follow, or None for the probe.
+        settings: `StrategySettings` to follow it by.
+        table: List of a dict a candidate.
+        reason: One sentence.
+        ended_by: `"minutes"` where more time might have chosen otherwise, else None.
+    """
+
+    plan: TransferPlan | None
+    settings: StrategySettings | None
+    table: list[dict[str, Any]]
+    reason: str
+    ended_by: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `metrics.json` says of it."""
+        return {"tried": self.table, "reason": self.reason, "ended_by": self.ended_by}
+
+
+class Search:
+    """Compares candidates with the probe.
+
+    Args:
+        trials: `Trials`.
+        minutes: Float > 0 that all trials and the last training may take, or None for any time.
+    """
+
+    def __init__(self, trials: Trials, minutes: float | None = None) -> None:
+        self._trials, self._minutes = trials, minutes
+        self._objective = trials.data.objective
+        self._regression = head_of(trials.model).regression
+        self._found: dict[str, Standing] = {}
+        self._fates: dict[str, str] = {}
+
+    def one(self, candidate: Candidate) -> Choice:
+        """Whether `candidate` does better than the probe: on `data.val`, else on a fold."""
+        data = self._trials.data
+        if len(data.val):
+            probe = self._trials.of_probe(data.val)
+            trial = self._trials.on_validation(candidate)
+            self._judge(candidate, (trial,), probe, data.val.targets)
+        else:
+            self._add(candidate, (0,))
+        return self._concluded([candidate])
+
+    def best(self, candidates: Sequence[Candidate]) -> Choice:
+        """The best of `candidates`, which go from cheap to dear, and of the probe."""
+        if (reason := self._no_room()) is not None:
+            return Choice(None, None, [], reason)
+        alive = list(candidates)
+        for folds in ROUNDS:
+            for candidate in list(alive):
+                if not self._has_time(candidate, folds):
+                    done = [one for one in alive if one.name in self._found]
+                    return self._concluded(done, ended_by="minutes")
+                standing = self._add(candidate, folds)
+                if standing.has_lost:
+                    self._fates[candidate.name] = "dropped: it cannot win any more"
+                    alive.remove(candidate)
+                if folds == ROUNDS[0] and candidate is candidates[0] and standing.gain <= 0:
+                    for other in (
+                        alive[alive.index(candidate) + 1 :] if candidate in alive else alive
+                    ):
+                        self._fates[other.name] = f"not tried: {candidate.name} gains nothing"
+                    return self._concluded([])
+            alive = self._better_half(alive)
+            if not alive or (len(alive) == 1 and self._found[alive[0].name].has_won):
+                break
+        return self._concluded(alive)
+
+    def _better_half(self, alive):
+        ranked = sorted(alive, key=lambda one: -self._found[one.name].gain)
+        left = ranked[: max(1, len(ranked) // 2)]
+        for one in ranked[len(left) :]:
+            self._fates[one.name] = f"dropped: {left[0].name} gains more"
+        return left
+
+    def _no_room(self):
+        """Why nothing more is tried, where too few answers of the probe are wrong, or None."""
+        probe, targets = self._trials.probe, self._trials.data.train.targets
+        hits = self._objective.hits(probe.out_of_fold, targets)
+        wrong = None if hits is None else int((np.asarray(hits) < 1).sum())
+        if wrong is None or wrong >= LEAST:
+            return None
+        return (
+            f"The probe has {wrong} of {len(targets)} wrong out of fold: nothing that is trained "
+            "further could be told from chance."
+        )
+
+    def _has_time(self, candidate, folds):
+        """Whether so many folds more and a training on everything are within the minutes.
+
+        What was said before a kill is said again: else another process would choose otherwise.
+        """
+        trials = self._trials
+        if self._minutes is None or trials.are_done(candidate, folds):
+            return True
+        mark = trials.folder / f"no-time-{candidate.name}-{folds[0]}"
+        known = self._found.get(candidate.name)
+        each = known.seconds / len(known.trials) if known else UNKNOWN * trials.probe.seconds
+        if not mark.exists() and trials.passed + each * (len(folds) + 1.25) < 60 * self._minutes:
+            return True
+        mark.touch()
+        self._fates[candidate.name] = "not tried further: no time"
+        return False
+
+    def _add(self, candidate, folds):
+        """The `Standing` of `candidate` after so many folds more."""
+        known = self._found.get(candidate.name)
+        new = tuple(self._trials.run(candidate, fold) for fold in folds)
+        trials = (*(known.trials if known else ()), *new)
+        rows = np.concatenate([trial.rows for trial in trials])
+        probe, targets = self._trials.probe, self._trials.data.train.targets
+        return self._judge(candidate, trials, probe.out_of_fold[rows], targets[rows])
+
+    def _judge(self, candidate, trials, probe, targets):
+        regression, objective = self._regression, self._objective
+        wanted = regression.targets(targets)
+        before = regression.losses(probe, wanted)
+        outputs = {
+            share: np.concatenate([trial.outputs[share] for trial in trials])
+            for share in candidate.shares
+        }
+        gains = {
+            share: before - regression.losses(np.asarray(given, np.float64), wanted)
+            for share, given in outputs.items()
+        }
+        share = max(gains, key=lambda one: gains[one].mean())
+        gain = gains[share]
+        self._found[candidate.name] = standing = Standing(
+            candidate,
+            trials,
+            share,
+            float(gain.mean()),
+            float(gain.std() / np.sqrt(len(gain))),
+            objective.score(outputs[share], targets),
+            objective.score(probe, targets),
+            paired(objective, outputs[share], probe, targets),
+        )
+        return standing
+
+    def _concluded(self, alive, ended_by=None):
+        """The `Choice` of the best in `alive`, or of the probe."""
+        best = max((self._found[one.name] for one in alive), key=lambda one: one.gain, default=None)
+        kept = best is not None and best.is_better
+        if best is not None:
+            self._fates[best.candidate.name] = "kept" if kept else "not better than the probe"
+        table = [
+            one.row(self._fates.get(name, "not tried further")) for name, one in self._found.items()
+        ]
+        untried = [name for name in self._fates if name not in self._found]
+        table += [{"name": name, "folds": 0, "fate": self._fates[name]} for name in untried]
+        reason = self._why(best, kept)
+        if ended_by == "minutes":
+            reason += f" The {self._minutes:g} minutes ended the comparison."
+        if not kept or best is None:
+            return Choice(None, None, table, reason, ended_by)
+        plan = dataclasses.replace(best.candidate.plan, wise_ft=best.share)
+        return Choice(plan, best.candidate.settings, table, reason, ended_by)
+
+    def _why(self, best, kept):
+        if best is None:
+            tried = ", ".join(self._found) or "nothing"
+            return f"Tried {tried}: no gain over the probe on examples held back."
+        share = self._objective.is_share
+        count = sum(len(trial.rows) for trial in best.trials)
+        told = f"{best.difference.text(is_share=share)} on {count} examples held back"
+        loss = f"loss {best.gain:+.3f} lower, standard error {best.error:.3f}"
+        verb = "does better than" if kept else "does not do better than"
+        return f"{best.candidate.name} {verb} the probe: {told}; {loss}."
