@@ -195,8 +195,7 @@ def measure(
     """
     job = {
         "data": str(data),
-        "settings": settings.for_strategy("head" if name == PROBE else name).to_dict(),
-        "probe": name == PROBE,
+        "settings": settings.for_strategy(name).to_dict(),
         "seeds": settings.seeds,
         "answers": str(pathlib.Path(answers).resolve()),
     }

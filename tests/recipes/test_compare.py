@@ -9,7 +9,7 @@ from kerastl.recipes import compare_worker, training
 from kerastl.recipes.compare import as_markdown, cells, header
 from kerastl.report import draw_comparison
 from kerastl.tasks import Classification, Paired, Regression, find_source
-from kerastl.tasks.settings import TuneSettings
+from kerastl.tasks.settings import CompareSettings, TuneSettings
 from kerastl.training import solve_head
 from kerastl_cli.main import run
 from tests.recipes.test_tune import write_pictures
@@ -24,9 +24,11 @@ def data(tmp_path_factory):
 
 def job_for(data, strategy, seeds, **settings):
     """What a worker is told."""
-    is_probe = strategy == "probe"
-    settings = {**FAST, **settings, "strategy": "head" if is_probe else strategy}
-    return {"data": str(data), "settings": settings, "seeds": seeds, "probe": is_probe}
+    return {
+        "data": str(data),
+        "settings": {**FAST, **settings, "strategy": strategy},
+        "seeds": seeds,
+    }
 
 
 def test_a_worker_trains_once_a_seed_and_measures(data):
@@ -62,7 +64,7 @@ def test_the_command_writes_table_and_picture(data, tmp_path, capfd):
     options = [item for name, value in FAST.items() for item in (f"--{name}", str(value))]
     options = [option.replace("_", "-") for option in options]
     out = tmp_path / "comparison"
-    code = run(["compare", str(data), "--strategies", "head", "--out", str(out), *options])
+    code = run(["compare", str(data), "--strategies", "head,probe", "--out", str(out), *options])
     assert code == 0
     printed = capfd.readouterr().out
     assert (
@@ -101,6 +103,13 @@ def test_what_a_worker_finds_unusable_is_one_line(data, tmp_path, capfd):
 def test_wrong_options_are_refused_before_anything_starts(data, options, message, capfd):
     assert run(["compare", str(data), "--backbone", "glyphnet", *options]) == 2
     assert message in capfd.readouterr().err
+
+
+def test_the_probe_needs_no_start_of_its_own():
+    """A head that starts at nothing is for the others."""
+    settings = CompareSettings(strategies="head", start="zero")
+    assert settings.for_strategy("probe").start == "probe"
+    assert settings.for_strategy("head").start == "zero"
 
 
 def test_table_and_picture(tmp_path):
