@@ -100,6 +100,8 @@ def _side_by_side(metrics):
         said = f"{score(trained['score'], metrics)} in {trained['seconds']:.1f} s"
         said += f", {trained['tracing_seconds']:.1f} of these tracing"
     rows.append(("  trained from there", said))
+    if comparing := metrics.get("seconds_of", {}).get("comparing"):
+        rows.append(("  comparing on examples held back", f"{comparing:.1f} s"))
     if metrics["difference"]:
         rows += _difference(metrics["difference"], metrics)
     kept = {"probe": "the regression", "trained": "what was trained"}[metrics["kept"]]

@@ -129,7 +129,8 @@ def _title(data, settings):
 def header(objective: Objective) -> tuple[str, ...]:
     """Names of the columns of `cells`."""
     costs = "frozen layers", "trainable weights", "seconds"
-    return "strategy", *costs, objective.score_name, "over the probe", "resolves", "memory"
+    gain = "points over the probe" if objective.is_share else "over the probe"
+    return "strategy", *costs, objective.score_name, gain, "resolves", "memory"
 
 
 def cells(row: Mapping[str, Any], objective: Objective) -> tuple[str, ...]:
@@ -144,7 +145,7 @@ def cells(row: Mapping[str, Any], objective: Objective) -> tuple[str, ...]:
         ...        "seconds": 2.34, "score": {"mean": 0.8, "std": 0.01, "each": [0.79, 0.81]},
         ...        "difference": Paired(0.01, -0.02, 0.04, 5, 2, 0.45, 150).to_dict(),
         ...        "peak_memory": 1_200_000_000}, Classification())[4:7]
-        ('80.0 ± 1.0 %', '+1.0 points (-2.0 to +4.0)', 'no: +5 -2')
+        ('80.0 ± 1.0 %', '+1.0 (-2.0 to +4.0)', 'no: +5 -2')
     """
     score = row["score"]
     unit, form, end = (100, ".1f", " %") if objective.is_share else (1, ".3f", "")
@@ -165,7 +166,8 @@ def _difference_cells(difference, objective):
         return "-", "-"
     found = Paired(**difference)
     counts = "" if found.p is None else f": +{found.gained} -{found.lost}"
-    return found.text(is_share=objective.is_share), ("yes" if found.resolves else "no") + counts
+    text = found.text(is_share=objective.is_share).replace(" points", "")  # the header says it
+    return text, ("yes" if found.resolves else "no") + counts
 
 
 def as_markdown(rows: Iterable[Mapping[str, Any]], objective: Objective) -> str:
@@ -193,8 +195,7 @@ def measure(
     """
     job = {
         "data": str(data),
-        "settings": settings.for_strategy("head" if name == PROBE else name).to_dict(),
-        "probe": name == PROBE,
+        "settings": settings.for_strategy(name).to_dict(),
         "seeds": settings.seeds,
         "answers": str(pathlib.Path(answers).resolve()),
     }

@@ -31,8 +31,7 @@ def run(
     """Train once a seed; return the strategy's row, and what its models gave.
 
     Args:
-        job: Dict with `data`, `settings` of `TuneSettings`, `seeds`, and `probe`, true where the
-            head is solved and nothing is trained.
+        job: Dict with `data`, `settings` of `TuneSettings` and `seeds`.
         count: Called with the number of seeds that are done.
 
     Returns:
@@ -43,7 +42,7 @@ def run(
     from kerastl.tasks import find_source
     from kerastl.tasks.settings import TuneSettings
 
-    settings, is_probe = TuneSettings(**job["settings"]), job.get("probe", False)
+    settings = TuneSettings(**job["settings"])
     source = find_source(job["data"])
     prepare = source.prepare_for(source.load_backbone(settings), settings)
     examples = source.read(prepare, settings, seed=settings.seed)
@@ -51,13 +50,13 @@ def run(
     scores, seconds, outputs = [], [], []
     for i in range(job["seeds"]):
         one = dataclasses.replace(settings, seed=settings.seed + i)
-        model, spent = _train(one, source, examples, is_probe)
+        model, spent = _train(one, source, examples)
         seconds.append(spent)
         outputs.append(training.outputs_of(model, examples.test, one.batch_size))
         scores.append(examples.objective.score(outputs[-1], examples.test.targets))
         count(i + 1)
     row = {
-        "strategy": "probe" if is_probe else settings.strategy,
+        "strategy": settings.strategy,
         **_sizes(model),
         "seconds": float(np.mean(seconds)),
         "score": {
@@ -71,7 +70,7 @@ def run(
     return row, {"outputs": np.stack(outputs), "targets": examples.test.targets}
 
 
-def _train(settings, source, examples, is_probe):
+def _train(settings, source, examples):
     import keras
 
     from kerastl.freezing import freeze_to
@@ -82,7 +81,7 @@ def _train(settings, source, examples, is_probe):
     model = training.build(backbone, examples, dropout=settings.dropout, name=settings.strategy)
     started = time.perf_counter()
     training.adapt(model, examples, settings)
-    if is_probe:
+    if settings.strategy == "probe":
         freeze_to(model, -1)
         training.solve(model, examples, settings)
     else:

@@ -290,14 +290,15 @@ class CompareSettings(TrainSettings):
     """How to compare strategies, all under one budget.
 
     Attributes:
-        strategies: Names of strategies, or one string of them with commas between.
+        strategies: Names of strategies, or one string of them with commas between. The probe is
+            always there, and first.
         seeds: Int > 0, trainings by each.
         epochs: Int > 0, the budget of each.
         augment: As in `TuneSettings`; without, frozen layers run once.
     """
 
     strategies: str | tuple = setting(
-        "head,partial,full,gradual,lp_ft", "Names, separated by commas."
+        "head,partial,full,gradual,lp_ft", "Names, separated by commas; the probe comes first."
     )
     seeds: int = setting(2, "Trainings by each.", low=1, high=1000)
     epochs: int = setting(10, "The budget of each.", low=1, high=100_000)
@@ -312,7 +313,7 @@ class CompareSettings(TrainSettings):
         for name in self.names:
             from kerastl._base import checks
 
-            checks.one_of(name, STRATEGIES, "strategies")
+            checks.one_of(name, ("probe", *STRATEGIES), "strategies")
         if not self.names or len(set(self.names)) < len(self.names):
             raise ValueError(
                 "`strategies` must name at least one strategy, none twice. "
@@ -329,10 +330,12 @@ class CompareSettings(TrainSettings):
         return [name.strip() for name in listed if name.strip()]
 
     def for_strategy(self, name: str) -> TuneSettings:
-        """`TuneSettings` for one training by the strategy `name`."""
+        """`TuneSettings` for one training by the strategy `name`; `"probe"` is for none."""
         shared = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(TrainSettings)
         }
+        if name == "probe":
+            shared["start"] = "probe"
         return TuneSettings(**shared, strategy=name, keep="last", export="none")
 
 

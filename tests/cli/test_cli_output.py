@@ -53,7 +53,9 @@ def test_a_difference_is_said_in_words(difference, words, capsys):
 
 def test_a_run_that_trained_nothing_and_one_of_an_older_version(capsys):
     parts = {"probe": PROBE, "trained": None, "difference": None}
-    lines = printed(capsys, **parts, kept="probe", choice=None)
+    spent = {"probe": 8.0, "comparing": 61.2}
+    lines = printed(capsys, **parts, kept="probe", choice=None, seconds_of=spent)
+    assert "comparing on examples held back 61.2 s" in lines
     assert "trained from there nothing" in lines and "kept the regression" in lines
     assert not any("difference" in line for line in lines)
     assert not any("regression" in line for line in printed(capsys))

@@ -9,7 +9,7 @@ from kerastl.recipes import compare_worker, training
 from kerastl.recipes.compare import as_markdown, cells, header
 from kerastl.report import draw_comparison
 from kerastl.tasks import Classification, Paired, Regression, find_source
-from kerastl.tasks.settings import TuneSettings
+from kerastl.tasks.settings import CompareSettings, TuneSettings
 from kerastl.training import solve_head
 from kerastl_cli.main import run
 from tests.recipes.test_tune import write_pictures
@@ -24,9 +24,11 @@ def data(tmp_path_factory):
 
 def job_for(data, strategy, seeds, **settings):
     """What a worker is told."""
-    is_probe = strategy == "probe"
-    settings = {**FAST, **settings, "strategy": "head" if is_probe else strategy}
-    return {"data": str(data), "settings": settings, "seeds": seeds, "probe": is_probe}
+    return {
+        "data": str(data),
+        "settings": {**FAST, **settings, "strategy": strategy},
+        "seeds": seeds,
+    }
 
 
 def test_a_worker_trains_once_a_seed_and_measures(data):
@@ -62,7 +64,7 @@ def test_the_command_writes_table_and_picture(data, tmp_path, capfd):
     options = [item for name, value in FAST.items() for item in (f"--{name}", str(value))]
     options = [option.replace("_", "-") for option in options]
     out = tmp_path / "comparison"
-    code = run(["compare", str(data), "--strategies", "head", "--out", str(out), *options])
+    code = run(["compare", str(data), "--strategies", "head,probe", "--out", str(out), *options])
     assert code == 0
     printed = capfd.readouterr().out
     assert (
@@ -77,7 +79,8 @@ def test_the_command_writes_table_and_picture(data, tmp_path, capfd):
     assert difference.difference == pytest.approx(gap) and difference.num_examples == 4
     assert (difference.gained - difference.lost) / 8 == pytest.approx(gap)  # 4, twice
     table = (out / "comparison.md").read_text()
-    assert table.count("\n") == 4 and difference.text(is_share=True) in table
+    assert table.count("\n") == 4 and "points over the probe" in table
+    assert cells(head, Classification())[5] in table
     assert (out / "comparison.png").stat().st_size > 5000
     assert not list(out.rglob("*.npz"))
 
@@ -102,6 +105,13 @@ def test_wrong_options_are_refused_before_anything_starts(data, options, message
     assert message in capfd.readouterr().err
 
 
+def test_the_probe_needs_no_start_of_its_own():
+    """A head that starts at nothing is for the others."""
+    settings = CompareSettings(strategies="head", start="zero")
+    assert settings.for_strategy("probe").start == "probe"
+    assert settings.for_strategy("head").start == "zero"
+
+
 def test_table_and_picture(tmp_path):
     row = {
         "strategy": "head", "frozen_layers": 3, "layers": 4, "trainable_weights": 12_345,
@@ -116,7 +126,7 @@ def test_table_and_picture(tmp_path):
     )
     better = Paired(0.05, 0.01, 0.09, 12, 2, 0.013, 200)
     full = {**row, "strategy": "full", "difference": better.to_dict()}
-    assert cells(full, Classification())[5:7] == ("+5.0 points (+1.0 to +9.0)", "yes: +12 -2")
+    assert cells(full, Classification())[5:7] == ("+5.0 (+1.0 to +9.0)", "yes: +12 -2")
     number = {**full, "difference": {**full["difference"], "p": None, "low": -0.1}}
     assert cells(number, Regression())[5:7] == ("+0.050 (-0.100 to +0.090)", "no")
     for name, rows in (("alone", [row]), ("beside", [row, full])):
