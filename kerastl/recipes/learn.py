@@ -59,12 +59,12 @@ class Learnt:
 
         probe = self.probe
         known = objective.judge(probe.out_of_fold, data.train.targets, data.outputs)
-        trained = None
+        trained = difference = None
         if self.outputs is not None:
             spent = {"seconds": self.seconds["tracing"] + self.seconds["training"]}
             spent["tracing_seconds"] = self.seconds["tracing"]
             trained = {**judged(self.outputs), **{k: round(v, 1) for k, v in spent.items()}}
-        apart = trained and paired(objective, self.outputs, self.probe_outputs, targets)
+            difference = paired(objective, self.outputs, self.probe_outputs, targets).to_dict()
         return {
             "probe": {
                 **judged(self.probe_outputs),
@@ -75,7 +75,7 @@ class Learnt:
                 "views": probe.views,
             },
             "trained": trained,
-            "difference": apart and apart.to_dict(),
+            "difference": difference,
             "kept": "probe" if trained is None else "trained",
             "choice": self.choice and self.choice.to_dict(),
         }
@@ -122,10 +122,11 @@ def learn(
     if settings.strategy == "probe":
         return learnt
     trials = Trials(model, data, probe, folder / "trials", progress)
-    plan, by = _chosen(learnt, trials, settings)
+    chosen = _chosen(learnt, trials, settings)
     trials.restore()
-    if plan is None:
+    if chosen is None:
         return learnt
+    plan, by = chosen
     if plan.start != "probe":
         model.set_weights(zero)
         model.fit_state.probe = None
@@ -149,7 +150,7 @@ def _views(settings):
 
 
 def _chosen(learnt, trials, settings):
-    """`(plan, settings)` to train everything by, or `(None, None)` where the probe is kept."""
+    """`(plan, settings)` to train everything by, or None where the probe is kept."""
     model, data = trials.model, trials.data
     if settings.strategy != "auto" and settings.keep == "last":
         return training.plan_for(model, data, settings), settings
@@ -167,8 +168,8 @@ def _chosen(learnt, trials, settings):
             f"The {settings.minutes:g} minutes of --minutes ended the comparison: with more, "
             "another way to train may be chosen, and another run may choose otherwise."
         )
-    if choice.plan is None:
-        return None, None
+    if choice.plan is None or choice.settings is None:
+        return None
     return dataclasses.replace(choice.plan, reason=choice.reason), choice.settings
 
 

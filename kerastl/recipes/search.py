@@ -21,6 +21,7 @@ ROUNDS = ((0,), (1, 2), (3, 4))  # folds of each
 LEAST = 6  # answers that must be wrong out of fold: with fewer, no gain could be told from chance
 SURE = 2.0  # standard errors from which a candidate has lost
 UNKNOWN = 4  # times as long as the probe a first trial is taken to last
+WORTH = 0.15  # of the probe's loss that the cheapest candidate saves where dearer ones are tried
 FURTHER = 1.0  # standard errors of the loss by which a candidate must do better to be kept
 
 
@@ -32,7 +33,8 @@ class Standing:
         candidate: `Candidate`.
         trials: Tuple of its `Trial`s.
         share: Float, the share of the way to the trained weights with the lowest loss.
-        gain: Float, how much lower its mean loss is than the probe's.
+        loss: Float, the probe's mean loss on these rows.
+        gain: Float, how much lower that of the candidate is.
         error: Float, standard error of `gain`.
         score: Float, and `probe_score`, on these rows.
         difference: `Paired`, score minus that of the probe.
@@ -41,6 +43,7 @@ class Standing:
     candidate: Candidate
     trials: tuple[Trial, ...]
     share: float
+    loss: float
     gain: float
     error: float
     score: float
@@ -75,6 +78,7 @@ class Standing:
             "score": self.score,
             "probe": self.probe_score,
             "difference": self.difference.to_dict(),
+            "probe_loss": self.loss,
             "loss_gain": self.gain,
             "loss_gain_error": self.error,
             "wise_ft": self.share,
@@ -144,23 +148,34 @@ class Search:
                     done = [one for one in alive if one.name in self._found]
                     return self._concluded(done, ended_by="minutes")
                 standing = self._add(candidate, folds)
+                is_first = folds == ROUNDS[0] and candidate is candidates[0]
+                if is_first and standing.gain < WORTH * standing.loss:
+                    return self._not_worth_it(standing, candidates[1:])
                 if standing.has_lost:
                     self._fates[candidate.name] = "dropped: it cannot win any more"
                     alive.remove(candidate)
-                if folds == ROUNDS[0] and candidate is candidates[0] and standing.gain <= 0:
-                    for other in (
-                        alive[alive.index(candidate) + 1 :] if candidate in alive else alive
-                    ):
-                        self._fates[other.name] = f"not tried: {candidate.name} gains nothing"
-                    return self._concluded([])
             alive = self._better_half(alive)
             if not alive or (len(alive) == 1 and self._found[alive[0].name].has_won):
                 break
         return self._concluded(alive)
 
+    def _not_worth_it(self, standing, dearer):
+        """The probe is kept: the cheapest candidate says that training more does not pay."""
+        name, gain = standing.candidate.name, standing.gain / standing.loss
+        self._fates[name] = (
+            f"saves {max(gain, 0):.0%} of the probe's loss, and {WORTH:.0%} is asked"
+        )
+        self._fates |= {one.name: f"not tried: {name} saves too little" for one in dearer}
+        count = len(standing.trials[0].rows)
+        reason = (
+            f"{name} saves {max(gain, 0):.0%} of the probe's loss on {count} examples held back: "
+            f"below {WORTH:.0%} training more does not pay."
+        )
+        return Choice(None, None, self._table(), reason)
+
     def _better_half(self, alive):
         ranked = sorted(alive, key=lambda one: -self._found[one.name].gain)
-        left = ranked[: max(1, len(ranked) // 2)]
+        left = ranked[: (len(ranked) + 1) // 2]
         for one in ranked[len(left) :]:
             self._fates[one.name] = f"dropped: {left[0].name} gains more"
         return left
@@ -221,6 +236,7 @@ class Search:
             candidate,
             trials,
             share,
+            float(before.mean()),
             float(gain.mean()),
             float(gain.std() / np.sqrt(len(gain))),
             objective.score(outputs[share], targets),
@@ -235,11 +251,7 @@ class Search:
         kept = best is not None and best.is_better
         if best is not None:
             self._fates[best.candidate.name] = "kept" if kept else "not better than the probe"
-        table = [
-            one.row(self._fates.get(name, "not tried further")) for name, one in self._found.items()
-        ]
-        untried = [name for name in self._fates if name not in self._found]
-        table += [{"name": name, "folds": 0, "fate": self._fates[name]} for name in untried]
+        table = self._table()
         reason = self._why(best, kept)
         if ended_by == "minutes":
             reason += f" The {self._minutes:g} minutes ended the comparison."
@@ -248,6 +260,13 @@ class Search:
         plan = dataclasses.replace(best.candidate.plan, wise_ft=best.share)
         return Choice(plan, best.candidate.settings, table, reason, ended_by)
 
+    def _table(self):
+        """A dict for each candidate, those that were not tried last."""
+        tried = self._found.items()
+        rows = [one.row(self._fates.get(name, "not tried further")) for name, one in tried]
+        untried = [name for name in self._fates if name not in self._found]
+        return rows + [{"name": name, "folds": 0, "fate": self._fates[name]} for name in untried]
+
     def _why(self, best, kept):
         if best is None:
             tried = ", ".join(self._found) or "nothing"
@@ -255,6 +274,6 @@ class Search:
         share = self._objective.is_share
         count = sum(len(trial.rows) for trial in best.trials)
         told = f"{best.difference.text(is_share=share)} on {count} examples held back"
-        loss = f"loss {best.gain:+.3f} lower, standard error {best.error:.3f}"
+        loss = f"loss {-best.gain:+.3f}, standard error {best.error:.3f}"
         verb = "does better than" if kept else "does not do better than"
         return f"{best.candidate.name} {verb} the probe: {told}; {loss}."

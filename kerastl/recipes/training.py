@@ -151,7 +151,7 @@ def train(
     *,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoints: PathLike | None = None,
-) -> keras.callbacks.History:
+) -> Any:
     """Train `model` on `data.train` by `plan`.
 
     Args:

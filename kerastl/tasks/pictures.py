@@ -220,10 +220,13 @@ class PictureExamples:
     def at(self, rows: np.ndarray) -> "PictureExamples":
         """The pictures of some rows, an int array; none is copied."""
         rows = np.asarray(rows, np.int64)
-        images = self.images
-        some = Rows(images.array, images.index[rows]) if isinstance(images, Rows) else None
+        images: Any = self.images
+        if isinstance(images, Rows):
+            some = Rows(images.array, images.index[rows])
+        else:
+            some = Rows(images, rows)
         return PictureExamples(
-            Rows(images, rows) if some is None else some,
+            some,
             self.targets[rows],
             self._num_classes,
             [self.paths[row] for row in rows] if len(self.paths) else (),

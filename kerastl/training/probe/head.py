@@ -53,15 +53,15 @@ def head_of(model: "FineTuner") -> Head:
     ):
         behind.append(made_by)
         made_by = _keras.producer_of(made_by.input)
-    plain = isinstance(made_by, keras.layers.Dense) and len(made_by.kernel.shape) == 2
-    vectors = plain and len(getattr(made_by.output, "shape", ())) == 2
-    if not vectors or not made_by.use_bias or made_by.quantization_mode:
+    dense: Any = made_by
+    plain = isinstance(made_by, keras.layers.Dense) and len(dense.output.shape) == 2
+    if not plain or not dense.use_bias or dense.quantization_mode:
         raise ValueError(
             "A head is solved where a network ends in a Dense with a bias on one vector an "
             "example, behind which there may be a softmax, a sigmoid or a Rescaling. Received: "
             f"{model.name!r}, which ends in {made_by.name!r}, a {type(made_by).__name__}"
         )
-    return Head(made_by, made_by.input, _regression(model, made_by, behind))
+    return Head(dense, dense.input, _regression(model, dense, behind))
 
 
 def _regression(model, layer, behind):
