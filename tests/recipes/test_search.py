@@ -1,0 +1,365 @@
+"""What is trained further than the probe and whether it is kept: by rule, on a small network."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from kerastl.plans import strategies
+from kerastl.recipes import TuneSettings, training
+from kerastl.recipes.learn import learn
+from kerastl.recipes.run_folder import Silent
+from kerastl.recipes.search import LEAST, Search
+from kerastl.recipes.trials import Candidate, Trial, Trials
+from kerastl.tasks import Classification, PictureExamples, PreparePictures, TaskData
+from kerastl.training import Probe
+from kerastl.training.probe.cross_validation import folds_of
+
+SIDE = 8
+
+
+def drawn(count, seed):
+    """Pictures of two classes: a bright patch in one half or the other, hardly above the noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    pictures = rng.integers(0, 120, (count, SIDE, SIDE, 3))
+    for row, label in enumerate(labels):
+        at = rng.integers(0, SIDE - 3)
+        pictures[row, at : at + 3, 4 * label : 4 * label + 3] += 50
+    return PictureExamples(pictures.astype("uint8"), labels.astype("int64"), 2)
+
+
+def task(num_train=60, num_val=0):
+    none = drawn(2, 9).at(np.arange(0))
+    val = drawn(num_val, 5) if num_val else none
+    prepare = PreparePictures((SIDE, SIDE))
+    return TaskData(drawn(num_train, 1), val, drawn(40, 2), ("a", "b"), prepare, Classification())
+
+
+def built(data, seed=0):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1)(inputs)
+    for name in ("low", "high"):
+        x = keras.layers.Conv2D(6, 3, activation="relu", name=name)(x)
+    backbone = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x), name="small")
+    return training.build(backbone, data, dropout=0.2, name="tuned")
+
+
+def settings(**options):
+    return TuneSettings(
+        **{"epochs": 2, "batch_size": 16, "augment": "none", "export": "none", **options}
+    )
+
+
+def learnt(data, tmp_path, progress=None, **options):
+    model = built(data)
+    return model, learn(model, data, settings(**options), tmp_path, progress or Silent())
+
+
+def equal(one, other):
+    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+# What is chosen, by rule: trials that were written down in advance.
+
+
+class Told:
+    """In the place of `Trials`: answers that are told, in place of trainings."""
+
+    def __init__(self, data, right, of_probe, folder, share=1.0):
+        self.data, self.folder, self.asked, self.passed = data, folder, [], 0.0
+        self.model = built(data)
+        labels = data.train.targets
+        self._right, self._labels, self._share = right, labels, share
+        folds = folds_of(labels, stratified=True, seed=0)
+        rows = np.random.default_rng(0).permutation(len(labels))
+        wrong = rows[: int(of_probe * len(labels))]
+        outputs = self._outputs(np.arange(len(labels)), 0.7, wrong)
+        losses = -np.log(outputs[np.arange(len(labels)), labels])
+        self.probe = Probe(
+            linear=None,
+            by_fold=(),
+            strength=1.0,
+            views=0,
+            folds=folds,
+            out_of_fold=outputs,
+            losses=losses,
+            half_out_of_fold=outputs,
+            half_losses=losses,
+            seconds=1.0,
+        )
+
+    def _outputs(self, rows, sure, wrong=()):
+        given = np.full((len(rows), 2), 1 - sure)
+        given[np.arange(len(rows)), self._labels[rows]] = sure
+        flipped = np.isin(rows, wrong)
+        given[flipped] = given[flipped][:, ::-1]
+        return given
+
+    def are_done(self, candidate, folds):
+        return False
+
+    def run(self, candidate, fold):
+        self.asked.append((candidate.name, fold))
+        rows = np.flatnonzero(self.probe.folds == fold)
+        sure = self._right[candidate.name]
+        self.passed += 60.0
+        outputs = {share: self._outputs(rows, sure) for share in candidate.shares}
+        return Trial(rows, outputs, 60.0, 10.0)
+
+
+def candidates(*names):
+    plan = strategies.full(["small", "head"], epochs=2, start="probe")
+    return [Candidate(name, plan, settings(strategy="full"), (0.5, 1.0)) for name in names]
+
+
+def told(right, of_probe=0.3, folder=None, minutes=None, names=("cheap", "middle", "dear")):
+    trials = Told(task(), right, of_probe, folder)
+    return trials, Search(trials, minutes).best(candidates(*names))
+
+
+def test_dear_ones_are_not_tried_where_the_cheapest_saves_little():
+    trials, choice = told({"cheap": 0.505, "middle": 0.99, "dear": 0.99})
+    assert trials.asked == [("cheap", 0)]
+    assert choice.plan is None
+    assert [row["folds"] for row in choice.table] == [1, 0, 0]
+    assert "does not pay" in choice.reason
+
+
+def test_the_better_half_goes_on_and_the_best_is_kept():
+    trials, choice = told({"cheap": 0.9, "middle": 0.8, "dear": 0.95})
+    assert trials.asked[:3] == [("cheap", 0), ("middle", 0), ("dear", 0)]
+    assert ("middle", 1) not in trials.asked
+    assert {("cheap", 1), ("dear", 2)} < set(trials.asked)
+    assert choice.plan is not None
+    fates = {row["name"]: row["fate"] for row in choice.table}
+    assert fates == {
+        "cheap": "dropped: dear gains more",
+        "middle": "dropped: dear gains more",
+        "dear": "kept",
+    }
+    assert choice.ended_by is None
+
+
+def test_what_is_worse_is_dropped_and_the_probe_kept():
+    trials, choice = told({"cheap": 0.9, "middle": 0.001, "dear": 0.001}, of_probe=0.12)
+    assert ("middle", 1) not in trials.asked
+    assert choice.plan is not None
+    trials, choice = told({"cheap": 0.001, "middle": 0.9, "dear": 0.9})
+    assert choice.plan is None
+
+
+def test_a_probe_with_hardly_an_error_is_kept_at_once():
+    trials, choice = told({"cheap": 0.99}, of_probe=(LEAST - 1) / 60, names=("cheap",))
+    assert trials.asked == []
+    assert f"{LEAST - 1} of 60" in choice.reason
+
+
+def test_minutes_end_the_comparison_and_a_later_process_ends_it_there_too(tmp_path):
+    right = {"cheap": 0.9, "middle": 0.8, "dear": 0.95}
+    trials, choice = told(right, folder=tmp_path, minutes=2.1)
+    assert trials.asked == [("cheap", 0), ("middle", 0)]
+    assert choice.ended_by == "minutes"
+    assert "2.1 minutes" in choice.reason
+    assert choice.plan is not None
+    again, same = told(right, folder=tmp_path, minutes=1000.0)
+    assert (again.asked, same.ended_by) == (trials.asked, "minutes")
+    assert same.table == choice.table
+
+
+# On a small network.
+
+
+def test_the_probe_alone_is_the_solved_head_and_trains_nothing(tmp_path):
+    data = task()
+    model, found = learnt(data, tmp_path, strategy="probe")
+    expected = built(data)
+    training.solve(expected, data, settings(strategy="probe"))
+    assert equal(model, expected)
+    assert found.plan == strategies.probe(model.groups)
+    said = found.side_by_side(data)
+    assert (said["kept"], said["trained"], said["difference"]) == ("probe", None, None)
+    score = Classification().score(found.probe.out_of_fold, data.train.targets)
+    assert said["probe"]["out_of_fold"]["score"] == score
+
+
+def test_auto_without_time_for_more_is_the_probe(tmp_path):
+    data = task()
+    model, found = learnt(data, tmp_path / "auto", strategy="auto", minutes=0.001)
+    probe, _ = learnt(data, tmp_path / "probe", strategy="probe")
+    assert equal(model, probe)
+    assert found.choice.ended_by == "minutes"
+    assert "ended the comparison" in found.notices[0]
+
+
+def test_auto_trains_the_winner_on_everything_and_says_what_was_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr("kerastl.recipes.search.WORTH", -10.0)
+    monkeypatch.setattr("kerastl.recipes.search.FURTHER", -10.0)
+    monkeypatch.setattr("kerastl.recipes.learn.CANDIDATES", ("partial", "full"))
+    data = task()
+    model, found = learnt(data, tmp_path, strategy="auto", learning_rate=0.03)
+    assert found.outputs is not None
+    plan = found.plan
+    assert (plan.start, plan.reason) == ("probe", found.choice.reason)
+    by_hand = built(data)
+    own = settings(strategy=plan.name, learning_rate=0.03)
+    training.solve(by_hand, data, own)
+    keras.utils.set_random_seed(0)
+    training.train(by_hand, data, own, plan)
+    assert equal(model, by_hand)
+    said = found.side_by_side(data)
+    assert said["kept"] == "trained"
+    assert said["difference"]["num_examples"] == len(data.test)
+    json.dumps(said)
+    kept = [row for row in said["choice"]["tried"] if row["fate"] == "kept"]
+    assert [(row["name"], row["wise_ft"]) for row in kept] == [(plan.name, plan.wise_ft)]
+
+
+class Stopped(Silent):
+    """Stops the run, as Ctrl-C does, when so many epochs of trials or training were counted."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def stage(self, name, total=None):
+        self.counts = "Trying" in name or "Training" in name
+
+    def count(self, done, total):
+        if not self.counts:
+            return
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+    def callbacks(self):
+        return [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.count(0, 0))]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two strategies on two folds, never stopped, and its data."""
+    data = task()
+    with pytest.MonkeyPatch.context() as patch:
+        _let_all_pass(patch)
+        model, found = learnt(data, tmp_path_factory.mktemp("whole"), strategy="auto")
+    return data, model, found
+
+
+def _let_all_pass(patch):
+    patch.setattr("kerastl.recipes.search.WORTH", -10.0)
+    patch.setattr("kerastl.recipes.search.FURTHER", -10.0)
+    patch.setattr("kerastl.recipes.search.ROUNDS", ((0,), (1,)))
+    patch.setattr("kerastl.recipes.learn.CANDIDATES", ("partial", "full"))
+
+
+@pytest.mark.parametrize("after", [1, 2, 5, 7])
+def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(after, whole, tmp_path, monkeypatch):
+    _let_all_pass(monkeypatch)
+    data, model, found = whole
+    with pytest.raises(KeyboardInterrupt):
+        learnt(data, tmp_path, Stopped(after), strategy="auto")
+    resumed, again = learnt(data, tmp_path, strategy="auto")
+    assert equal(resumed, model)
+    timeless = [
+        [{k: v for k, v in row.items() if "seconds" not in k} for row in said.choice.table]
+        for said in (found, again)
+    ]
+    assert timeless[0] == timeless[1]
+    np.testing.assert_array_equal(again.outputs, found.outputs)
+
+
+@pytest.mark.parametrize("num_val", [0, 40])
+def test_a_named_strategy_that_harms_is_not_kept_unless_asked_for(num_val, tmp_path):
+    data = task(num_val=num_val)
+    harmful = {"strategy": "full", "learning_rate": 30.0, "averaging": 0.0}
+    model, found = learnt(data, tmp_path / "best", **harmful)
+    probe, _ = learnt(data, tmp_path / "probe", strategy="probe")
+    assert equal(model, probe)
+    assert found.side_by_side(data)["kept"] == "probe"
+    assert len(found.choice.table) == 1
+    model, found = learnt(data, tmp_path / "last", keep="last", **harmful)
+    assert not equal(model, probe)
+    assert (found.choice, found.side_by_side(data)["kept"]) == (None, "trained")
+
+
+def test_a_head_from_zero_has_the_probe_beside_it_and_starts_at_zero(tmp_path):
+    data = task()
+    given = {"strategy": "full", "start": "zero", "keep": "last"}
+    model, found = learnt(data, tmp_path, **given)
+    by_hand = built(data)
+    keras.utils.set_random_seed(0)
+    own = settings(**given)
+    training.train(by_hand, data, own, training.plan_for(by_hand, data, own))
+    assert equal(model, by_hand)
+    assert found.plan.start == "as_is"
+    assert found.side_by_side(data)["difference"] is not None
+
+
+# Features of some rows are those of all.
+
+
+def test_folds_share_the_features_of_all_rows(tmp_path, monkeypatch):
+    from kerastl.training.frozen import frozen_part
+
+    data = task()
+    model = built(data)
+    own = settings(strategy="head")
+    probe = training.solve(model, data, own, shared=True)
+    rows_computed = []
+    compute = frozen_part.FrozenPart.__call__
+
+    def counted(part, inputs):
+        rows_computed.append(len(inputs))
+        return compute(part, inputs)
+
+    monkeypatch.setattr(frozen_part.FrozenPart, "__call__", counted)
+    trials = Trials(model, data, probe, tmp_path, Silent())
+    candidate = Candidate("head", training.plan_for(model, data, own), own, (1.0,))
+    shared = [trials.run(candidate, fold) for fold in (0, 1)]
+    assert sum(rows_computed) <= 8  # no more than the look at whether rows are mixed
+    alone = dataclasses.replace(data, train=data.train.at(np.flatnonzero(probe.folds != 0)))
+    by_hand = built(data)
+    from kerastl.training.probe import head_of
+
+    head_of(by_hand).set(probe.by_fold[0])
+    by_hand.fit_state.probe = probe
+    keras.utils.set_random_seed(0)
+    training.train(by_hand, alone, own, candidate.plan)
+    held = data.train.at(np.flatnonzero(probe.folds == 0))
+    expected = training.outputs_of(by_hand, held)
+    np.testing.assert_allclose(shared[0].outputs[1.0], expected, atol=1e-5)
+
+
+def test_a_trial_starts_where_the_regression_of_its_fold_ended(tmp_path):
+    data = task()
+    model = built(data)
+    probe = training.solve(model, data, settings(strategy="probe"), shared=True)
+    trials = Trials(model, data, probe, tmp_path, Silent())
+    still = settings(strategy="full", learning_rate=1e-6, averaging=0.0, weight_decay=0.0)
+    plan = training.plan_for(model, data, still)
+    trial = trials.run(Candidate("still", plan, still), 2)
+    for outputs in trial.outputs.values():
+        np.testing.assert_allclose(outputs, probe.out_of_fold[trial.rows], atol=1e-4)
+    trials.restore()
+    expected = built(data)
+    training.solve(expected, data, settings(strategy="probe"))
+    assert equal(model, expected)
+
+
+def test_a_resumed_trial_leaves_no_checkpoints(tmp_path):
+    data = task()
+    model = built(data)
+    own = settings(strategy="head")
+    probe = training.solve(model, data, own, shared=True)
+    trials = Trials(model, data, probe, tmp_path, Silent())
+    candidate = Candidate("head", training.plan_for(model, data, own), own, (1.0,))
+    first = trials.run(candidate, 0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["head-0.json", "head-0.npz"]
+    later = Trials(model, data, probe, tmp_path, Silent())
+    assert later.are_done(candidate, (0,)) and not later.are_done(candidate, (0, 1))
+    np.testing.assert_array_equal(later.run(candidate, 0).outputs[1.0], first.outputs[1.0])
+    assert later.earlier > 0
