@@ -339,11 +339,11 @@ def test_a_trial_starts_where_the_regression_of_its_fold_ended(tmp_path):
     model = built(data)
     probe = training.solve(model, data, settings(strategy="probe"), shared=True)
     trials = Trials(model, data, probe, tmp_path, Silent())
-    still = settings(strategy="full", learning_rate=1e-6, averaging=0.0, weight_decay=0.0)
+    still = settings(strategy="full", learning_rate=1e-4, averaging=0.0, weight_decay=0.0)
     plan = training.plan_for(model, data, still)
     trial = trials.run(Candidate("still", plan, still), 2)
     for outputs in trial.outputs.values():
-        np.testing.assert_allclose(outputs, probe.out_of_fold[trial.rows], atol=1e-4)
+        np.testing.assert_allclose(outputs, probe.out_of_fold[trial.rows], atol=2e-3)
     trials.restore()
     expected = built(data)
     training.solve(expected, data, settings(strategy="probe"))
