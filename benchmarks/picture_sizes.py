@@ -2,8 +2,8 @@
 
 Cross-validation on the training pictures of a folder, which leaves test pictures alone. For each
 size a logistic regression on the frozen features, standardized: the mean over several divisions
-into folds, at the best of four strengths. With `--tuned` also networks that `kerastl tune` would
-make, by its defaults, on one division.
+into folds, at the best of four strengths. With `--tuned` also networks that `kerastl tune
+--strategy full --keep last` would make, on one division.
 
     python benchmarks/picture_sizes.py FLOWERS --backbone mobilenet --alpha 0.25 [--weights PATH]
 """
@@ -39,6 +39,8 @@ def main():
             image_size=size,
             epochs=options.epochs,
             seed=options.seed,
+            strategy="full",
+            keep="last",
         )
         source = find_source(options.data)
         backbone = source.load_backbone(config)
@@ -88,7 +90,9 @@ def tuned(source, data, config):
         model = training.build(
             source.load_backbone(config), without, dropout=config.dropout, name="tuned"
         )
-        training.train(model, without, config)
+        training.adapt(model, without, config)
+        training.solve(model, without, config)
+        training.train(model, without, config, training.plan_for(model, without, config))
         probabilities[held] = model.predict(images[held], verbose=0)
     return score(probabilities, labels)
 

@@ -49,6 +49,7 @@ def runs(options, home):
     verb("demo", "--seeds", "1", "--out", home / "demo")
     yield "demo", home / "demo"
     network = ["--backbone", "mobilenet", "--alpha", "0.25", "--weights", options.weights]
+    network += as_before()
     for strategy in ("head", "partial", "gradual"):
         out = home / strategy
         verb("tune", options.data, *network, "--image-size", SIZE, "--strategy", strategy,
@@ -60,11 +61,22 @@ def runs(options, home):
     yield "compress", out
 
 
+def as_before():
+    """Flags with which a `tune` that begins with a regression begins at zero, as it once did."""
+    told = run("tune", "--help", stdout=subprocess.PIPE, text=True).stdout
+    flags = {"--start": "zero", "--keep": "last", "--label-smoothing": "0.1"}
+    return [word for pair in flags.items() if "--start" in told for word in pair]
+
+
 def verb(*words):
     """Run a verb of the command line; its output goes to standard error."""
+    run(*words, stdout=sys.stderr)
+
+
+def run(*words, **options):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_CPU_ALLOCATOR_USE_BFC": "true"}
     command = [sys.executable, "-m", "kerastl", *map(str, words)]
-    subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
+    return subprocess.run(command, check=True, env=environment, **options)
 
 
 def hashes(folder):

@@ -12,7 +12,7 @@ from kerastl_cli.start import start_tensorflow
 
 @click.command(
     short_help="Fine-tune a pretrained network on your data.",
-    epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --epochs 15 --export int8",
+    epilog="Example: kerastl tune flowers/ --backbone efficientnet_b0 --minutes 5 --export int8",
 )
 @click.argument("data", type=click.Path())
 @options_of(settings.TuneSettings)
@@ -22,10 +22,15 @@ def tune(data: str, out: str | None, overwrite: bool, as_json: bool, **options: 
 
     DATA is a folder of class folders, or one with train/ and val/ or test/ in it; or a table
     (.csv, .tsv, or a folder with a labels.csv in it) with the columns file and label (a class),
-    labels (any number of them, red|round) or value (a number). The run folder holds model.keras,
-    model.tflite, labels.txt, task.json, plan.json, config.json, metrics.json and curves.png. Model
-    and file take RGB pixels 0 to 255. A run that was stopped goes on when the same command is given
-    again.
+    labels (any number of them, red|round) or value (a number).
+
+    The head begins as a regression on frozen features, the probe. By default, --strategy auto, ways
+    to train further are compared with it on training examples that are held back, and the better
+    one is kept; --strategy probe trains nothing.
+
+    The run folder holds model.keras, model.tflite, labels.txt, task.json, plan.json, config.json,
+    metrics.json and, if anything was trained, curves.png. Model and file take RGB pixels 0 to 255.
+    A run that was stopped goes on when the same command is given again.
     """
     start_tensorflow()
     from kerastl import fine_tune

@@ -20,7 +20,8 @@ def data(tmp_path_factory):
     return write_pictures(tmp_path_factory.mktemp("cli") / "glyphs", classes=2, each=10)
 
 
-FAST = ["--backbone", "glyphnet", "--epochs", "2", "--batch-size", "8", "--export", "none"]
+FAST = ["--backbone", "glyphnet", "--strategy", "probe", "--export", "none"]
+TRAINED = [*FAST, "--strategy", "head", "--keep", "last", "--epochs", "2", "--batch-size", "8"]
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,14 @@ def folder(data, tmp_path_factory):
 
 
 def test_tune_prints_a_table_and_writes_the_run(folder, data, tmp_path, capsys):
-    assert run(["tune", str(data), "--out", str(tmp_path / "run"), *FAST]) == 0
+    more = ["--start", "zero", "--minutes", "5"]
+    assert run(["tune", str(data), "--out", str(tmp_path / "run"), *TRAINED, *more]) == 0
     out, err = capsys.readouterr()
-    assert "accuracy, held-out" in out
+    assert "accuracy, held-out" in out and "regression on frozen features" in out
     assert "epoch   2/2" in err
-    assert (folder / "model.keras").is_file()
+    assert (folder / "model.keras").is_file() and not (folder / "curves.png").exists()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (config["start"], config["keep"], config["minutes"]) == ("zero", "last", 5.0)
 
 
 def test_json_is_nothing_but_json(folder, data, capsys):
@@ -100,6 +104,10 @@ def make_bad(tmp_path, data):
         "embedded with weights": ([*tune, "--weights", "none"], "weights of its own"),
         "takes no pictures": ([*tune[:-1], str(tmp_path / "dense.keras")], "must take pictures"),
         "bad strategy": ([*tune, "--strategy", "gradul"], "gradual"),
+        "no minutes": ([*tune, "--minutes", "0"], "`minutes` must be minutes in [0.001"),
+        "nothing to keep": ([*tune, "--keep", "last"], "for a strategy that is named"),
+        "a start of auto": ([*tune, "--start", "zero"], "'auto' starts from the probe"),
+        "a start": ([*tune, "--start", "nought"], "probe, zero"),
         "no model": (["evaluate", str(tmp_path / "none.keras"), str(data)], "none.keras"),
         "no tflite": (["predict", str(text.rename(tmp_path / "x.tflite")), str(data)], "x.tflite"),
         "no picture": (["predict", str(tmp_path), str(tmp_path / "gone.png")], "model"),
@@ -148,10 +156,10 @@ def test_interrupt_exits_with_1_and_says_how_to_go_on(tmp_path, data, capsys, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(keras.Model, "fit", interrupted)
-    assert run(["tune", str(data), "--out", str(tmp_path / "run"), *FAST]) == 1
+    assert run(["tune", str(data), "--out", str(tmp_path / "run"), *TRAINED]) == 1
     assert "interrupted. What is done lies in" in capsys.readouterr().err
     assert os.listdir(tmp_path) == [".run.unfinished"]
-    other = ["tune", str(data), "--out", str(tmp_path / "run"), *FAST, "--seed", "1"]
+    other = ["tune", str(data), "--out", str(tmp_path / "run"), *TRAINED, "--seed", "1"]
     assert run(other) == 2
     assert "other settings" in capsys.readouterr().err
 

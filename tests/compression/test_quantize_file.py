@@ -66,21 +66,27 @@ def permuted(x):
     return kl.MultiHeadAttention(2, 4)(h, h)
 
 
-def network(make):
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input(cases.SHAPE)
-    x = make(conv(name="entry")(inputs))
+def pooled(x):
     if len(x.shape) == 4:
         x = kl.GlobalAveragePooling2D()(x)
-    x = kl.GlobalAveragePooling1D()(x) if len(x.shape) == 3 else x
+    return kl.GlobalAveragePooling1D()(x) if len(x.shape) == 3 else x
+
+
+def network(*makes):
+    """A branch for each of `makes`, on one convolution."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(cases.SHAPE)
+    x = conv(name="entry")(inputs)
+    parts = [pooled(make(x)) for make in makes]
+    x = kl.Concatenate()(parts) if len(parts) > 1 else parts[0]
     model = keras.Model(inputs, kl.Dense(5, name="scores")(x))
     cases.enliven(model)
     return model
 
 
-def written(make, path):
+def written(path, *makes):
     """A quantized model, trained a step, its file, and what computes in float there."""
-    quantized = quantize_aware(network(make), cases.pictures())
+    quantized = quantize_aware(network(*makes), cases.pictures())
     quantized.compile(keras.optimizers.SGD(1e-4), "mse")
     quantized.fit(cases.pictures(16), np.zeros((16, 5)), verbose=0)
     to_litert(quantized, path, quantization="int8")
@@ -100,22 +106,32 @@ def assert_repeats(path, model):
     assert np.abs(got - want).max() <= 4 * step
 
 
-@pytest.mark.parametrize("name", COMPUTES_IN_INT8)
-def test_what_the_report_calls_int8_is_int8_in_the_file(name, tmp_path):
+# A conversion takes seconds, so several ways share one file; each has its own in the slow tier.
+FILES = [list(COMPUTES_IN_INT8)[i::3] for i in range(3)]
+ALONE = [pytest.param([name], marks=pytest.mark.slow, id=name) for name in COMPUTES_IN_INT8]
+
+
+@pytest.mark.parametrize("names", [*FILES, *ALONE])
+def test_what_the_report_calls_int8_is_int8_in_the_file(names, tmp_path):
     path = str(tmp_path / "model.tflite")
-    quantized, in_float = written(COMPUTES_IN_INT8[name], path)
+    quantized, in_float = written(path, *(COMPUTES_IN_INT8[name] for name in names))
     assert quantization_report(quantized).floats == {} and not in_float
     assert_repeats(path, quantized)
 
 
 @pytest.mark.filterwarnings("ignore:These operations stayed float32")
-@pytest.mark.parametrize("name", STAYS_FLOAT)
-def test_what_stays_float_is_said_at_the_start_and_the_rest_is_written(name, tmp_path):
-    make, reason = STAYS_FLOAT[name]
+@pytest.mark.parametrize("names", [
+    list(STAYS_FLOAT)[:3],
+    list(STAYS_FLOAT)[3:],
+    *(pytest.param([name], marks=pytest.mark.slow, id=name) for name in STAYS_FLOAT),
+])  # fmt: skip
+def test_what_stays_float_is_said_at_the_start_and_the_rest_is_written(names, tmp_path):
     path = str(tmp_path / "model.tflite")
-    quantized, in_float = written(make, path)
-    (said,) = quantization_report(quantized).floats.values()
-    assert reason in said and in_float
+    quantized, in_float = written(path, *(STAYS_FLOAT[name][0] for name in names))
+    said = quantization_report(quantized).floats.values()
+    for reason, name in zip(said, names, strict=True):
+        assert STAYS_FLOAT[name][1] in reason
+    assert in_float
     assert_repeats(path, quantized)
 
 

@@ -76,8 +76,15 @@ STEPS = {
 PATTERNS = {"single": {"sparsity": 0.5}, "2 of 4": {"sparsity": None, "m_by_n": (2, 4)}}
 
 
-@pytest.mark.parametrize("make", [network, tuner])
-@pytest.mark.parametrize("step", STEPS)
+# The slow tier has each step with each kind of model.
+@pytest.mark.parametrize(("make", "step"), [
+    (network, "fit"),
+    (tuner, "train_on_batch"),
+    (tuner, "two fits"),
+    pytest.param(tuner, "fit", marks=pytest.mark.slow),
+    pytest.param(network, "train_on_batch", marks=pytest.mark.slow),
+    pytest.param(network, "two fits", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_model_that_was_fit_before_need_not_be_compiled_again(make, step):
     model = compiled(make())
     STEPS[step](model)

@@ -10,7 +10,8 @@ import pytest
 
 import kerastl
 from kerastl.plans import join_thaws, strategies
-from kerastl.recipes import compare_worker, fine_tune
+from kerastl.recipes import compare_worker, fine_tune, learn
+from kerastl.tasks.settings import STARTS
 from kerastl_cli.main import cli
 from tests.recipes.test_tune import write_pictures
 
@@ -45,9 +46,13 @@ def planned(monkeypatch):
     return found
 
 
-def in_python(name, groups):
+def in_python(name, groups, start="as_is"):
     """The plan of the function called `name`."""
-    return getattr(strategies, name)(groups, epochs=4, learning_rate=0.02)
+    settings = {"epochs": 4, "learning_rate": 0.02}
+    if name in strategies.PLAIN:
+        return getattr(strategies, name)(groups, start=start, **settings)
+    # The papers' own train the head alone however it starts.
+    return dataclasses.replace(getattr(strategies, name)(groups, **settings), start=start)
 
 
 def joined(plan, planned):
@@ -55,11 +60,12 @@ def joined(plan, planned):
     return join_thaws(plan, planned["groups"], planned["work"])
 
 
+@pytest.mark.parametrize("start", ["as_is", "probe"])
 @pytest.mark.parametrize("name", strategies.NAMES)
-def test_a_name_is_the_function_of_that_name(name):
-    plan = strategies.by_name(name, GROUPS, epochs=4, learning_rate=0.02)
-    assert plan == in_python(name, GROUPS)
-    assert plan.name == name
+def test_a_name_is_the_function_of_that_name(name, start):
+    plan = strategies.by_name(name, GROUPS, epochs=4, learning_rate=0.02, start=start)
+    assert plan == in_python(name, GROUPS, start)
+    assert plan.name == name and plan.start == start
     if name in strategies.PLAIN:
         assert strategies.by_name(name, GROUPS, epochs=4) == getattr(strategies, name)(
             GROUPS, epochs=4
@@ -78,23 +84,37 @@ def test_every_public_function_names_its_plan():
         assert function(GROUPS, epochs=4, learning_rate=0.02).name == name
 
 
-@pytest.mark.parametrize("name", strategies.NAMES)
-def test_tune_and_compare(name, pictures, planned, tmp_path):
+# Each name once, and one more from a head at zero.
+@pytest.mark.parametrize(
+    ("name", "start"), [*((name, "probe") for name in strategies.NAMES), ("gradual", "zero")]
+)
+def test_tune_and_compare(name, start, pictures, planned, tmp_path):
+    settings = {**SETTINGS, "strategy": name, "start": start}
     with pytest.raises(Planned):
-        fine_tune(pictures, tmp_path / "run", strategy=name, **SETTINGS)
+        fine_tune(pictures, tmp_path / "run", **settings)
     tuned = dict(planned)
     planned.clear()
-    job = {"data": str(pictures), "settings": {**SETTINGS, "strategy": name}, "seeds": 1}
     with pytest.raises(Planned):
-        compare_worker.run(job, print)
+        compare_worker.run({"data": str(pictures), "settings": settings, "seeds": 1}, print)
     assert tuned == planned
-    assert tuned["plan"] == joined(in_python(name, tuned["groups"]), tuned)
+    expected = in_python(name, tuned["groups"], STARTS[start])
+    assert tuned["plan"] == joined(expected, tuned)
+
+
+@pytest.mark.parametrize("name", learn.CANDIDATES)
+def test_what_auto_tries(name, pictures, planned, tmp_path, monkeypatch):
+    """Its candidates are the plans of these names, on the examples as they are."""
+    monkeypatch.setattr(learn, "CANDIDATES", (name,))
+    with pytest.raises(Planned):
+        fine_tune(pictures, tmp_path / "run", **SETTINGS)
+    expected = in_python(name, planned["groups"], "probe")
+    assert planned["plan"] == joined(expected, planned) and planned["work"].copies == 1
 
 
 def test_averages_replace_the_schedule_and_nothing_else(pictures, planned, tmp_path):
     with pytest.raises(Planned):
-        fine_tune(pictures, tmp_path / "run", **{**SETTINGS, "averaging": 0.2})
-    plain = joined(in_python("gradual", planned["groups"]), planned)
+        fine_tune(pictures, tmp_path / "run", **{**SETTINGS, "averaging": 0.2, "strategy": "full"})
+    plain = joined(in_python("full", planned["groups"], "probe"), planned)
     assert planned["plan"] == dataclasses.replace(plain, schedule=None)
 
 
@@ -123,4 +143,4 @@ def test_readme():
 
 def test_the_command_line():
     (option,) = (one for one in cli.commands["tune"].params if one.name == "strategy")
-    assert tuple(option.type.choices) == strategies.NAMES
+    assert tuple(option.type.choices) == ("auto", "probe", *strategies.NAMES)

@@ -36,13 +36,14 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def labelled(home):
-    return fine_tune(home / "data", home / "labelled", epochs=12, export="int8", **FAST)
+    return fine_tune(home / "data", home / "labelled", strategy="probe", export="int8", **FAST)
 
 
 @pytest.fixture(scope="module")
 def measured(home):
     table = home / "data" / "values.csv"
-    return fine_tune(table, home / "measured", epochs=12, export="int8", **FAST)
+    trained = {"strategy": "full", "keep": "last", "epochs": 12}
+    return fine_tune(table, home / "measured", export="int8", **trained, **FAST)
 
 
 def test_several_labels_from_table_to_device(home, labelled):
@@ -131,7 +132,7 @@ def test_a_label_that_nothing_trains_is_told(home, tmp_path):
     table = home / "data" / "rare.csv"
     rows = [f"{i}.png,{'a' if i % 2 else ''},train" for i in range(8)]
     table.write_text("\n".join(["file,labels,split", *rows, "8.png,a|rare,test", "9.png,,test"]))
-    result = fine_tune(table, tmp_path / "run", epochs=1, strategy="head", export="none", **FAST)
+    result = fine_tune(table, tmp_path / "run", strategy="probe", export="none", **FAST)
     assert "No picture to train on has the label rare." in result.metrics["notices"]
     table.unlink()
 

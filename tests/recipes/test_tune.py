@@ -16,9 +16,12 @@ from kerastl.plans import TransferPlan, strategies
 from kerastl.recipes import (
     RunFolder,
     TuneSettings,
+    compress,
     evaluate,
+    export_model,
     fine_tune,
     free_name,
+    inspect_model,
     predict,
     training,
 )
@@ -47,14 +50,18 @@ def write_pictures(root, classes=3, each=12):
     return root
 
 
+# A head that starts at zero has epochs of its own, and so a thaw on the way.
+TRAINED = {"backbone": "glyphnet", "epochs": 6, "batch_size": 8}
+TRAINED |= {"strategy": "gradual", "start": "zero", "keep": "last"}
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """One run on small pictures, one of them no picture, with the embedded backbone."""
+    """One training on small pictures, one of them no picture, with the embedded backbone."""
     home = tmp_path_factory.mktemp("tune")
     data = write_pictures(home / "data")
     (data / "class_0" / "broken.jpg").write_text("no picture")
-    result = fine_tune(data, home / "run", backbone="glyphnet", epochs=6, batch_size=8)
-    return data, result
+    return data, fine_tune(data, home / "run", **TRAINED)
 
 
 def test_names_of_files_that_are_no_utf8_are_written_as_escapes(tmp_path, capsys):
@@ -62,7 +69,7 @@ def test_names_of_files_that_are_no_utf8_are_written_as_escapes(tmp_path, capsys
     with open(os.fsencode(data / "class_0") + b"/\xe9.jpg", "wb") as file:
         file.write(b"no picture")
     run = ["tune", str(data), "--out", str(tmp_path / "run"), "--backbone", "glyphnet", "--json"]
-    assert command_line([*run, "--epochs", "1", "--export", "none"]) == 0
+    assert command_line([*run, "--strategy", "probe", "--export", "none"]) == 0
     printed = json.loads(capsys.readouterr().out)
     written = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert "\udce9.jpg is not a readable image" in printed["notices"][0] == written["notices"][0]
@@ -123,29 +130,39 @@ def test_a_stopped_run_goes_on_to_the_same_end(run, tmp_path):
     """Across a thaw, with dropout, shuffling and augmentation: every weight, every number."""
     data, result = run
     progress = StopsOnce(epoch=3)
-    settings = {"backbone": "glyphnet", "epochs": 6, "batch_size": 8}
     with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
-        fine_tune(data, tmp_path / "run", progress=progress, **settings)
-    again = fine_tune(data, tmp_path / "run", progress=progress, **settings)
+        fine_tune(data, tmp_path / "run", progress=progress, **TRAINED)
+    again = fine_tune(data, tmp_path / "run", progress=progress, **TRAINED)
     assert progress.epochs_seen == [0, 1, 2, 3, 3, 4, 5]
     for got, want in zip(again.model.variables, result.model.variables, strict=True):
         np.testing.assert_array_equal(got, want, err_msg=want.path)
-    for name in set(result.metrics) - {"seconds", "seconds_of", "tflite"}:  # which are times
-        assert again.metrics[name] == result.metrics[name], name
+    got, want = (without_times(one.metrics) for one in (again, result))
+    assert got == want and want["kept"] == "trained" and want["trained"]["score"] == want["score"]
     assert os.listdir(tmp_path) == ["run"]
+
+
+def without_times(metrics):
+    """`metrics` but for what says how long something took."""
+    timed = ("seconds", "tracing_seconds", "seconds_of", "tflite")
+    kept = {name: value for name, value in metrics.items() if name not in timed}
+    return {
+        name: without_times(value) if isinstance(value, dict) else value
+        for name, value in kept.items()
+    }
 
 
 def test_what_the_cache_saved_is_told_and_data_are_walked_once(tmp_path, monkeypatch):
     data = write_pictures(tmp_path / "data")
     walks = []
     monkeypatch.setattr(image_folder, "scan_images", lambda p: walks.append(p) or scan_images(p))
-    settings = {"backbone": "glyphnet", "epochs": 4, "batch_size": 8, "export": "none"}
-    plain = fine_tune(data, tmp_path / "a", strategy="head", **settings).metrics
+    settings = {"backbone": "glyphnet", "epochs": 2, "batch_size": 8, "export": "none"}
+    settings |= {"strategy": "head", "keep": "last"}
+    plain = fine_tune(data, tmp_path / "a", **settings).metrics
     assert plain["frozen_features"]["epochs"] == 0
     assert "augmented_copies" in plain["frozen_features"]["reason"]
-    still = {**settings, "augment": "none", "strategy": "head"}
+    still = {**settings, "augment": "none"}
     cached = fine_tune(data, tmp_path / "b", **still).metrics["frozen_features"]
-    assert cached["epochs"] == 4 and cached["reason"] is None and cached["seconds"] >= 0
+    assert cached["epochs"] == 2 and cached["reason"] is None and cached["seconds"] >= 0
     assert len(walks) == 2  # two runs
 
 
@@ -160,10 +177,17 @@ def test_saved_model_file_and_result_agree_on_raw_pixels(run):
     assert (result.folder / "labels.txt").read_text().split() == [f"class_{i}" for i in range(3)]
 
 
-def test_a_quantized_file_has_the_float_one_beside_it(tmp_path):
-    data = write_pictures(tmp_path / "data", each=20)
-    settings = {"backbone": "glyphnet", "epochs": 4, "batch_size": 8, "augment": "none"}
-    result = fine_tune(data, tmp_path / "run", export="int8", strategy="full", **settings)
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory):
+    """A head that was solved, and nothing trained."""
+    home = tmp_path_factory.mktemp("probed")
+    data = write_pictures(home / "data", each=20)
+    settings = {"backbone": "glyphnet", "strategy": "probe", "augment": "none"}
+    return data, fine_tune(data, home / "run", export="int8", **settings)
+
+
+def test_a_quantized_file_has_the_float_one_beside_it(probed):
+    data, result = probed
     small, whole = (result.metrics[name] for name in ("tflite", "float_tflite"))
     for name, said in (("model.tflite", small), ("float.tflite", whole)):
         assert said["size_bytes"] == (result.folder / name).stat().st_size
@@ -174,6 +198,30 @@ def test_a_quantized_file_has_the_float_one_beside_it(tmp_path):
     assert LiteRTModel(result.folder / "model.tflite").labels == ("class_0", "class_1", "class_2")
     float_file = evaluate(result.folder / "model.tflite", data)["files"][1]
     assert float_file["name"] == "float.tflite" and float_file["agreement"] == 1.0
+
+
+def test_every_verb_takes_the_run_of_a_probe(probed, tmp_path):
+    """Nothing was trained, so there is no curve; the rest is as of any run."""
+    data, result = probed
+    folder, metrics = result.folder, result.metrics
+    assert not (folder / "curves.png").exists() and metrics["kept"] == "probe"
+    assert metrics["trained"] is metrics["difference"] is metrics["choice"] is None
+    assert metrics["probe"]["score"] == metrics["score"] and metrics["probe"]["strength"] > 0
+    assert json.loads((folder / "config.json").read_text())["history"] == {}
+    plan = TransferPlan.load(folder / "plan.json")
+    assert plan == strategies.probe(result.model.groups) and plan.start == "probe"
+    assert "begins with the head solved on frozen features" in str(plan)
+    assert "0 phases" in str(plan.resolve(result.model.groups))
+    names = [row["group"] for row in inspect_model(folder)["groups"]]
+    assert tuple(names) == result.model.groups.names
+    report = evaluate(folder, data)
+    assert report["num_examples"] == 60 and report["score"] > 0.9
+    (found,) = predict(folder, [data / "class_1" / "0.png"])
+    assert found["top"][0]["label"] == "class_1"
+    said = export_model(folder, tmp_path / "small.tflite", data=data, quantize="dynamic")
+    assert said.rows[-1]["score"] > 0.9
+    smaller = compress(folder, data, tmp_path / "small", max_drop=1.0)  # calibrates, trains nothing
+    assert [row["name"] for row in smaller.metrics["rows"]] == ["float", "int8"]
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.tflite", ""])
@@ -346,10 +394,11 @@ def task_data(count, classes=3):
     ({"epochs": 1, "batch_size": 100}, None),  # a fifth of one step
 ])  # fmt: skip
 def test_weights_are_averaged_over_a_share_of_the_steps(settings, momentum):
-    config = TuneSettings(**{"backbone": "glyphnet", "epochs": 6, **settings})
+    config = TuneSettings(**{"strategy": "full", "epochs": 6, **settings})
     data = task_data(100)
     model = training.build(load_glyphnet(), data, dropout=0.0, name="tuned")
-    plan = training.compile_for(model, data, config)
+    plan = training.plan_for(model, data, config)
+    training.compile_for(model, data, config, plan)
     inner = model.optimizer.inner_optimizer
     assert inner.use_ema is (momentum is not None)
     if momentum:

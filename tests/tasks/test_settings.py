@@ -12,6 +12,7 @@ from kerastl_cli.main import cli
 
 CLASSES = {
     "tune": settings.TuneSettings,
+    "lr-find": settings.LRFindSettings,
     "compare": settings.CompareSettings,
     "compress": settings.CompressSettings,
     "export": settings.ExportSettings,
@@ -53,6 +54,13 @@ def test_plain_equal_data():
         ({"augment": "ligth"}, "Closest: 'light'"),
         ({"image_size": 0}, "image_size=0"),
         ({"seed": -1}, "seed=-1"),
+        ({"minutes": 0}, r"`minutes` must be minutes in \[0.001, 100000.0\]. Received: minutes=0"),
+        ({"minutes": 2e5}, "minutes=200000.0"),
+        ({"keep": "first"}, "best, last.* keep='first'"),
+        ({"start": "zeros"}, "Closest: 'zero'"),
+        ({"keep": "last"}, "for a strategy that is named; 'auto' keeps what did best"),
+        ({"start": "zero"}, "'auto' starts from the probe. Received: start='zero'. Name a"),
+        ({"start": "zero", "strategy": "probe"}, "'probe' starts from the probe"),
     ],
 )
 def test_wrong_values_are_refused(given, words):
