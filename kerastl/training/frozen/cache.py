@@ -1,4 +1,7 @@
-"""The cache of a training run: features of its data at the present frontier."""
+"""The cache of a training run: features of its data at the present frontier.
+
+It is one file of over 400 lines because whether to cache, and why not, is read with the cache.
+"""
 
 import dataclasses
 import shutil
