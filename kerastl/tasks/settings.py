@@ -346,9 +346,14 @@ class LRFindSettings(StrategySettings):
     Attributes:
         steps: Int >= 20, steps of the ramp; of fewer too little is left to suggest anything by.
         strategy: One of `strategies.NAMES`; what it trains in its last phase trains.
+        start: As in `TuneSettings`. The loss of a head that is solved already hardly falls, so that
+            nothing can be suggested: by default it starts at zero.
         augment: As in `TuneSettings`.
     """
 
+    start: str = setting(
+        "zero", "What the head begins with: a regression, or nothing.", choices=tuple(STARTS)
+    )
     steps: int = setting(100, "Steps of the ramp.", low=20, high=1_000_000)
     strategy: str = setting(
         "full",

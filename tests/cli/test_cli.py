@@ -107,7 +107,7 @@ def make_bad(tmp_path, data):
         "no minutes": ([*tune, "--minutes", "0"], "`minutes` must be minutes in [0.001"),
         "nothing to keep": ([*tune, "--keep", "last"], "for a strategy that is named"),
         "a start of auto": ([*tune, "--start", "zero"], "'auto' starts from the probe"),
-        "a start": ([*tune, "--start", "nought"], "probe, zero"),
+        "a start": ([*tune, "--start", "nought"], "'probe', 'zero'"),
         "no model": (["evaluate", str(tmp_path / "none.keras"), str(data)], "none.keras"),
         "no tflite": (["predict", str(text.rename(tmp_path / "x.tflite")), str(data)], "x.tflite"),
         "no picture": (["predict", str(tmp_path), str(tmp_path / "gone.png")], "model"),

@@ -128,9 +128,10 @@ def test_what_the_report_calls_int8_is_int8_in_the_file(names, tmp_path):
 def test_what_stays_float_is_said_at_the_start_and_the_rest_is_written(names, tmp_path):
     path = str(tmp_path / "model.tflite")
     quantized, in_float = written(path, *(STAYS_FLOAT[name][0] for name in names))
-    said = quantization_report(quantized).floats.values()
-    for reason, name in zip(said, names, strict=True):
-        assert STAYS_FLOAT[name][1] in reason
+    said = list(quantization_report(quantized).floats.values())
+    assert len(said) == len(names)
+    for name in names:
+        assert any(STAYS_FLOAT[name][1] in reason for reason in said), (name, said)
     assert in_float
     assert_repeats(path, quantized)
 

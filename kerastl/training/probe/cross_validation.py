@@ -55,7 +55,7 @@ def folds_of(targets: np.ndarray, *, stratified: bool, seed: int, count: int = F
 
     Example:
         >>> folds_of(np.array([0] * 4 + [1] * 2), stratified=True, seed=0, count=2).tolist()
-        [0, 1, 1, 0, 0, 1]
+        [0, 1, 1, 0, 1, 0]
     """
     rows = np.random.default_rng(seed).permutation(len(targets))
     if stratified:
