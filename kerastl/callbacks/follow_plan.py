@@ -36,9 +36,9 @@ class FollowPlan(keras.callbacks.Callback):
     stops.
 
     A plan that starts with a probe has the head solved on the data of `fit`, with its class
-    weights, before the first step, unless `training.solve_head` has been called on the model. A
-    plan with `wise_ft` below 1 keeps a copy of all weights that train, and goes back towards it at
-    its end.
+    weights, before its first epoch, unless `training.solve_head` has been called on the model. A
+    plan with `wise_ft` below 1 keeps a copy of all weights and goes back towards it at its end; it
+    is begun later by `Resume` alone, which begins as the training did.
 
     `initial_epoch` begins at that epoch of the plan. A callback that has been in a `fit`, or was
     given its state, goes on where it stopped and remembers phases that ended early and lowered
@@ -169,7 +169,15 @@ class FollowPlan(keras.callbacks.Callback):
     def _start(self):
         """What the plan does before its first step; a callback that restores a run comes later."""
         state = self.model.fit_state
-        if self.plan.start == "probe" and state.probe is None:
+        begins = state.initial_epoch == 0 and not self._restored
+        if self.plan.wise_ft < 1 and not begins and self._started_from is None:
+            raise RuntimeError(
+                f"The plan {self.plan.name!r} ends part of the way back to the weights that it "
+                "began with, which are not known to a training that goes on. Go on with "
+                f"`callbacks.Resume`. Received: initial_epoch={state.initial_epoch}, "
+                f"wise_ft={self.plan.wise_ft:g}"
+            )
+        if self.plan.start == "probe" and state.probe is None and begins:
             if state.passes is None:
                 raise ValueError(
                     f"The plan {self.plan.name!r} starts with a probe, which reads the data again "

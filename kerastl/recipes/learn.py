@@ -2,17 +2,15 @@
 
 import dataclasses
 import pathlib
-import time
 from typing import Any
 
-import keras
 import numpy as np
 
 from kerastl.plans import TransferPlan, strategies
 from kerastl.recipes import training
 from kerastl.recipes.run_folder import Progress
 from kerastl.recipes.search import Choice, Search
-from kerastl.recipes.trials import Candidate, Trials
+from kerastl.recipes.trials import Candidate, Trial, Trials
 from kerastl.tasks.paired import paired
 from kerastl.tasks.protocols import TaskData
 from kerastl.tasks.settings import StrategySettings, TuneSettings
@@ -121,24 +119,37 @@ def learn(
     )
     if settings.strategy == "probe":
         return learnt
-    trials = Trials(model, data, probe, folder / "trials", progress)
-    chosen = _chosen(learnt, trials, settings)
-    trials.restore()
-    if chosen is None:
+    trials = Trials(model, data, probe, folder / "trials", progress, zero=zero)
+    candidate = _chosen(learnt, trials, settings)
+    if candidate is None:
+        trials.restore()
         return learnt
-    plan, by = chosen
-    if plan.start != "probe":
-        model.set_weights(zero)
-        model.fit_state.probe = None
-    progress.stage(f"Training by {plan.name}", plan.epochs)
-    keras.utils.set_random_seed(settings.seed)
+    asks_val = learnt.choice is None and settings.keep == "best"
+    before = training.outputs_of(model, data.val, settings.batch_size) if asks_val else None
+    progress.stage(f"Training by {candidate.name}", candidate.plan.epochs)
+    trials.begin(candidate)
     history = training.train(
-        model, data, by, plan, callbacks=progress.callbacks(), checkpoints=folder / "checkpoints"
+        model,
+        data,
+        candidate.settings,
+        candidate.plan,
+        callbacks=progress.callbacks(),
+        checkpoints=folder / "checkpoints",
     )
-    learnt.plan, learnt.history = plan, history.history
+    spent = history.seconds
+    if before is not None:
+        given = training.outputs_of(model, data.val, settings.batch_size)
+        rows, seconds = np.arange(len(data.val)), spent.tracing + spent.training
+        trial = Trial(rows, {1.0: given}, seconds, spent.tracing)
+        learnt.choice = Search(trials).on_validation(candidate, trial, before)
+        if learnt.choice.plan is None:
+            learnt.seconds["comparing"] = seconds
+            trials.restore()
+            return learnt
+    learnt.plan, learnt.history = candidate.plan, history.history
     learnt.frozen_features = history.frozen_features
     learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
-    learnt.seconds |= {"tracing": history.seconds.tracing, "training": history.seconds.training}
+    learnt.seconds |= {"tracing": spent.tracing, "training": spent.training}
     return learnt
 
 
@@ -150,19 +161,21 @@ def _views(settings):
 
 
 def _chosen(learnt, trials, settings):
-    """`(plan, settings)` to train everything by, or None where the probe is kept."""
+    """`Candidate` to train everything by, or None where the probe is kept.
+
+    A strategy that is named is compared later, if there are examples to compare it on anyway.
+    """
     model, data = trials.model, trials.data
-    if settings.strategy != "auto" and settings.keep == "last":
-        return training.plan_for(model, data, settings), settings
-    started = time.perf_counter()
     if settings.strategy == "auto":
-        candidates = [_candidate(model, data, settings, name) for name in CANDIDATES]
-        choice = Search(trials, settings.minutes).best(candidates)
+        compared = [_candidate(model, data, settings, name) for name in CANDIDATES]
+        choice = Search(trials, settings.minutes).best(compared)
     else:
         plan = training.plan_for(model, data, settings)
-        choice = Search(trials).one(Candidate(settings.strategy, plan, settings, (1.0,)))
-    learnt.choice = choice
-    learnt.seconds["comparing"] = trials.earlier + time.perf_counter() - started
+        named = Candidate(settings.strategy, plan, settings, (1.0,))
+        if settings.keep == "last" or len(data.val):
+            return named
+        choice = Search(trials).one(named)
+    learnt.choice, learnt.seconds["comparing"] = choice, trials.passed
     if choice.ended_by == "minutes":
         learnt.notices.append(
             f"The {settings.minutes:g} minutes of --minutes ended the comparison: with more, "
@@ -170,7 +183,8 @@ def _chosen(learnt, trials, settings):
         )
     if choice.plan is None or choice.settings is None:
         return None
-    return dataclasses.replace(choice.plan, reason=choice.reason), choice.settings
+    plan = dataclasses.replace(choice.plan, reason=choice.reason)
+    return Candidate(plan.name, plan, choice.settings)
 
 
 def _candidate(model, data, settings, name):

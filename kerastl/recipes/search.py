@@ -127,14 +127,19 @@ class Search:
         self._fates: dict[str, str] = {}
 
     def one(self, candidate: Candidate) -> Choice:
-        """Whether `candidate` does better than the probe: on `data.val`, else on a fold."""
-        data = self._trials.data
-        if len(data.val):
-            probe = self._trials.of_probe(data.val)
-            trial = self._trials.on_validation(candidate)
-            self._judge(candidate, (trial,), probe, data.val.targets)
-        else:
-            self._add(candidate, (0,))
+        """Whether `candidate` does better than the probe on a fold that is held back."""
+        self._add(candidate, (0,))
+        return self._concluded([candidate])
+
+    def on_validation(self, candidate: Candidate, trial: Trial, probe: np.ndarray) -> Choice:
+        """Whether `candidate`, trained on everything, does better than the probe on `data.val`.
+
+        Args:
+            candidate: `Candidate`.
+            trial: `Trial`, what it gives for the examples of `data.val`.
+            probe: What the probe gives for them.
+        """
+        self._judge(candidate, (trial,), probe, self._trials.data.val.targets)
         return self._concluded([candidate])
 
     def best(self, candidates: Sequence[Candidate]) -> Choice:

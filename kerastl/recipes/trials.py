@@ -69,6 +69,7 @@ class Trials:
         probe: `Probe`.
         folder: `pathlib.Path` of a folder that a later process finds again.
         progress: `Progress`.
+        zero: List of arrays, the weights of the model before its head was solved.
 
     Attributes:
         earlier: Float, seconds that earlier processes had spent when the last trial was done.
@@ -81,11 +82,13 @@ class Trials:
         probe: Probe,
         folder: pathlib.Path,
         progress: Progress,
+        *,
+        zero: Sequence[np.ndarray],
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.model, self.data, self.probe, self.folder = model, data, probe, folder
         self._progress, self._started = progress, time.perf_counter()
-        self._cache = model.fit_state.cache
+        self._cache, self._zero = model.fit_state.cache, zero
         self._variables = [(variable, variable.numpy()) for variable in model.variables]
         self._freezing = freezing_state(model)
         self.earlier = max(
@@ -105,20 +108,28 @@ class Trials:
         self.model.forget_fits()
         self.model.fit_state.cache = self._cache
 
-    def held(self, fold: int) -> np.ndarray:
-        """The rows of `fold`, an int array."""
-        return np.flatnonzero(self.probe.folds == fold)
+    def begin(self, candidate: Candidate, fold: int | None = None) -> None:
+        """Bring the model to where `candidate` begins: on all examples, or on those outside `fold`.
+
+        That is the probe of these examples, or a head at zero.
+        """
+        self.restore()
+        if candidate.plan.start != "probe":
+            self.model.set_weights(self._zero)
+            self.model.fit_state.probe = None
+        elif fold is not None:
+            head_of(self.model).set(self.probe.by_fold[fold])
+        keras.utils.set_random_seed(candidate.settings.seed)
 
     def run(self, candidate: Candidate, fold: int) -> Trial:
         """Train by `candidate` without the examples of `fold`, and answer these."""
-        name, rows = f"{candidate.name}-{fold}", self.held(fold)
+        name, rows = f"{candidate.name}-{fold}", np.flatnonzero(self.probe.folds == fold)
         done = self._load(name, rows)
         if done is not None:
             return done
         started = time.perf_counter()
         self._progress.stage(f"Trying {candidate.name}, fold {fold + 1}", candidate.plan.epochs)
-        self.restore()
-        head_of(self.model).set(self.probe.by_fold[fold])
+        self.begin(candidate, fold)
         rest = np.flatnonzero(self.probe.folds != fold)
         nothing = self.data.val.at(np.arange(0))
         part = dataclasses.replace(self.data, train=self.data.train.at(rest), val=nothing)
@@ -131,23 +142,8 @@ class Trials:
         """Whether all of these trials were made before."""
         return all(self._files(f"{candidate.name}-{fold}")[1].is_file() for fold in folds)
 
-    def of_probe(self, examples: Examples) -> np.ndarray:
-        """What the model gives for `examples` with the head as the probe left it."""
-        self.restore()
-        return training.outputs_of(self.model, examples)
-
-    def on_validation(self, candidate: Candidate) -> Trial:
-        """Train by `candidate` on all training examples, and answer those of `data.val`."""
-        self.restore()
-        started = time.perf_counter()
-        self._progress.stage(f"Trying {candidate.name}", candidate.plan.epochs)
-        rows = np.arange(len(self.data.val))
-        outputs, tracing = self._trained(candidate, self.data, self.data.val, candidate.name)
-        return Trial(rows, outputs, time.perf_counter() - started, tracing)
-
     def _trained(self, candidate, part, held, name):
         model, settings = self.model, candidate.settings
-        keras.utils.set_random_seed(settings.seed)
         start = model.get_weights()
         history = training.train(
             model,

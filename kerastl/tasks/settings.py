@@ -243,11 +243,11 @@ class TuneSettings(StrategySettings):
         strategy: `"auto"` compares the probe with several strategies on held-back folds of the
             training examples and takes the best; `"probe"` solves the head and trains nothing;
             else one of `strategies.NAMES`.
-        minutes: Float > 0, how long `auto` may take, from the first step to the last training.
-            What it would choose with more time may be another; it says so.
+        minutes: Float > 0, how long `auto` may compare and train, the probe left out. What it
+            would choose with more time may be another; it says so.
         keep: `"best"`: of a strategy that is named, too, a fifth of the training examples is held
             back first (or `val/` is asked), and the probe is kept where it does better there.
-            `"last"`: what was trained is kept, at half the time.
+            `"last"`: what was trained is kept; without `val/` that takes half the time.
         export: The `.tflite` to write: `"none"`, `"float"`, `"float16"`, `"dynamic"` or `"int8"`;
             see `export.to_litert`. int8 is calibrated on training examples.
     """
@@ -277,6 +277,11 @@ class TuneSettings(StrategySettings):
             raise ValueError(
                 "`keep='last'` is for a strategy that is named; 'auto' keeps what did best. "
                 "Received: strategy='auto', keep='last'"
+            )
+        if self.strategy != "auto" and self.minutes != type(self).minutes:
+            raise ValueError(
+                "`minutes` is for the strategy 'auto'; a strategy that is named takes its epochs. "
+                f"Received: strategy={self.strategy!r}, minutes={self.minutes}"
             )
         if self.strategy in CHOSEN and self.start != "probe":
             raise ValueError(

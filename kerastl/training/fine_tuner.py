@@ -336,7 +336,7 @@ class FineTuner(keras.Model):
         )
         state = self.fit_state
         state.clock.begin()
-        state.class_weight = others.get("class_weight")
+        state.class_weight, state.initial_epoch = others.get("class_weight"), settings.initial_epoch
         state.passes = plan_fit(self, x, y, settings)
         history: Any  # with attributes of ours
         if state.passes is not None:

@@ -46,7 +46,7 @@ class FitState:
         pass_offset: Int, number of the pass minus number of the epoch, in the present `fit`.
         latest_read: `EpochRead` of the latest epoch, or None before the first.
         resume_at: `(epoch, batches done in it)`, set by a callback that restores a run, or None.
-        class_weight: As `fit` was given it.
+        class_weight: As `fit` was given it, and so is `initial_epoch`.
         probe: `Probe` of the head, if that was solved, or None.
         cache: `FeatureCache` of features that are there before a `fit`, for that to go on with.
         reads_features: Boolean, whether an epoch is under way that reads cached features.
@@ -60,6 +60,7 @@ class FitState:
     latest_read: EpochRead | None = None
     resume_at: tuple[int, int] | None = None
     class_weight: Any = None
+    initial_epoch: int = 0
     probe: Any = None
     cache: FeatureCache | None = None
     reads_features: bool = False

@@ -317,7 +317,7 @@ def test_folds_share_the_features_of_all_rows(tmp_path, monkeypatch):
         return compute(part, inputs)
 
     monkeypatch.setattr(frozen_part.FrozenPart, "__call__", counted)
-    trials = Trials(model, data, probe, tmp_path, Silent())
+    trials = Trials(model, data, probe, tmp_path, Silent(), zero=built(data).get_weights())
     candidate = Candidate("head", training.plan_for(model, data, own), own, (1.0,))
     shared = [trials.run(candidate, fold) for fold in (0, 1)]
     assert sum(rows_computed) <= 8  # no more than the look at whether rows are mixed
@@ -338,7 +338,7 @@ def test_a_trial_starts_where_the_regression_of_its_fold_ended(tmp_path):
     data = task()
     model = built(data)
     probe = training.solve(model, data, settings(strategy="probe"), shared=True)
-    trials = Trials(model, data, probe, tmp_path, Silent())
+    trials = Trials(model, data, probe, tmp_path, Silent(), zero=built(data).get_weights())
     still = settings(strategy="full", learning_rate=1e-4, averaging=0.0, weight_decay=0.0)
     plan = training.plan_for(model, data, still)
     trial = trials.run(Candidate("still", plan, still), 2)
@@ -350,16 +350,36 @@ def test_a_trial_starts_where_the_regression_of_its_fold_ended(tmp_path):
     assert equal(model, expected)
 
 
+def test_a_trial_of_a_head_from_zero_starts_at_zero(tmp_path):
+    data = task()
+    model = built(data)
+    probe = training.solve(model, data, settings(strategy="probe"), shared=True)
+    trials = Trials(model, data, probe, tmp_path, Silent(), zero=built(data).get_weights())
+    still = settings(strategy="full", start="zero", learning_rate=1e-4, averaging=0.0)
+    trial = trials.run(Candidate("zero", training.plan_for(model, data, still), still, (1.0,)), 0)
+    np.testing.assert_allclose(trial.outputs[1.0], 0.5, atol=2e-2)
+
+
+def test_val_is_asked_of_one_training_alone(tmp_path, monkeypatch):
+    data, trained = task(num_val=40), []
+    fit = training.train
+    monkeypatch.setattr(training, "train", lambda *a, **k: trained.append(1) or fit(*a, **k))
+    monkeypatch.setattr("kerastl.recipes.search.FURTHER", -1000.0)
+    _, found = learnt(data, tmp_path, strategy="head")
+    assert len(trained) == 1
+    assert found.choice.table[0]["difference"]["num_examples"] == 40
+
+
 def test_a_resumed_trial_leaves_no_checkpoints(tmp_path):
     data = task()
     model = built(data)
     own = settings(strategy="head")
     probe = training.solve(model, data, own, shared=True)
-    trials = Trials(model, data, probe, tmp_path, Silent())
+    trials = Trials(model, data, probe, tmp_path, Silent(), zero=built(data).get_weights())
     candidate = Candidate("head", training.plan_for(model, data, own), own, (1.0,))
     first = trials.run(candidate, 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["head-0.json", "head-0.npz"]
-    later = Trials(model, data, probe, tmp_path, Silent())
+    later = Trials(model, data, probe, tmp_path, Silent(), zero=())
     assert later.are_done(candidate, (0,)) and not later.are_done(candidate, (0, 1))
     np.testing.assert_array_equal(later.run(candidate, 0).outputs[1.0], first.outputs[1.0])
     assert later.earlier > 0

@@ -1,5 +1,7 @@
 """A head that is solved: equal to scikit-learn's regression on the same features."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from kerastl.callbacks import FollowPlan, Resume
 from kerastl.data import make_dataset
 from kerastl.training import solve_head
 from kerastl.training.probe.cross_validation import cross_validated, folds_of
-from kerastl.training.probe.regressions import Classes, Labels, Numbers, Scaled
+from kerastl.training.probe.regressions import Classes, Labels, Numbers, Scaled, Weighted
 
 ROUNDING = 1e-6  # of float32, in probabilities
 
@@ -112,8 +114,7 @@ def test_more_features_than_rows_have_the_same_solution():
     features, y = np.maximum(x @ wide, 0), scores.argmax(1)
     scaled = Scaled(features, softening=0.0)
     assert scaled.values.shape == (30, 30)
-    given = {"strengths": [0.1], "tolerance": 1e-10}
-    (found,) = Classes(3).fits(scaled, y, np.ones(30), **given)
+    (found,) = Classes(3).fits(Weighted(scaled, y, np.ones(30)), [0.1], 1e-10)
     plain = StandardScaler().fit_transform(features)
     expected = logistic(0.1).fit(plain, y).predict_proba(plain)
     np.testing.assert_allclose(Classes(3).outputs(found(features)), expected, atol=1e-6)
@@ -229,6 +230,19 @@ def test_wise_ft_ends_between_the_probe_and_the_trained_weights(alpha, tmp_path)
     for before, end, between in zip(start.get_weights(), ends, given, strict=True):
         expected = (before + alpha * (end.astype("float64") - before)).astype("float32")
         np.testing.assert_array_equal(between, expected if alpha < 1 else end)
+
+
+def test_a_training_that_goes_on_keeps_its_head():
+    x, scores = rows()
+    y = scores.argmax(1)
+    model = network(3, "softmax")
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    plan = strategies.head(model.groups, epochs=3, start="probe", schedule=None)
+    model.fit(x, y, epochs=3, initial_epoch=2, callbacks=[FollowPlan(plan)], verbose=0)
+    assert not np.any(model.get_layer("head").kernel)
+    back = dataclasses.replace(plan, wise_ft=0.5)
+    with pytest.raises(RuntimeError, match="Resume"):
+        model.fit(x, y, epochs=3, initial_epoch=2, callbacks=[FollowPlan(back)], verbose=0)
 
 
 @pytest.mark.parametrize(

@@ -88,13 +88,8 @@ def head(
         Razavian et al., 2014, https://arxiv.org/abs/1403.6382
     """
     rates = {group_names(groups)[-1]: _of_head(start, HEAD_OVER_BACKBONE)}
-    settings = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "schedule": schedule,
-        "start": start,
-    }
-    return _plan("head", rates, {}, **settings)
+    shared = (epochs, learning_rate, schedule, start)
+    return _plan("head", rates, {}, *shared)
 
 
 def partial(
@@ -137,13 +132,8 @@ def partial(
     *body, _ = group_names(groups)
     thaws = {_head_epochs(epochs, start): body[len(body) - math.ceil(len(body) / 3) :]}
     rates = _rates(groups, head_rate_over_backbone, spread, start)
-    settings = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "schedule": schedule,
-        "start": start,
-    }
-    return _plan("partial", rates, thaws, **settings)
+    shared = (epochs, learning_rate, schedule, start)
+    return _plan("partial", rates, thaws, *shared)
 
 
 def full(
@@ -184,13 +174,8 @@ def full(
     """
     *body, _ = group_names(groups)
     rates = _rates(groups, head_rate_over_backbone, spread, start)
-    settings = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "schedule": schedule,
-        "start": start,
-    }
-    return _plan("full", rates, {_head_epochs(epochs, start): body}, **settings)
+    shared = (epochs, learning_rate, schedule, start)
+    return _plan("full", rates, {_head_epochs(epochs, start): body}, *shared)
 
 
 def gradual(
@@ -239,13 +224,8 @@ def gradual(
     first = _head_epochs(epochs, start)
     thaws = _one_at_a_time(body, first, epochs - first)
     rates = _rates(groups, head_rate_over_backbone, spread, start)
-    settings = {
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "schedule": schedule,
-        "start": start,
-    }
-    return _plan("gradual", rates, thaws, **settings)
+    shared = (epochs, learning_rate, schedule, start)
+    return _plan("gradual", rates, thaws, *shared)
 
 
 def _head_epochs(epochs, start):
@@ -279,7 +259,7 @@ def _one_at_a_time(body, first, end):
     return thaws
 
 
-def _plan(name, rates, thaws, *, epochs, learning_rate, schedule, start):
+def _plan(name, rates, thaws, epochs, learning_rate, schedule, start):
     """The plan in which the head trains from epoch 0 and other groups from theirs.
 
     Args:

@@ -10,6 +10,7 @@ from kerastl.training.probe.regressions import (
     Linear,
     Regression,
     Scaled,
+    Weighted,
     regression_strengths,
 )
 
@@ -129,10 +130,8 @@ class _Rows:
         scaled = Scaled(np.concatenate([view[rows] for view in self.views]), self.softening)
         count = len(self.views)
         shared = np.tile(self.weights[rows] / count, count)
-        targets = np.concatenate([self.targets[rows]] * count)
-        return self.regression.fits(
-            scaled, targets, shared, strengths=strengths, tolerance=tolerance
-        )
+        weighted = Weighted(scaled, np.concatenate([self.targets[rows]] * count), shared)
+        return self.regression.fits(weighted, strengths, tolerance)
 
     def _best(self):
         """The strength with the lowest loss on rows held out, and the fits of the folds at it."""

@@ -12,7 +12,7 @@ out was lower on three of four sets (docs/measured.md).
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,13 +50,7 @@ class Regression(Protocol):
         ...
 
     def fits(
-        self,
-        scaled: "Scaled",
-        targets: np.ndarray,
-        weights: np.ndarray,
-        *,
-        strengths: Any,
-        tolerance: float,
+        self, rows: "Weighted", strengths: Iterable[float], tolerance: float
     ) -> Iterator[Linear]:
         """A `Linear` for each of `strengths`, one after the other, each begun at the one before."""
         ...
@@ -96,16 +90,10 @@ class Classes:
         return targets
 
     def fits(
-        self,
-        scaled: "Scaled",
-        targets: np.ndarray,
-        weights: np.ndarray,
-        *,
-        strengths: Any,
-        tolerance: float,
+        self, rows: "Weighted", strengths: Iterable[float], tolerance: float
     ) -> Iterator[Linear]:
-        there = np.unique(targets)
-        fit = _logistic(scaled.values, targets, weights, tolerance)
+        scaled, there = rows.scaled, np.unique(rows.targets)
+        fit = _logistic(rows, rows.targets, tolerance)
         for strength in strengths:
             kernel = np.zeros((scaled.values.shape[1], self.num_classes))
             bias = np.full(self.num_classes, NEVER)
@@ -145,15 +133,10 @@ class Labels:
         return (targets.reshape(len(targets), self.num_labels) > 0.5).astype(np.int64)
 
     def fits(
-        self,
-        scaled: "Scaled",
-        targets: np.ndarray,
-        weights: np.ndarray,
-        *,
-        strengths: Any,
-        tolerance: float,
+        self, rows: "Weighted", strengths: Iterable[float], tolerance: float
     ) -> Iterator[Linear]:
-        each = [_logistic(scaled.values, column, weights, tolerance) for column in targets.T]
+        scaled, targets = rows.scaled, rows.targets
+        each = [_logistic(rows, column, tolerance) for column in targets.T]
         ever = [0 < column.mean() < 1 for column in targets.T]
         for strength in strengths:
             models = [
@@ -194,19 +177,13 @@ class Numbers:
         return targets.reshape(len(targets), self.num_numbers)
 
     def fits(
-        self,
-        scaled: "Scaled",
-        targets: np.ndarray,
-        weights: np.ndarray,
-        *,
-        strengths: Any,
-        tolerance: float,
+        self, rows: "Weighted", strengths: Iterable[float], tolerance: float
     ) -> Iterator[Linear]:
         from sklearn.linear_model import Ridge
 
-        wanted = (targets - self._offset) / self._scale
+        scaled, wanted = rows.scaled, (rows.targets - self._offset) / self._scale
         for strength in strengths:
-            model = Ridge(1.0 / strength).fit(scaled.values, wanted, sample_weight=weights)
+            model = Ridge(1.0 / strength).fit(scaled.values, wanted, sample_weight=rows.weights)
             kernel = model.coef_.reshape(self.num_numbers, -1).T
             yield scaled.folded(kernel, np.reshape(model.intercept_, self.num_numbers))
 
@@ -252,14 +229,31 @@ class Scaled:
         return Linear(wide, bias - self._mean @ wide)
 
 
-def _logistic(values, targets, weights, tolerance):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weighted:
+    """Rows to fit on.
+
+    Attributes:
+        scaled: `Scaled`, their features.
+        targets: As `Regression.targets` gives them.
+        weights: Float array `(n,)`, how much the loss of each counts.
+    """
+
+    scaled: Scaled
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+def _logistic(rows, targets, tolerance):
     """Function from a strength to scikit-learn's regression, begun at what it last gave."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(warm_start=True, max_iter=10_000, tol=tolerance)
 
     def fit(strength):
-        return model.set_params(C=strength).fit(values, targets, sample_weight=weights)
+        return model.set_params(C=strength).fit(
+            rows.scaled.values, targets, sample_weight=rows.weights
+        )
 
     return fit
 
