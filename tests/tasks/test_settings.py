@@ -69,6 +69,7 @@ def test_plain_equal_data():
         ({"keep": "last"}, "for a strategy that is named; 'auto' keeps what did best"),
         ({"start": "zero"}, "'auto' starts from the probe. Received: start='zero'. Name a"),
         ({"start": "zero", "strategy": "probe"}, "'probe' starts from the probe"),
+        ({"minutes": 3.0, "strategy": "full"}, "for the strategy 'auto'.* minutes=3.0"),
     ],
 )
 def test_wrong_values_are_refused(given, words):
