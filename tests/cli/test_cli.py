@@ -32,14 +32,14 @@ def folder(data, tmp_path_factory):
 
 
 def test_tune_prints_a_table_and_writes_the_run(folder, data, tmp_path, capsys):
-    more = ["--start", "zero", "--minutes", "5"]
+    more = ["--start", "zero"]
     assert run(["tune", str(data), "--out", str(tmp_path / "run"), *TRAINED, *more]) == 0
     out, err = capsys.readouterr()
     assert "accuracy, held-out" in out and "regression on frozen features" in out
     assert "epoch   2/2" in err
     assert (folder / "model.keras").is_file() and not (folder / "curves.png").exists()
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert (config["start"], config["keep"], config["minutes"]) == ("zero", "last", 5.0)
+    assert (config["start"], config["keep"]) == ("zero", "last")
 
 
 def test_json_is_nothing_but_json(folder, data, capsys):
