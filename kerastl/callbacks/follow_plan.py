@@ -16,6 +16,7 @@ from kerastl.graph import check_fine_tuner
 from kerastl.plans import TransferPlan
 from kerastl.plans.resolved import ResolvedPhase
 from kerastl.training import blend_weights, solve_head
+from kerastl.training.probe import head_of
 
 if TYPE_CHECKING:
     from kerastl.training.fine_tuner import FineTuner
@@ -38,7 +39,8 @@ class FollowPlan(keras.callbacks.Callback):
     A plan that starts with a probe has the head solved on the data of `fit`, with its class
     weights, before its first epoch, unless `training.solve_head` has been called on the model. A
     plan with `wise_ft` below 1 keeps a copy of all weights and goes back towards it at its end; it
-    is begun later by `Resume` alone, which begins as the training did.
+    is begun later by `Resume` alone, which begins as the training did. Last, the scores of the head
+    are divided by the `temperature` of the plan.
 
     `initial_epoch` begins at that epoch of the plan. A callback that has been in a `fit`, or was
     given its state, goes on where it stopped and remembers phases that ended early and lowered
@@ -53,7 +55,8 @@ class FollowPlan(keras.callbacks.Callback):
     Raises:
         ValueError: In `fit`, if the plan does not fit the model, has fewer epochs than `fit`, or
             has schedules or rates that the optimizer cannot follow; or it starts with a probe, and
-            the data cannot be read again or the head cannot be solved.
+            the data cannot be read again or the head cannot be solved; or it has a temperature and
+            the model no head whose answers are more or less sure.
         TypeError: If `plan` is no plan or the model no `FineTuner`.
 
     Example:
@@ -81,6 +84,7 @@ class FollowPlan(keras.callbacks.Callback):
         self._applied = False
         self._midway = False
         self._started_from: Any = None  # weights, where the plan ends between these and others
+        self._is_to_end = False  # whether its end is still to come
 
     @property
     def reads_passes(self) -> bool:
@@ -177,6 +181,13 @@ class FollowPlan(keras.callbacks.Callback):
                 f"`callbacks.Resume`. Received: initial_epoch={state.initial_epoch}, "
                 f"wise_ft={self.plan.wise_ft:g}"
             )
+        self._is_to_end = self._position is None or not self._is_over()
+        if self.plan.temperature != 1 and not head_of(self.model).regression.sure:
+            raise ValueError(
+                f"The plan {self.plan.name!r} divides scores by a temperature, so the model must "
+                "answer by a softmax or sigmoids. Received: one that gives numbers, "
+                f"temperature={self.plan.temperature:g}"
+            )
         if self.plan.start == "probe" and state.probe is None and begins:
             if state.passes is None:
                 raise ValueError(
@@ -226,13 +237,16 @@ class FollowPlan(keras.callbacks.Callback):
         self._restored = False
         if self._position is not None and self._is_over():
             self.model.set_schedule(None)
-            self._go_back()
+            self._end()
 
-    def _go_back(self):
-        """End where `wise_ft` of the plan says, between the start and where training ended."""
+    def _end(self):
+        """End where `wise_ft` of the plan says, as sure as its `temperature` says."""
         start, self._started_from = self._started_from, None
         if start is not None:
             blend_weights(self.model, start, self.plan.wise_ft)
+        if self._is_to_end and self.plan.temperature != 1:
+            head_of(self.model).divide(self.plan.temperature)
+        self._is_to_end = False
 
     @property
     def _optimizer(self):

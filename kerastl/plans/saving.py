@@ -31,6 +31,7 @@ def encode(plan: "TransferPlan") -> dict[str, Any]:
         "schedule": _config(plan.schedule),
         "start": plan.start,
         "wise_ft": plan.wise_ft,
+        "temperature": plan.temperature,
         "phases": [_encode_phase(phase) for phase in plan.phases],
     }
 

@@ -73,6 +73,8 @@ def _table(plan, groups, cells, *, show_train):
         lines.append("begins with the head solved on frozen features")
     if plan.wise_ft != 1:
         lines.append(f"ends {plan.wise_ft:.3g} of the way from there to the trained weights")
+    if plan.temperature != 1:
+        lines.append(f"ends with the scores of the head divided by {plan.temperature:.3g}")
     if plan.schedule is not None:
         lines.append(f"schedule over the whole plan: {short(plan.schedule)}")
     if plan.reason:

@@ -66,6 +66,7 @@ class TransferPlan:
     schedule: Schedule | None = None
     start: Start = "as_is"
     wise_ft: float = 1.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         checks.one_of(self.start, STARTS, "start")
@@ -81,6 +82,12 @@ class TransferPlan:
             raise ValueError(
                 "`wise_ft` must be above 0: at 0 nothing of the training is left, and the plan is "
                 "`strategies.probe`. Received: wise_ft=0"
+            )
+        checks.in_range(self.temperature, 1.0, 1e6, "temperature")
+        if not phases and (self.wise_ft, self.temperature) != (1, 1):
+            raise ValueError(
+                "A plan without phases trains nothing, so it has no `wise_ft` or `temperature`. "
+                f"Received: wise_ft={self.wise_ft:g}, temperature={self.temperature:g}"
             )
         for field in ("name", "reason"):
             if not isinstance(getattr(self, field), str):

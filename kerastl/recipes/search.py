@@ -15,7 +15,7 @@ from kerastl.plans import TransferPlan
 from kerastl.recipes.trials import Candidate, Trial, Trials
 from kerastl.tasks.paired import Paired, paired
 from kerastl.tasks.settings import StrategySettings
-from kerastl.training.probe import head_of
+from kerastl.training.probe import best_temperature, head_of
 
 ROUNDS = ((0,), (1, 2), (3, 4))  # folds of each
 LEAST = 6  # answers that must be wrong out of fold: with fewer, no gain could be told from chance
@@ -33,6 +33,7 @@ class Standing:
         candidate: `Candidate`.
         trials: Tuple of its `Trial`s.
         share: Float, the share of the way to the trained weights with the lowest loss.
+        temperature: Float, by which scores are divided there for the lowest loss.
         loss: Float, the probe's mean loss on these rows.
         gain: Float, how much lower that of the candidate is.
         error: Float, standard error of `gain`.
@@ -43,6 +44,7 @@ class Standing:
     candidate: Candidate
     trials: tuple[Trial, ...]
     share: float
+    temperature: float
     loss: float
     gain: float
     error: float
@@ -82,6 +84,7 @@ class Standing:
             "loss_gain": self.gain,
             "loss_gain_error": self.error,
             "wise_ft": self.share,
+            "temperature": self.temperature,
             "seconds": round(self.seconds, 1),
             "tracing_seconds": round(sum(trial.tracing_seconds for trial in self.trials), 1),
             "fate": said,
@@ -227,20 +230,21 @@ class Search:
         regression, objective = self._regression, self._objective
         wanted = regression.targets(targets)
         before = regression.losses(probe, wanted)
-        outputs = {
-            share: np.concatenate([trial.outputs[share] for trial in trials])
-            for share in candidate.shares
-        }
-        gains = {
-            share: before - regression.losses(np.asarray(given, np.float64), wanted)
-            for share, given in outputs.items()
-        }
+        outputs, temperatures, gains = {}, {}, {}
+        for share in candidate.shares:
+            given = np.concatenate([trial.outputs[share] for trial in trials]).astype(np.float64)
+            temperature = best_temperature(regression, given, wanted)
+            if temperature != 1:
+                given = regression.outputs(regression.scores(given) / temperature)
+            temperatures[share], outputs[share] = temperature, given
+            gains[share] = before - regression.losses(outputs[share], wanted)
         share = max(gains, key=lambda one: gains[one].mean())
         gain = gains[share]
         self._found[candidate.name] = standing = Standing(
             candidate,
             trials,
             share,
+            temperatures[share],
             float(before.mean()),
             float(gain.mean()),
             float(gain.std() / np.sqrt(len(gain))),
@@ -262,7 +266,8 @@ class Search:
             reason += f" The {self._minutes:g} minutes ended the comparison."
         if not kept or best is None:
             return Choice(None, None, table, reason, ended_by)
-        plan = dataclasses.replace(best.candidate.plan, wise_ft=best.share)
+        given = {"wise_ft": best.share, "temperature": best.temperature}
+        plan = dataclasses.replace(best.candidate.plan, **given)
         return Choice(plan, best.candidate.settings, table, reason, ended_by)
 
     def _table(self):

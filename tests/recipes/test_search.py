@@ -145,6 +145,29 @@ def test_the_better_half_goes_on_and_the_best_is_kept():
     assert choice.ended_by is None
 
 
+def test_one_that_is_right_but_too_sure_is_kept_and_made_as_sure_as_it_is_right():
+    trials = Told(task(), {"dear": 0.9999}, 0.4, None)
+    labels, run = trials.data.train.targets, trials.run
+
+    def with_errors(candidate, fold):  # one answer in six is wrong
+        trial = run(candidate, fold)
+        return dataclasses.replace(
+            trial, outputs={s: trials._outputs(trial.rows, 0.9999, trial.rows[::6]) for s in (1.0,)}
+        )
+
+    trials.run = with_errors
+    (candidate,) = candidates("dear")
+    choice = Search(trials).best([dataclasses.replace(candidate, shares=(1.0,))])
+    (row,) = choice.table
+    errors = 1 - row["score"]
+    sure = np.log((1 - errors) / errors)
+    assert row["temperature"] == pytest.approx(np.log(0.9999 / 0.0001) / sure, rel=1e-3)
+    assert choice.plan.temperature == row["temperature"]
+    outputs = trials._outputs(np.arange(len(labels)), 0.9999, np.arange(0, len(labels), 6))
+    raw = -np.log(outputs[np.arange(len(labels)), labels]).mean()
+    assert raw > row["probe_loss"] > row["probe_loss"] - row["loss_gain"]
+
+
 def test_what_is_worse_is_dropped_and_the_probe_kept():
     trials, choice = told({"cheap": 0.9, "middle": 0.001, "dear": 0.001}, of_probe=0.12)
     assert ("middle", 1) not in trials.asked
@@ -199,7 +222,7 @@ def test_auto_without_time_for_more_is_the_probe(tmp_path):
 def test_auto_trains_the_winner_on_everything_and_says_what_was_tried(tmp_path, monkeypatch):
     monkeypatch.setattr("kerastl.recipes.search.WORTH", -10.0)
     monkeypatch.setattr("kerastl.recipes.search.FURTHER", -10.0)
-    monkeypatch.setattr("kerastl.recipes.learn.CANDIDATES", ("partial", "full"))
+    monkeypatch.setattr("kerastl.recipes.learn.CANDIDATES", {"partial": 1.0, "full": 1.0})
     data = task()
     model, found = learnt(data, tmp_path, strategy="auto", learning_rate=0.03)
     assert found.outputs is not None
@@ -216,7 +239,8 @@ def test_auto_trains_the_winner_on_everything_and_says_what_was_tried(tmp_path, 
     assert said["difference"]["num_examples"] == len(data.test)
     json.dumps(said)
     kept = [row for row in said["choice"]["tried"] if row["fate"] == "kept"]
-    assert [(row["name"], row["wise_ft"]) for row in kept] == [(plan.name, plan.wise_ft)]
+    told = [(row["name"], row["wise_ft"], row["temperature"]) for row in kept]
+    assert told == [(plan.name, plan.wise_ft, plan.temperature)]
 
 
 class Stopped(Silent):
@@ -253,7 +277,7 @@ def _let_all_pass(patch):
     patch.setattr("kerastl.recipes.search.WORTH", -10.0)
     patch.setattr("kerastl.recipes.search.FURTHER", -10.0)
     patch.setattr("kerastl.recipes.search.ROUNDS", ((0,), (1,)))
-    patch.setattr("kerastl.recipes.learn.CANDIDATES", ("partial", "full"))
+    patch.setattr("kerastl.recipes.learn.CANDIDATES", {"partial": 1.0, "full": 1.0})
 
 
 @pytest.mark.parametrize("after", [1, 2, 5, 7])

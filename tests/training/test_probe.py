@@ -12,6 +12,7 @@ from kerastl import FineTuner, strategies
 from kerastl.callbacks import FollowPlan, Resume
 from kerastl.data import make_dataset
 from kerastl.training import solve_head
+from kerastl.training.probe import best_temperature
 from kerastl.training.probe.cross_validation import cross_validated, folds_of
 from kerastl.training.probe.regressions import Classes, Labels, Numbers, Scaled, Weighted
 
@@ -230,6 +231,79 @@ def test_wise_ft_ends_between_the_probe_and_the_trained_weights(alpha, tmp_path)
     for before, end, between in zip(start.get_weights(), ends, given, strict=True):
         expected = (before + alpha * (end.astype("float64") - before)).astype("float32")
         np.testing.assert_array_equal(between, expected if alpha < 1 else end)
+
+
+@pytest.mark.parametrize("begins", ["once", "again"])
+def test_a_temperature_divides_the_scores_at_the_end_and_changes_no_answer(begins, tmp_path):
+    x, scores = rows()
+    y = scores.argmax(1)
+
+    def trained(temperature, *callbacks):
+        model = network(3, "softmax")
+        model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        plan = strategies.full(model.groups, epochs=2, start="probe", schedule=None)
+        plan = dataclasses.replace(plan, wise_ft=0.5, temperature=temperature)
+        model.fit(x, y, epochs=2, callbacks=[FollowPlan(plan), *callbacks], verbose=0)
+        return model
+
+    plain, cooled = trained(1.0), trained(2.5, Resume(tmp_path))
+    if begins == "again":  # restores what was there before its end, and ends again
+        cooled = trained(2.5, Resume(tmp_path))
+    np.testing.assert_array_equal(cooled.get_layer("body").kernel, plain.get_layer("body").kernel)
+    for mine, theirs in zip(
+        cooled.get_layer("head").weights, plain.get_layer("head").weights, strict=True
+    ):
+        np.testing.assert_allclose(mine, np.asarray(theirs) / 2.5, rtol=1e-6)
+    given, before = cooled.predict(x, verbose=0), plain.predict(x, verbose=0)
+    np.testing.assert_array_equal(given.argmax(1), before.argmax(1))
+    flatter = before ** (1 / 2.5)
+    np.testing.assert_allclose(given, flatter / flatter.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_a_temperature_is_not_applied_twice():
+    x, scores = rows()
+    model = network(3, "softmax")
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    plan = strategies.full(model.groups, epochs=1, start="probe", schedule=None)
+    callback = FollowPlan(dataclasses.replace(plan, temperature=2.0))
+    model.fit(x, scores.argmax(1), epochs=1, callbacks=[callback], verbose=0)
+    ends = model.get_weights()
+    model.fit(x, scores.argmax(1), epochs=1, initial_epoch=1, callbacks=[callback], verbose=0)
+    for mine, theirs in zip(model.get_weights(), ends, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_temperature_is_refused_where_numbers_are_answered():
+    x, scores = rows()
+    model = network(3, "linear")
+    model.compile("sgd", "mse")
+    plan = dataclasses.replace(strategies.head(model.groups, epochs=1), temperature=2.0)
+    with pytest.raises(ValueError, match="temperature=2"):
+        model.fit(x, scores, epochs=1, callbacks=[FollowPlan(plan)], verbose=0)
+
+
+@pytest.mark.parametrize(
+    "regression",
+    [Classes(3), Classes(3, from_logits=True), Labels(3), Labels(3, from_logits=True)],
+    ids=["classes", "class scores", "labels", "label scores"],
+)
+def test_the_best_temperature_is_that_of_a_search_by_hand(regression):
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(200, 3))
+    logits = scores + rng.gumbel(size=scores.shape)  # from here a softmax is as sure as it is right
+    targets = logits.argmax(1) if isinstance(regression, Classes) else (logits > 0).astype(int)
+    outputs = regression.outputs(4.0 * scores).astype("float32")
+    found = best_temperature(regression, outputs, targets)
+    grid = np.linspace(1, 20, 20_000)
+    losses = [regression.losses(regression.outputs(4 * scores / t), targets).mean() for t in grid]
+    assert found == pytest.approx(grid[int(np.argmin(losses))], abs=2e-3)
+    if isinstance(regression, Classes):
+        assert found == pytest.approx(4.0, rel=0.25)
+    assert best_temperature(regression, regression.outputs(0.1 * scores), targets) == 1.0
+
+
+def test_numbers_have_no_temperature():
+    assert best_temperature(Numbers(1), np.ones((5, 1)), np.zeros((5, 1))) == 1.0
 
 
 def test_a_training_that_goes_on_keeps_its_head():

@@ -2,5 +2,6 @@
 
 from kerastl.training.probe.head import head_of
 from kerastl.training.probe.solve_head import Probe, solve_head
+from kerastl.training.probe.temperature import best_temperature
 
-__all__ = ["Probe", "head_of", "solve_head"]
+__all__ = ["Probe", "best_temperature", "head_of", "solve_head"]

@@ -33,6 +33,11 @@ class Head:
         if self.layer.use_bias:
             self.layer.bias.assign(linear.bias)
 
+    def divide(self, temperature: float) -> None:
+        """Divide the scores of the layer by `temperature`."""
+        for variable in self.layer.weights:
+            variable.assign(np.asarray(variable.numpy(), np.float64) / temperature)
+
 
 def head_of(model: "FineTuner") -> Head:
     """The `Head` of `model`, read off its last layers and its loss.

@@ -20,6 +20,7 @@ import numpy as np
 SOFTENING = 1.0
 CONSTANT = 1e-5  # of its mean, below which the spread of a float32 feature is rounding
 LEAST = 1e-12  # a probability whose logarithm is taken
+ROUNDING = 2.0**-24  # how much a probability of float32 that is called 1 may lack
 NEVER = -30.0  # the score of a class of which there is no example
 
 
@@ -44,6 +45,7 @@ class Regression(Protocol):
     """What a head that answers in one way is solved by."""
 
     stratified: bool  # whether targets are classes, of which each fold gets its share
+    sure: bool  # whether answers are more or less sure, and scores may be divided by a temperature
 
     def targets(self, targets: np.ndarray) -> np.ndarray:
         """Targets of the data as `fits` and `losses` take them."""
@@ -59,6 +61,10 @@ class Regression(Protocol):
         """Outputs of the model of the scores of its last Dense."""
         ...
 
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        """Scores that give these outputs: the other way round than `outputs`."""
+        ...
+
     def losses(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """The loss of each row, of shape `(n,)`."""
         ...
@@ -72,7 +78,7 @@ class Classes:
         from_logits: Boolean, whether the model gives scores and not probabilities.
     """
 
-    stratified = True
+    stratified, sure = True, True
 
     def __init__(self, num_classes: int, from_logits: bool = False) -> None:
         self.num_classes, self.from_logits = num_classes, from_logits
@@ -110,6 +116,9 @@ class Classes:
     def outputs(self, scores: np.ndarray) -> np.ndarray:
         return scores if self.from_logits else _softmax(scores)
 
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs if self.from_logits else np.log(np.maximum(outputs, LEAST))
+
     def losses(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         shares = _softmax(outputs) if self.from_logits else outputs
         return -np.log(np.maximum(shares[np.arange(len(targets)), targets], LEAST))
@@ -123,7 +132,7 @@ class Labels:
         from_logits: As in `Classes`.
     """
 
-    stratified = False
+    stratified, sure = False, True
 
     def __init__(self, num_labels: int, from_logits: bool = False) -> None:
         self.num_labels, self.from_logits = num_labels, from_logits
@@ -152,6 +161,12 @@ class Labels:
     def outputs(self, scores: np.ndarray) -> np.ndarray:
         return scores if self.from_logits else _sigmoid(scores)
 
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        if self.from_logits:
+            return outputs
+        shares = np.clip(outputs, LEAST, 1 - ROUNDING)
+        return np.log(shares) - np.log1p(-shares)
+
     def losses(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         shares = _sigmoid(outputs) if self.from_logits else outputs
         right = np.where(targets > 0, shares, 1 - shares)
@@ -167,7 +182,7 @@ class Numbers:
         offset: Float or array.
     """
 
-    stratified = False
+    stratified, sure = False, False
 
     def __init__(self, num_numbers: int, scale: Any = 1.0, offset: Any = 0.0) -> None:
         self.num_numbers, self._scale, self._offset = num_numbers, scale, offset
@@ -189,6 +204,9 @@ class Numbers:
 
     def outputs(self, scores: np.ndarray) -> np.ndarray:
         return scores * self._scale + self._offset
+
+    def scores(self, outputs: np.ndarray) -> np.ndarray:
+        return (outputs - self._offset) / self._scale
 
     def losses(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return np.square((outputs - targets) / self._scale).mean(axis=1)
