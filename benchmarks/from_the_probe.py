@@ -9,7 +9,8 @@ training ended with), pictures gained and lost at 1, seconds.
     python benchmarks/from_the_probe.py digits --weights MOBILENET.h5 [--ways "full; partial"]
     python benchmarks/from_the_probe.py pneumonia --pneumonia NPZ --weights MOBILENET.h5
     python benchmarks/from_the_probe.py flowers --flowers FLOWERS --weights MOBILENET.h5
-    python benchmarks/from_the_probe.py glyphs
+
+Without `--weights` the network is glyphnet, at 32 pixels.
 """
 
 import argparse
@@ -27,10 +28,11 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold
 
 from kerastl import backbones, continual, strategies
-from kerastl.backbones.glyphs import digits, load_glyphnet
+from kerastl.backbones.glyphs import load_glyphnet
 from kerastl.callbacks import Audit, FollowPlan
 from kerastl.plans import TransferPlan
 from kerastl.recipes import TuneSettings, training
+from kerastl.schedules import WarmupLinear
 from kerastl.tasks import (
     Classification,
     PictureExamples,
@@ -41,6 +43,7 @@ from kerastl.tasks import (
 from kerastl.training import blend_weights
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+TEMPERATURES = 2 ** np.linspace(-1, 3, 33)
 TOP = 1e-2  # the rate of a head that starts at zero; 1/30 of it is that of the group below
 
 
@@ -50,28 +53,37 @@ class Way:
 
     strategy: str = "full"
     start: str = "probe"
-    epochs: int = 10
+    epochs: int = 20
     rate: float = TOP
     spread: float = 5.0
+    warmup: float = 0.0
     averaging: float = 0.2
     smoothing: float = 0.0
     augment: str = "none"
     l2_sp: float = 0.0
 
 
+LOWER = {"rate": TOP * 0.3, "spread": 1.0, "warmup": 0.2}
 WAYS = {
-    "before": Way("gradual", "as_is", 20, smoothing=0.1, augment="light"),
-    "before, full": Way("full", "as_is", 20, smoothing=0.1, augment="light"),
-    "full": Way(epochs=20),
-    "full, 10 epochs": Way(),
-    "full, augmented": Way(augment="light"),
-    "full, smoothed labels": Way(augment="light", smoothing=0.1),
-    "full, cosine": Way(averaging=0.0),
+    "before": Way("gradual", "as_is", smoothing=0.1, augment="light"),
+    "full": Way(),
+    "full, 10 epochs": Way(epochs=10),
+    "full, warm-up": Way(warmup=0.2),
     "full, lower rates": Way(rate=TOP * 0.3, spread=1.0),
-    "full, higher rates": Way(rate=TOP * 3, augment="light"),
+    "full, lower, warm-up": Way(**LOWER),
+    "full, lowest rates": Way(rate=TOP * 0.1, spread=1.0),
+    "full, lower, warm-up, 10 epochs": Way(epochs=10, **LOWER),
+    "full, lower, warm-up, augmented": Way(augment="light", **LOWER),
+    "full, lower, warm-up, L2-SP": Way(l2_sp=0.01, **LOWER),
+    "full, lower, cosine": Way(averaging=0.0, rate=TOP * 0.3, spread=1.0),
     "full, L2-SP": Way(l2_sp=0.01),
+    "full, cosine": Way(averaging=0.0),
+    "full, augmented": Way(augment="light"),
     "gradual": Way("gradual"),
-    "partial": Way("partial", spread=1.0),
+    "partial": Way("partial"),
+    "partial, 10 epochs": Way("partial", epochs=10),
+    "partial, lower, warm-up": Way("partial", **LOWER),
+    "gradual, lower, warm-up": Way("gradual", **LOWER),
 }
 
 
@@ -79,16 +91,13 @@ def main():
     options = arguments()
     data, load = SETS[options.set](options)
     labels = data.train.targets
-    folds = StratifiedKFold(5, shuffle=True, random_state=options.seed).split(labels, labels)
-    answers = {name: [] for name in options.ways}
-    for number, (kept, held) in enumerate(folds):
-        if number == options.folds:
-            break
-        part = dataclasses.replace(data, train=data.train.at(kept))
-        for name in options.ways:
-            answers[name].append(tried(WAYS[name], part, data.train.at(held), load, options.seed))
-    for name, each in answers.items():
-        print(f"{name:24s} {line(each)}", flush=True)
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=options.seed).split(labels, labels))
+    for name in options.ways:
+        each = []
+        for kept, held in folds[: options.folds]:
+            part = dataclasses.replace(data, train=data.train.at(kept))
+            each.append(tried(WAYS[name], part, data.train.at(held), load, options.seed))
+        print(f"{name:32s} {line(each)}", flush=True)
 
 
 def tried(way, data, held, load, seed):
@@ -112,7 +121,7 @@ def tried(way, data, held, load, seed):
         learning_rate=way.rate,
         spread=way.spread,
         start=way.start,
-        schedule=None if own.averages else strategies.COSINE,
+        schedule=schedule(way),
     )
     if way.start == "probe":
         training.solve(model, data, own)
@@ -124,6 +133,13 @@ def tried(way, data, held, load, seed):
         blend_weights(model, start, share)
         outputs[share] = training.outputs_of(model, held)
     return outputs, held.targets, seconds
+
+
+def schedule(way):
+    """The factor of the rate: a cosine, or, where weights are averaged, a rate that stands."""
+    if not way.averaging:
+        return strategies.COSINE
+    return WarmupLinear(warmup=way.warmup, end=1.0) if way.warmup else None
 
 
 def train(model, data, own, plan: TransferPlan, way):
@@ -140,22 +156,36 @@ def train(model, data, own, plan: TransferPlan, way):
 
 
 def line(each):
-    """Accuracies, cross-entropies, gained and lost, seconds, over the folds."""
+    """Accuracies, cross-entropies, those at the best temperature, gained and lost, seconds."""
     labels = np.concatenate([labels for _, labels, _ in each])
-    right, losses = {}, {}
+    right, losses, tempered = {}, {}, {}
     for share in SHARES:
         given = np.concatenate([outputs[share] for outputs, _, _ in each])
         right[share] = given.argmax(1) == labels
-        losses[share] = -np.log(np.maximum(given[np.arange(len(labels)), labels], 1e-12))
+        losses[share] = entropy(given, labels)
+        tempered[share] = min(entropy(given, labels, t) for t in TEMPERATURES)
     gained, lost = (int((right[a] > right[b]).sum()) for a, b in ((1.0, 0.0), (0.0, 1.0)))
-    accuracy = " ".join(f"{right[share].mean():.3f}" for share in SHARES)
-    entropy = " ".join(f"{losses[share].mean():.3f}" for share in SHARES)
     seconds = np.mean([seconds for _, _, seconds in each])
-    return f"n={len(labels)}  {accuracy}  loss {entropy}  +{gained} -{lost}  {seconds:.0f} s"
+    told = (
+        " ".join(f"{float(np.mean(of[share])):.3f}" for share in SHARES)
+        for of in (right, losses, tempered)
+    )
+    parts = "  loss ".join(told)
+    return f"n={len(labels)}  {parts}  +{gained} -{lost}  {seconds:.0f} s"
+
+
+def entropy(given, labels, temperature=1.0):
+    scores = np.log(np.maximum(given.astype("float64"), 1e-30)) / temperature
+    scores -= scores.max(1, keepdims=True)
+    of_label = scores[np.arange(len(labels)), labels]
+    return float((np.log(np.exp(scores).sum(1)) - of_label).mean())
 
 
 def flowers(options):
-    own = TuneSettings(backbone="mobilenet", alpha=0.25, weights=options.weights, image_size=160)
+    network = {"backbone": "mobilenet", "alpha": 0.25, "weights": options.weights}
+    if not options.weights:
+        network = {"backbone": "glyphnet"}
+    own = TuneSettings(**network, image_size=160 if options.weights else 32)
     source = find_source(options.flowers)
     backbone = source.load_backbone(own)
     data = source.read(source.prepare_for(backbone, own), own, seed=options.seed)
@@ -166,25 +196,22 @@ def pneumonia(options):
     stored = np.load(options.pneumonia)
     rows = np.random.default_rng(options.seed).permutation(len(stored["train_images"]))[:800]
     pixels = np.repeat(stored["train_images"][rows][..., None], 3, -1)
-    return task(scaled(pixels, 96), stored["train_labels"].ravel()[rows]), mobilenet(options)
+    return task(pixels, stored["train_labels"].ravel()[rows], options), network(options)
 
 
-def written(options):
+def digits(options):
     stored = load_digits()
     rows = np.random.default_rng(options.seed).permutation(len(stored.images))[:300]
     pixels = np.repeat((stored.images * 255 / 16)[rows][..., None], 3, -1)
-    return task(scaled(scaled(pixels, 32), 96), stored.target[rows]), mobilenet(options)
+    return task(scaled(pixels, 32), stored.target[rows], options), network(options)
 
 
-def glyphs(options):
-    pixels, labels, _, _ = digits(options.seed, labels_per_class=10)
-    return task(np.asarray(pixels).astype("uint8"), labels), load_glyphnet
+SETS = {"digits": digits, "pneumonia": pneumonia, "flowers": flowers}
 
 
-SETS = {"digits": written, "pneumonia": pneumonia, "flowers": flowers, "glyphs": glyphs}
-
-
-def mobilenet(options):
+def network(options):
+    if not options.weights:
+        return load_glyphnet
     size = {"image_size": 96, "alpha": 0.25}
     return lambda: backbones.load("mobilenet", weights=options.weights, **size)
 
@@ -193,7 +220,8 @@ def scaled(pixels, size):
     return np.asarray(tf.cast(tf.round(tf.image.resize(pixels, (size, size))), tf.uint8))
 
 
-def task(pixels, labels):
+def task(pixels, labels, options):
+    pixels = scaled(pixels, 96 if options.weights else 32)
     count = int(labels.max()) + 1
     train = PictureExamples(pixels, labels.astype("int64"), count)
     names = tuple(map(str, range(count)))

@@ -1,6 +1,7 @@
 """The learning of a run: the probe, what is trained further, and the better one of the two."""
 
 import dataclasses
+import math
 import pathlib
 from typing import Any
 
@@ -15,10 +16,12 @@ from kerastl.tasks.paired import paired
 from kerastl.tasks.protocols import TaskData
 from kerastl.tasks.settings import StrategySettings, TuneSettings
 from kerastl.training import FineTuner, Probe
+from kerastl.training.probe import head_of
 
 VIEWS = 2  # augmented views of each example that a probe tries where nobody says how many
-# What `auto` tries, from cheap to dear.
-CANDIDATES = ("partial", "gradual", "full")
+# What `auto` tries, from cheap to dear, and for which share of the epochs: the cheapest is as good
+# after half of them, and says the sooner whether dearer ones pay.
+CANDIDATES = {"partial": 0.5, "gradual": 1.0, "full": 1.0}
 
 
 @dataclasses.dataclass(eq=False)
@@ -136,7 +139,7 @@ def learn(
         callbacks=progress.callbacks(),
         checkpoints=folder / "checkpoints",
     )
-    spent = history.seconds
+    spent, plan = history.seconds, candidate.plan
     if before is not None:
         given = training.outputs_of(model, data.val, settings.batch_size)
         rows, seconds = np.arange(len(data.val)), spent.tracing + spent.training
@@ -146,7 +149,9 @@ def learn(
             learnt.seconds["comparing"] = seconds
             trials.restore()
             return learnt
-    learnt.plan, learnt.history = candidate.plan, history.history
+        plan = learnt.choice.plan
+        head_of(model).divide(plan.temperature)
+    learnt.plan, learnt.history = plan, history.history
     learnt.frozen_features = history.frozen_features
     learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
     learnt.seconds |= {"tracing": spent.tracing, "training": spent.training}
@@ -191,5 +196,6 @@ def _candidate(model, data, settings, name):
     """One of `CANDIDATES`: on the examples as they are, so that frozen layers run once."""
     fields = {f.name for f in dataclasses.fields(StrategySettings)}
     given = {name: value for name, value in settings.to_dict().items() if name in fields}
-    own = StrategySettings(**{**given, "strategy": name, "augment": "none"})
+    epochs = math.ceil(CANDIDATES[name] * settings.epochs)
+    own = StrategySettings(**{**given, "strategy": name, "augment": "none", "epochs": epochs})
     return Candidate(name, training.plan_for(model, data, own), own)

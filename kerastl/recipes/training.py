@@ -63,18 +63,19 @@ def plan_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> Tr
     """The plan that `settings` name.
 
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
-    the rate stands still: their average settles in its place. Thaws are joined where tracing takes
-    longer than the epochs it serves.
+    the rate stands still, from the probe after a warm-up: their average settles in its place. Thaws
+    are joined where tracing takes longer than the epochs it serves.
     """
     if settings.strategy == "probe":
         return strategies.probe(model.groups)
     start: Any = STARTS[settings.start]
+    steady = strategies.WARMUP if start == "probe" else None
     return strategies.by_name(
         settings.strategy,
         model.groups,
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
-        schedule=None if settings.averages else strategies.COSINE,
+        schedule=steady if settings.averages else strategies.COSINE,
         start=start,
         work=work_for(model, data, settings),
     )

@@ -132,11 +132,13 @@ class TrainSettings(ReadSettings):
         image_size: Int, side in pixels. None takes `backbones.transfer_size`, for most networks
             9/7 of the size the weights were trained on; random weights and presets, their own.
         epochs: Int > 0.
-        learning_rate: Float > 0, peak rate of the head; the layers below learn more slowly.
+        learning_rate: Float > 0, peak rate of a head that starts at zero; the layers below learn
+            more slowly, and a head from the probe no faster than what is below it.
         averaging: Float in [0, 1), the share of the training whose weights make the final ones:
             their exponential moving average, with a time constant of that share of all steps,
-            while the rate stands still. 0 keeps the last weights and lets the rate fall to 0 by
-            half a cosine, as `lp_ft` and `fastai` have schedules of their own.
+            while the rate stands still (from the probe, after a warm-up). 0 keeps the last weights
+            and lets the rate fall to 0 by half a cosine, as `lp_ft` and `fastai` have schedules of
+            their own.
         batch_size: Int > 0.
         augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
         augmented_copies: Int > 0, views of each augmented example to cache at the frozen layers'
@@ -169,7 +171,10 @@ class TrainSettings(ReadSettings):
     )
     epochs: int = setting(20, "Passes over the training examples.", low=1, high=100_000)
     learning_rate: float = setting(
-        1e-2, "Peak rate of the head; layers below learn more slowly.", low=1e-12, high=1e3
+        1e-2,
+        "Peak rate of a head that starts at zero; all else learns more slowly.",
+        low=1e-12,
+        high=1e3,
     )
     averaging: float = setting(
         0.2,

@@ -203,6 +203,18 @@ def test_the_measured_defaults_have_the_multipliers_they_ever_had():
     assert next(iter(other.phases[-1].multipliers.values())) == pytest.approx(1 / 30)
 
 
+FIRST = {"head": 4, "gradual": 3, "partial": 2, "full": 0}  # the lowest group that trains at once
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_from_the_probe_the_head_learns_no_faster_than_the_group_below_it(name):
+    plan = strategies.by_name(name, GROUPS, epochs=8, learning_rate=0.01, start="probe")
+    before = strategies.by_name(name, GROUPS, epochs=8, learning_rate=0.01)
+    expected = {**before.phases[-1].multipliers, "head": 1 / 30}
+    assert all(phase.multipliers == expected for phase in plan.phases)
+    assert set(plan.resolve(GROUPS).thaws[0]) == set(GROUPS[FIRST[name] :])
+
+
 def test_the_rate_of_the_measured_defaults_is_keras_cosine_decay():
     """A warm-up of a tenth of the steps from 1/25 of the rate, then `CosineDecay` to 0."""
     before = keras.optimizers.schedules.CosineDecay(

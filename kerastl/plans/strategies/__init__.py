@@ -4,7 +4,15 @@
 and `recommend` mean by these names. `ulmfit`, `lp_ft` and `fastai` are papers' own.
 """
 
-from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial, probe
+from kerastl.plans.strategies.measured import (
+    COSINE,
+    WARMUP,
+    full,
+    gradual,
+    head,
+    partial,
+    probe,
+)
 from kerastl.plans.strategies.names import NAMES, PLAIN, by_name
 from kerastl.plans.strategies.papers import fastai, lp_ft, ulmfit
 
@@ -12,6 +20,7 @@ __all__ = [
     "COSINE",
     "NAMES",
     "PLAIN",
+    "WARMUP",
     "by_name",
     "fastai",
     "full",

@@ -17,11 +17,14 @@ from kerastl.optimizers import discriminative_rates
 from kerastl.plans.phase import Phase
 from kerastl.plans.resolved import group_names
 from kerastl.plans.transfer_plan import Start, TransferPlan
-from kerastl.schedules import WarmupCosine
+from kerastl.schedules import WarmupCosine, WarmupLinear
 from kerastl.schedules.schedule import Schedule
 
 # A tenth of the steps up from 1/25 of the peak, then half a cosine down to nothing.
 COSINE = WarmupCosine(warmup=0.1, start=0.04)
+
+# From the probe, where weights are averaged: a fifth of the steps up, then the rate stands still.
+WARMUP = WarmupLinear(warmup=0.2, end=1.0)
 
 HEAD_OVER_BACKBONE = 30.0  # the head's rate over that of the group below it
 SPREAD = 5.0  # the rate of that group over that of the group at the input
