@@ -83,7 +83,7 @@ def _train(settings, source, examples):
     training.adapt(model, examples, settings)
     if settings.strategy == "probe":
         freeze_to(model, -1)
-        training.solve(model, examples, settings)
+        training.solve(model, examples, settings, augmented_copies=training.views_of(settings))
     else:
         training.train(model, examples, settings, training.plan_for(model, examples, settings))
     return model, time.perf_counter() - started

@@ -18,7 +18,6 @@ from kerastl.tasks.settings import StrategySettings, TuneSettings
 from kerastl.training import FineTuner, Probe
 from kerastl.training.probe import head_of
 
-VIEWS = 2  # augmented views of each example that a probe tries where nobody says how many
 # What `auto` tries, from cheap to dear, and for which share of the epochs: the cheapest is as good
 # after half of them, and says the sooner whether dearer ones pay.
 CANDIDATES = {"partial": 0.5, "gradual": 1.0, "full": 1.0}
@@ -110,7 +109,7 @@ def learn(
         model,
         data,
         settings,
-        augmented_copies=_views(settings),
+        augmented_copies=training.views_of(settings),
         progress=progress.count,
         shared=True,
     )
@@ -156,13 +155,6 @@ def learn(
     learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
     learnt.seconds |= {"tracing": spent.tracing, "training": spent.training}
     return learnt
-
-
-def _views(settings):
-    """Augmented views of each example that the probe tries."""
-    if settings.augment == "none" or settings.strategy not in ("auto", "probe"):
-        return 0
-    return settings.augmented_copies or VIEWS
 
 
 def _chosen(learnt, trials, settings):

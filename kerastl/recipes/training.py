@@ -13,9 +13,10 @@ from kerastl.adaptation import adapt_batch_norm
 from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
 from kerastl.plans import TrainingWork, TransferPlan, strategies
 from kerastl.tasks.protocols import Examples, TaskData
-from kerastl.tasks.settings import STARTS, CompressSettings, StrategySettings
+from kerastl.tasks.settings import CHOSEN, STARTS, CompressSettings, StrategySettings
 from kerastl.training import FineTuner, Probe, solve_head
 
+VIEWS = 2  # augmented views of each example that a probe tries where nobody says how many
 HEAD = "head_dropout"  # the layer with which the head of a run begins
 RANGED = 64  # training examples at most whose range is compared with what a backbone takes
 ADAPTED = 2000  # training examples at most that statistics are measured on
@@ -99,6 +100,13 @@ def solve(model: FineTuner, data: TaskData, settings: StrategySettings, **option
         seed=settings.seed,
         **options,
     )
+
+
+def views_of(settings: StrategySettings) -> int:
+    """How many augmented views of each example a probe tries that is the last word, or may be."""
+    if settings.augment == "none" or settings.strategy not in CHOSEN:
+        return 0
+    return settings.augmented_copies or VIEWS
 
 
 def work_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> TrainingWork:

@@ -2,10 +2,11 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
-from kerastl.recipes import compare_worker, training
+from kerastl.recipes import compare_worker, fine_tune, training
 from kerastl.recipes.compare import as_markdown, cells, header
 from kerastl.report import draw_comparison
 from kerastl.tasks import Classification, Paired, Regression, find_source
@@ -57,6 +58,26 @@ def test_a_worker_solves_the_probe_and_trains_nothing(data):
     model = training.build(backbone, read, dropout=settings.dropout, name="probe")
     solve_head(model, read.train.inputs(), read.train.targets)
     expected = model.predict(read.test.inputs(), verbose=0)
+    np.testing.assert_allclose(answers["outputs"][0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_probe_tries_the_augmented_views_that_tune_tries(data, tmp_path, monkeypatch):
+    asked, solve = [], training.solve
+
+    def spied(model, examples, settings, **options):
+        asked.append(options["augmented_copies"])
+        return solve(model, examples, settings, **options)
+
+    monkeypatch.setattr(training, "solve", spied)
+    settings = {**FAST, "augment": "light"}
+    _, answers = compare_worker.run(job_for(data, "probe", 1, augment="light"), print)
+    fine_tune(data, tmp_path / "run", **settings, strategy="probe", export="none")
+    assert asked == [training.VIEWS, training.VIEWS]
+    model = keras.models.load_model(tmp_path / "run" / "model.keras")
+    read = find_source(data)
+    own = TuneSettings(**settings)
+    held = read.read(read.prepare_for(read.load_backbone(own), own), own, seed=0).test
+    expected = model.predict(held.inputs(), verbose=0)
     np.testing.assert_allclose(answers["outputs"][0], expected, rtol=1e-3, atol=1e-4)
 
 
