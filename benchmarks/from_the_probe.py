@@ -3,8 +3,8 @@
 Cross-validation on training examples alone. On each fold the head is solved on the other four
 (`training.solve_head`); from there, or from zero, the network trains by each of several ways; then
 the held-back fold is answered by the probe, by the trained weights, and by weights between the two
-(WiSE-FT). One line a way: accuracy and cross-entropy at 0 (the probe), 1/4, 1/2, 3/4 and 1 (what
-training ended with), pictures gained and lost at 1, seconds.
+(WiSE-FT). One line a way: at 0 (the probe), 1/4, 1/2, 3/4 and 1 (what training ended with) accuracy,
+cross-entropy, and that at the best temperature; pictures gained and lost at 1, seconds.
 
     python benchmarks/from_the_probe.py digits --weights MOBILENET.h5 [--ways "full; partial"]
     python benchmarks/from_the_probe.py pneumonia --pneumonia NPZ --weights MOBILENET.h5
@@ -32,7 +32,6 @@ from kerastl.backbones.glyphs import load_glyphnet
 from kerastl.callbacks import Audit, FollowPlan
 from kerastl.plans import TransferPlan
 from kerastl.recipes import TuneSettings, training
-from kerastl.schedules import WarmupLinear
 from kerastl.tasks import (
     Classification,
     PictureExamples,
@@ -55,35 +54,30 @@ class Way:
     start: str = "probe"
     epochs: int = 20
     rate: float = TOP
-    spread: float = 5.0
-    warmup: float = 0.0
+    uniform: bool = False
+    warmup: bool = True
     averaging: float = 0.2
     smoothing: float = 0.0
     augment: str = "none"
     l2_sp: float = 0.0
 
 
-LOWER = {"rate": TOP * 0.3, "spread": 1.0, "warmup": 0.2}
+LOWER = {"rate": TOP * 0.3, "uniform": True}
 WAYS = {
-    "before": Way("gradual", "as_is", smoothing=0.1, augment="light"),
+    "before": Way("gradual", "as_is", warmup=False, smoothing=0.1, augment="light"),
     "full": Way(),
+    "full, no warm-up": Way(warmup=False),
     "full, 10 epochs": Way(epochs=10),
-    "full, warm-up": Way(warmup=0.2),
-    "full, lower rates": Way(rate=TOP * 0.3, spread=1.0),
-    "full, lower, warm-up": Way(**LOWER),
-    "full, lowest rates": Way(rate=TOP * 0.1, spread=1.0),
-    "full, lower, warm-up, 10 epochs": Way(epochs=10, **LOWER),
-    "full, lower, warm-up, augmented": Way(augment="light", **LOWER),
-    "full, lower, warm-up, L2-SP": Way(l2_sp=0.01, **LOWER),
-    "full, lower, cosine": Way(averaging=0.0, rate=TOP * 0.3, spread=1.0),
+    "full, lower rates": Way(**LOWER),
+    "full, lower rates, L2-SP": Way(l2_sp=0.01, **LOWER),
+    "full, lower rates, augmented": Way(augment="light", **LOWER),
+    "full, lowest rates": Way(rate=TOP * 0.1, uniform=True, warmup=False),
     "full, L2-SP": Way(l2_sp=0.01),
     "full, cosine": Way(averaging=0.0),
     "full, augmented": Way(augment="light"),
     "gradual": Way("gradual"),
     "partial": Way("partial"),
     "partial, 10 epochs": Way("partial", epochs=10),
-    "partial, lower, warm-up": Way("partial", **LOWER),
-    "gradual, lower, warm-up": Way("gradual", **LOWER),
 }
 
 
@@ -115,14 +109,17 @@ def tried(way, data, held, load, seed):
         seed=seed,
     )
     model = training.build(load(), data, dropout=own.dropout, name="tried")
-    plan = getattr(strategies, way.strategy)(
+    plan = strategies.by_name(
+        way.strategy,
         model.groups,
         epochs=way.epochs,
         learning_rate=way.rate,
-        spread=way.spread,
-        start=way.start,
         schedule=schedule(way),
+        start=way.start,
+        work=training.work_for(model, data, own),
     )
+    if way.uniform:
+        plan = uniform(plan)
     if way.start == "probe":
         training.solve(model, data, own)
     start, started = model.get_weights(), time.perf_counter()
@@ -135,11 +132,20 @@ def tried(way, data, held, load, seed):
     return outputs, held.targets, seconds
 
 
+def uniform(plan):
+    """`plan` with all groups at the rate of the group below the head."""
+    phases = [
+        dataclasses.replace(phase, multipliers=dict.fromkeys(phase.multipliers, 1 / 30))
+        for phase in plan.phases
+    ]
+    return dataclasses.replace(plan, phases=phases)
+
+
 def schedule(way):
     """The factor of the rate: a cosine, or, where weights are averaged, a rate that stands."""
     if not way.averaging:
         return strategies.COSINE
-    return WarmupLinear(warmup=way.warmup, end=1.0) if way.warmup else None
+    return strategies.WARMUP if way.warmup else None
 
 
 def train(model, data, own, plan: TransferPlan, way):
