@@ -3,7 +3,7 @@
 Cross-validation on training examples alone. On each fold the head is solved on the other four
 (`training.solve_head`); from there, or from zero, the network trains by each of several ways; then
 the held-back fold is answered by the probe, by the trained weights, and by weights between the two
-(WiSE-FT). One line a way: at 0 (the probe), 1/4, 1/2, 3/4 and 1 (what training ended with) accuracy,
+(WiSE-FT). One line a way: at 0 (the probe), 1/4, 1/2, 3/4 and 1 (the trained weights) accuracy,
 cross-entropy, and that at the best temperature; pictures gained and lost at 1, seconds.
 
     python benchmarks/from_the_probe.py digits --weights MOBILENET.h5 [--ways "full; partial"]
