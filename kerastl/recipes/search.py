@@ -2,7 +2,8 @@
 
 Candidates go from cheap to dear. All are tried on the first fold; the better half of them on two
 more; what is left on the rest. A candidate is dropped where it cannot win any more, and dearer ones
-are not tried where a cheap one says that training more layers does not pay.
+are not tried where the cheapest says that training more layers does not pay: it is asked on further
+folds where one does not tell.
 """
 
 import dataclasses
@@ -68,6 +69,16 @@ class Standing:
         return self.gain > SURE * self.error and self.difference.low > 0
 
     @property
+    def saved(self) -> float:
+        """The share of the probe's loss that it saves."""
+        return self.gain / self.loss if self.loss else 0.0
+
+    @property
+    def may_be_worth_it(self) -> bool:
+        """Whether it may save so much that dearer candidates pay: not surely less."""
+        return self.gain + FURTHER * self.error >= WORTH * self.loss
+
+    @property
     def seconds(self) -> float:
         """Seconds of its trials."""
         return sum(trial.seconds for trial in self.trials)
@@ -126,6 +137,7 @@ class Search:
         self._trials, self._minutes = trials, minutes
         self._objective = trials.data.objective
         self._regression = head_of(trials.model).regression
+        self._done: dict[str, dict[int, Trial]] = {}  # of each candidate, by fold
         self._found: dict[str, Standing] = {}
         self._fates: dict[str, str] = {}
 
@@ -149,17 +161,20 @@ class Search:
         """The best of `candidates`, which go from cheap to dear, and of the probe."""
         if (reason := self._no_room()) is not None:
             return Choice(None, None, [], reason)
+        for folds in ROUNDS:
+            if not self._has_time(candidates[0], folds):
+                return self._concluded(self._tried(candidates), ended_by="minutes")
+            first = self._add(candidates[0], folds)
+            if first.saved >= WORTH or not first.may_be_worth_it:
+                break
+        if first.saved < WORTH:
+            return self._not_worth_it(first, candidates[1:])
         alive = list(candidates)
         for folds in ROUNDS:
             for candidate in list(alive):
                 if not self._has_time(candidate, folds):
-                    done = [one for one in alive if one.name in self._found]
-                    return self._concluded(done, ended_by="minutes")
-                standing = self._add(candidate, folds)
-                is_first = folds == ROUNDS[0] and candidate is candidates[0]
-                if is_first and standing.gain < WORTH * standing.loss:
-                    return self._not_worth_it(standing, candidates[1:])
-                if standing.has_lost:
+                    return self._concluded(self._tried(alive), ended_by="minutes")
+                if self._add(candidate, folds).has_lost:
                     self._fates[candidate.name] = "dropped: it cannot win any more"
                     alive.remove(candidate)
             alive = self._better_half(alive)
@@ -167,22 +182,23 @@ class Search:
                 break
         return self._concluded(alive)
 
+    def _tried(self, candidates):
+        return [one for one in candidates if one.name in self._found]
+
     def _not_worth_it(self, standing, dearer):
         """The probe is kept: the cheapest candidate says that training more does not pay."""
-        name, gain = standing.candidate.name, standing.gain / standing.loss
-        self._fates[name] = (
-            f"saves {max(gain, 0):.0%} of the probe's loss, and {WORTH:.0%} is asked"
-        )
+        name, saved = standing.candidate.name, max(standing.saved, 0.0)
+        self._fates[name] = f"saves {saved:.0%} of the probe's loss, and {WORTH:.0%} is asked"
         self._fates |= {one.name: f"not tried: {name} saves too little" for one in dearer}
-        count = len(standing.trials[0].rows)
+        count = sum(len(trial.rows) for trial in standing.trials)
         reason = (
-            f"{name} saves {max(gain, 0):.0%} of the probe's loss on {count} examples held back: "
+            f"{name} saves {saved:.0%} of the probe's loss on {count} examples held back: "
             f"below {WORTH:.0%} training more does not pay."
         )
         return Choice(None, None, self._table(), reason)
 
     def _better_half(self, alive):
-        ranked = sorted(alive, key=lambda one: -self._found[one.name].gain)
+        ranked = sorted(alive, key=lambda one: -self._found[one.name].saved)
         left = ranked[: (len(ranked) + 1) // 2]
         for one in ranked[len(left) :]:
             self._fates[one.name] = f"dropped: {left[0].name} gains more"
@@ -205,7 +221,8 @@ class Search:
 
         What was said before a kill is said again: else another process would choose otherwise.
         """
-        trials = self._trials
+        trials, done = self._trials, self._done.get(candidate.name, {})
+        folds = [fold for fold in folds if fold not in done]
         if self._minutes is None or trials.are_done(candidate, folds):
             return True
         mark = trials.folder / f"no-time-{candidate.name}-{folds[0]}"
@@ -218,10 +235,10 @@ class Search:
         return False
 
     def _add(self, candidate, folds):
-        """The `Standing` of `candidate` after so many folds more."""
-        known = self._found.get(candidate.name)
-        new = tuple(self._trials.run(candidate, fold) for fold in folds)
-        trials = (*(known.trials if known else ()), *new)
+        """The `Standing` of `candidate` after these folds, too."""
+        done = self._done.setdefault(candidate.name, {})
+        done |= {fold: self._trials.run(candidate, fold) for fold in folds if fold not in done}
+        trials = tuple(done.values())
         rows = np.concatenate([trial.rows for trial in trials])
         probe, targets = self._trials.probe, self._trials.data.train.targets
         return self._judge(candidate, trials, probe.out_of_fold[rows], targets[rows])
@@ -256,7 +273,8 @@ class Search:
 
     def _concluded(self, alive, ended_by=None):
         """The `Choice` of the best in `alive`, or of the probe."""
-        best = max((self._found[one.name] for one in alive), key=lambda one: one.gain, default=None)
+        found = (self._found[one.name] for one in alive)
+        best = max(found, key=lambda one: one.saved, default=None)
         kept = best is not None and best.is_better
         if best is not None:
             self._fates[best.candidate.name] = "kept" if kept else "not better than the probe"
