@@ -76,7 +76,7 @@ class Standing:
     @property
     def may_be_worth_it(self) -> bool:
         """Whether it may save so much that dearer candidates pay: not surely less."""
-        return self.gain + FURTHER * self.error >= WORTH * self.loss
+        return self.gain + SURE * self.error >= WORTH * self.loss
 
     @property
     def seconds(self) -> float:
@@ -185,12 +185,16 @@ class Search:
     def _tried(self, candidates):
         return [one for one in candidates if one.name in self._found]
 
-    def _not_worth_it(self, standing, dearer):
-        """The probe is kept: the cheapest candidate says that training more does not pay."""
-        name, saved = standing.candidate.name, max(standing.saved, 0.0)
-        self._fates[name] = f"saves {saved:.0%} of the probe's loss, and {WORTH:.0%} is asked"
+    def _not_worth_it(self, first, dearer):
+        """The cheapest candidate says that dearer ones do not pay; it may be better itself."""
+        name, saved = first.candidate.name, max(first.saved, 0.0)
         self._fates |= {one.name: f"not tried: {name} saves too little" for one in dearer}
-        count = sum(len(trial.rows) for trial in standing.trials)
+        if first.has_won:
+            choice = self._concluded([first.candidate])
+            told = f"It saves {saved:.0%} of the probe's loss: below {WORTH:.0%} more does not pay."
+            return dataclasses.replace(choice, reason=f"{choice.reason} {told}")
+        self._fates[name] = f"saves {saved:.0%} of the probe's loss, and {WORTH:.0%} is asked"
+        count = sum(len(trial.rows) for trial in first.trials)
         reason = (
             f"{name} saves {saved:.0%} of the probe's loss on {count} examples held back: "
             f"below {WORTH:.0%} training more does not pay."

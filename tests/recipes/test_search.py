@@ -151,12 +151,22 @@ def test_where_one_fold_does_not_tell_the_cheapest_is_asked_on_more():
     cheap, dear = candidates("cheap", "dear")
     first = Search(trials).one(cheap).table[0]
     assert first["loss_gain"] < 0.15 * first["probe_loss"]
-    assert first["loss_gain"] + first["loss_gain_error"] > 0.15 * first["probe_loss"]
+    assert first["loss_gain"] + 2 * first["loss_gain_error"] > 0.15 * first["probe_loss"]
     trials.asked.clear()
     choice = Search(trials).best([cheap, dear])
     assert trials.asked[:4] == [("cheap", 0), ("cheap", 1), ("cheap", 2), ("dear", 0)]
     assert trials.asked.count(("cheap", 0)) == 1
     assert choice.plan is not None
+
+
+def test_the_cheapest_is_kept_where_it_saves_little_but_surely():
+    trials, choice = told({"cheap": 0.585, "dear": 0.99}, num_train=600)
+    assert {name for name, _ in trials.asked} == {"cheap"}
+    cheap, dear = choice.table
+    assert 0 < cheap["loss_gain"] < 0.15 * cheap["probe_loss"]
+    assert choice.plan is not None
+    assert (cheap["fate"], dear["fate"]) == ("kept", "not tried: cheap saves too little")
+    assert "more does not pay" in choice.reason
 
 
 def test_where_no_fold_tells_all_are_asked_and_the_probe_is_kept():
