@@ -95,11 +95,12 @@ def _side_by_side(metrics):
         return []
     said = f"{score(probe['score'], metrics)} in {probe['seconds']:.1f} s"
     rows = [("  regression on frozen features", said)]
-    said = "nothing"
+    said, start = "nothing", "probe"
     if trained := metrics["trained"]:
         said = f"{score(trained['score'], metrics)} in {trained['seconds']:.1f} s"
         said += f", {trained['tracing_seconds']:.1f} of these tracing"
-    rows.append(("  trained from there", said))
+        start = trained.get("start", "probe")
+    rows.append(("  trained from there" if start == "probe" else "  trained from zero", said))
     if comparing := metrics.get("seconds_of", {}).get("comparing"):
         rows.append(("  comparing on examples held back", f"{comparing:.1f} s"))
     if metrics["difference"]:

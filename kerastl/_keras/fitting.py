@@ -213,3 +213,8 @@ def set_global_random_state(state: Any) -> None:
     """Undo what was drawn since `global_random_state` gave `state`."""
     if state is not None:
         global_seed_generator().state.assign(state)
+
+
+def uncompile(model: Any) -> None:
+    """Have `model` as before `compile`: saved without an optimizer. Keras has no way back."""
+    model.optimizer, model.compiled = None, False

@@ -1,9 +1,11 @@
 """Carry a transfer plan through one `fit`."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from kerastl import _keras
 from kerastl._base import checks
@@ -104,7 +106,8 @@ class FollowPlan(keras.callbacks.Callback):
         if self._position is None:
             return {}
         self._notice_reduction()
-        return to_state(self._position, self.plan)
+        start = {} if self._started_from is None else {"start": _mark(self._started_from)}
+        return {**to_state(self._position, self.plan), **start}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what `get_state` returned, in this process or an earlier one.
@@ -115,9 +118,21 @@ class FollowPlan(keras.callbacks.Callback):
 
         Raises:
             ValueError: If it belongs to another plan.
+            RuntimeError: If the plan ends part of the way back to other weights than those that
+                the training at hand began with.
         """
-        if state:
-            self._position, self._restored = from_state(state, self.plan), True
+        if not state:
+            return
+        state = dict(state)
+        start, mine = state.pop("start", None), self._started_from
+        if start is not None and mine is not None and _mark(mine) != start:
+            raise RuntimeError(
+                f"The plan {self.plan.name!r} ends part of the way back to the weights that it "
+                "began with. Build and load the model anew before a training that goes on. "
+                "Received: a model with other weights"
+            )
+        self._position, self._restored = from_state(state, self.plan), True
+        self._is_to_end = True
 
     def next_change(self, epoch: int) -> int | None:
         """The first epoch after `epoch` with which other groups train, or None.
@@ -278,6 +293,7 @@ class FollowPlan(keras.callbacks.Callback):
         if position is None:
             phase = self._resolved.phase_at(epoch)
             step = self._step() - self._steps_before(epoch, phase.start)
+            self._is_to_end = True
             self._position = PlanPosition(epoch, phase.index, phase.start, step)
             return True
         if not position.phase_over:
@@ -371,3 +387,11 @@ def _set_weight_decay(optimizer, weight_decay):
     optimizer.weight_decay = weight_decay
     if hasattr(optimizer, "adam_weight_decay"):  # Muon's, of the weights that it leaves to Adam
         optimizer.adam_weight_decay = weight_decay
+
+
+def _mark(weights):
+    """What tells these weights from others."""
+    mark = hashlib.blake2b(digest_size=8)
+    for value in weights:
+        mark.update(np.ascontiguousarray(value).tobytes())
+    return mark.hexdigest()

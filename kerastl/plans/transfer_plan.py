@@ -39,6 +39,8 @@ class TransferPlan:
         wise_ft: Float in (0, 1], how far from the weights at the start to those that training
             ended with the final weights lie: `start + wise_ft · (trained - start)`. 1 is those
             that training ended with; see Wortsman et al., 2022, https://arxiv.org/abs/2109.01903.
+        temperature: Float >= 1, by which the scores of the head are divided at the end: no answer
+            changes, only how sure it is; see Guo et al., 2017, https://arxiv.org/abs/1706.04599.
 
     Raises:
         ValueError, TypeError: If phases disagree: both a schedule of the plan and of a phase, or

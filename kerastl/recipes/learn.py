@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kerastl import _keras
 from kerastl.plans import TransferPlan, strategies
 from kerastl.recipes import training
 from kerastl.recipes.run_folder import Progress
@@ -32,7 +33,9 @@ class Learnt:
         probe: `Probe`.
         probe_outputs: What the probe gives for the examples held out.
         choice: `Choice`, or None where nothing was compared.
-        outputs: What the model gives for them that was trained, or None where nothing was kept.
+        outputs: What the model gave for them that was trained on everything, or None if none was.
+        start: What that began with, as `TransferPlan.start` says.
+        kept: `"probe"` or `"trained"`.
         history: Dict of lists, a value an epoch; empty where nothing was trained.
         frozen_features: As `History.frozen_features`.
         seconds: Dict from `"probe"`, `"comparing"`, `"tracing"` and `"training"` to seconds.
@@ -44,6 +47,8 @@ class Learnt:
     probe_outputs: np.ndarray
     choice: Choice | None = None
     outputs: np.ndarray | None = None
+    start: str = "probe"
+    kept: str = "probe"
     history: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     frozen_features: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -63,7 +68,8 @@ class Learnt:
         if self.outputs is not None:
             spent = {"seconds": self.seconds["tracing"] + self.seconds["training"]}
             spent["tracing_seconds"] = self.seconds["tracing"]
-            trained = {**judged(self.outputs), **{k: round(v, 1) for k, v in spent.items()}}
+            spent = {name: round(value, 1) for name, value in spent.items()}
+            trained = {**judged(self.outputs), **spent, "start": self.start}
             difference = paired(objective, self.outputs, self.probe_outputs, targets).to_dict()
         return {
             "probe": {
@@ -76,7 +82,7 @@ class Learnt:
             },
             "trained": trained,
             "difference": difference,
-            "kept": "probe" if trained is None else "trained",
+            "kept": self.kept,
             "choice": self.choice and self.choice.to_dict(),
         }
 
@@ -124,8 +130,7 @@ def learn(
     trials = Trials(model, data, probe, folder / "trials", progress, zero=zero)
     candidate = _chosen(learnt, trials, settings)
     if candidate is None:
-        trials.restore()
-        return learnt
+        return _keep_probe(learnt, trials)
     asks_val = learnt.choice is None and settings.keep == "best"
     before = training.outputs_of(model, data.val, settings.batch_size) if asks_val else None
     progress.stage(f"Training by {candidate.name}", candidate.plan.epochs)
@@ -139,21 +144,30 @@ def learn(
         checkpoints=folder / "checkpoints",
     )
     spent, plan = history.seconds, candidate.plan
+    learnt.start = plan.start
+    learnt.seconds |= {"tracing": spent.tracing, "training": spent.training}
     if before is not None:
         given = training.outputs_of(model, data.val, settings.batch_size)
         rows, seconds = np.arange(len(data.val)), spent.tracing + spent.training
         trial = Trial(rows, {1.0: given}, seconds, spent.tracing)
-        learnt.choice = Search(trials).on_validation(candidate, trial, before)
-        if learnt.choice.plan is None:
-            learnt.seconds["comparing"] = seconds
-            trials.restore()
-            return learnt
-        plan = learnt.choice.plan
+        choice = learnt.choice = Search(trials).on_validation(candidate, trial, before)
+        if choice.plan is None:
+            learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
+            return _keep_probe(learnt, trials)
+        plan = dataclasses.replace(choice.plan, reason=choice.reason)
         head_of(model).divide(plan.temperature)
-    learnt.plan, learnt.history = plan, history.history
+    learnt.plan, learnt.kept, learnt.history = plan, "trained", history.history
     learnt.frozen_features = history.frozen_features
     learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
-    learnt.seconds |= {"tracing": spent.tracing, "training": spent.training}
+    return learnt
+
+
+def _keep_probe(learnt, trials):
+    """Bring the model back to the probe, without what it was trained by, and say why."""
+    trials.restore()
+    _keras.uncompile(trials.model)
+    if learnt.choice is not None:
+        learnt.plan = dataclasses.replace(learnt.plan, reason=learnt.choice.reason)
     return learnt
 
 

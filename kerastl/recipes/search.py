@@ -19,6 +19,7 @@ from kerastl.tasks.settings import StrategySettings
 from kerastl.training.probe import best_temperature, head_of
 
 ROUNDS = ((0,), (1, 2), (3, 4))  # folds of each
+ENOUGH = 100  # examples held back on which a strategy that is named is compared with the probe
 LEAST = 6  # answers that must be wrong out of fold: with fewer, no gain could be told from chance
 SURE = 2.0  # standard errors from which a candidate has lost
 UNKNOWN = 4  # times as long as the probe a first trial is taken to last
@@ -142,8 +143,16 @@ class Search:
         self._fates: dict[str, str] = {}
 
     def one(self, candidate: Candidate) -> Choice:
-        """Whether `candidate` does better than the probe on a fold that is held back."""
-        self._add(candidate, (0,))
+        """Whether `candidate` does better than the probe on folds that are held back.
+
+        One of them if it has enough examples, else as many as have.
+        """
+        count = 0
+        for fold in np.unique(self._trials.probe.folds):
+            standing = self._add(candidate, (int(fold),))
+            count += len(standing.trials[-1].rows)
+            if count >= ENOUGH:
+                break
         return self._concluded([candidate])
 
     def on_validation(self, candidate: Candidate, trial: Trial, probe: np.ndarray) -> Choice:
@@ -235,7 +244,10 @@ class Search:
         if not mark.exists() and trials.passed + each * (len(folds) + 1.25) < 60 * self._minutes:
             return True
         mark.touch()
-        self._fates[candidate.name] = "not tried further: no time"
+        known = candidate.name in self._found
+        self._fates[candidate.name] = (
+            "not tried further: no time" if known else "not tried: no time"
+        )
         return False
 
     def _add(self, candidate, folds):
@@ -279,7 +291,8 @@ class Search:
         """The `Choice` of the best in `alive`, or of the probe."""
         found = (self._found[one.name] for one in alive)
         best = max(found, key=lambda one: one.saved, default=None)
-        kept = best is not None and best.is_better
+        # What could not be told to the end must be plain.
+        kept = best is not None and (best.has_won if ended_by else best.is_better)
         if best is not None:
             self._fates[best.candidate.name] = "kept" if kept else "not better than the probe"
         table = self._table()
@@ -301,7 +314,9 @@ class Search:
 
     def _why(self, best, kept):
         if best is None:
-            tried = ", ".join(self._found) or "nothing"
+            if not self._found:
+                return "Nothing was tried."
+            tried = ", ".join(self._found)
             return f"Tried {tried}: no gain over the probe on examples held back."
         share = self._objective.is_share
         count = sum(len(trial.rows) for trial in best.trials)

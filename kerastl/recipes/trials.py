@@ -1,6 +1,7 @@
 """Trainings on some of the training examples, measured on the others, each kept when it is done."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
@@ -61,7 +62,7 @@ class Trials:
     """Runs candidates from the same start, and remembers what they gave.
 
     A process that is killed finds in `folder` what is done, and goes on within the training that it
-    was at.
+    was at. What was done with other examples, or from another probe, is done again.
 
     Args:
         model: `FineTuner` whose head `probe` has solved, with its features in a shared cache.
@@ -91,9 +92,21 @@ class Trials:
         self._cache, self._zero = model.fit_state.cache, zero
         self._variables = [(variable, variable.numpy()) for variable in model.variables]
         self._freezing = freezing_state(model)
+        self._forget_others()
         self.earlier = max(
             (self._said(path)["passed"] for path in folder.glob("*.json")), default=0.0
         )
+
+    def _forget_others(self):
+        """Remove trials of other examples: others may lie at DATA than when a run was killed."""
+        probe, mark = self.probe, hashlib.blake2b(digest_size=16)
+        for part in (self.data.train.targets, probe.folds, probe.out_of_fold):
+            mark.update(np.ascontiguousarray(part).tobytes())
+        path = self.folder / "examples"
+        if path.exists() and path.read_text(encoding="utf-8") != mark.hexdigest():
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+        files.write(path, mark.hexdigest())
 
     @property
     def passed(self) -> float:

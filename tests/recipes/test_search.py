@@ -149,9 +149,8 @@ def uneven(right):
 def test_where_one_fold_does_not_tell_the_cheapest_is_asked_on_more():
     trials = uneven({"cheap": 0.9, "dear": 0.95})
     cheap, dear = candidates("cheap", "dear")
-    first = Search(trials).one(cheap).table[0]
-    assert first["loss_gain"] < 0.15 * first["probe_loss"]
-    assert first["loss_gain"] + 2 * first["loss_gain_error"] > 0.15 * first["probe_loss"]
+    first = Search(trials)._add(cheap, (0,))
+    assert first.gain < 0.15 * first.loss < first.gain + 2 * first.error
     trials.asked.clear()
     choice = Search(trials).best([cheap, dear])
     assert trials.asked[:4] == [("cheap", 0), ("cheap", 1), ("cheap", 2), ("dear", 0)]
@@ -239,6 +238,23 @@ def test_minutes_end_the_comparison_and_a_later_process_ends_it_there_too(tmp_pa
     again, same = told(right, folder=tmp_path, minutes=1000.0)
     assert (again.asked, same.ended_by) == (trials.asked, "minutes")
     assert same.table == choice.table
+
+
+@pytest.mark.parametrize(("num_train", "folds"), [(60, 5), (240, 3), (600, 1)])
+def test_a_named_strategy_is_asked_on_as_many_folds_as_hold_a_hundred(num_train, folds):
+    trials = Told(task(num_train), {"named": 0.9}, 0.3, None)
+    choice = Search(trials).one(*candidates("named"))
+    assert trials.asked == [("named", fold) for fold in range(folds)]
+    assert choice.plan is not None
+
+
+def test_what_the_minutes_ended_must_be_plainly_better(tmp_path):
+    """Better by more than one standard error, and by less than two."""
+    right = {"cheap": 0.66, "middle": 0.9}
+    _, choice = told(right, folder=tmp_path, minutes=2.1)
+    row = choice.table[0]
+    assert row["loss_gain_error"] < row["loss_gain"] < 2 * row["loss_gain_error"]
+    assert (choice.plan, choice.ended_by) == (None, "minutes")
 
 
 # On a small network.
@@ -343,6 +359,44 @@ def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(after, whole, tmp_pa
     np.testing.assert_array_equal(again.outputs, found.outputs)
 
 
+def test_trials_of_other_examples_are_made_again(tmp_path):
+    """The pictures at DATA may have changed since the run was killed: labels, here."""
+    data = task()
+    own = settings(strategy="head")
+
+    def tried(labels):
+        changed = PictureExamples(data.train.inputs(), labels, 2)
+        one = dataclasses.replace(data, train=changed)
+        model = built(one)
+        probe = training.solve(model, one, own, shared=True)
+        zero = built(one).get_weights()
+        trials = Trials(model, one, probe, tmp_path / "trials", Silent(), zero=zero)
+        candidate = Candidate("head", training.plan_for(model, one, own), own, (1.0,))
+        return trials.are_done(candidate, [0]), trials.run(candidate, 0).outputs[1.0]
+
+    labels = data.train.targets
+    done, first = tried(labels)
+    assert not done
+    done, again = tried(labels)
+    assert done
+    np.testing.assert_array_equal(again, first)
+    done, other = tried(1 - labels)
+    assert not done
+    assert np.abs(other - first).max() > 1e-3
+
+
+def test_where_the_probe_is_kept_the_plan_says_why_and_no_optimizer_is_left(tmp_path):
+    data = task()
+    harmful = {"strategy": "full", "learning_rate": 30.0, "averaging": 0.0}
+    model, found = learnt(data, tmp_path, **harmful)
+    assert found.plan.reason == found.choice.reason != ""
+    assert found.plan.start == "probe" and not found.plan.phases
+    assert not model.compiled and model.optimizer is None
+    model.save(tmp_path / "kept.keras")
+    loaded = keras.models.load_model(tmp_path / "kept.keras")
+    assert equal(loaded, model)
+
+
 @pytest.mark.parametrize("num_val", [0, 40])
 def test_a_named_strategy_that_harms_is_not_kept_unless_asked_for(num_val, tmp_path):
     data = task(num_val=num_val)
@@ -350,7 +404,10 @@ def test_a_named_strategy_that_harms_is_not_kept_unless_asked_for(num_val, tmp_p
     model, found = learnt(data, tmp_path / "best", **harmful)
     probe, _ = learnt(data, tmp_path / "probe", strategy="probe")
     assert equal(model, probe)
-    assert found.side_by_side(data)["kept"] == "probe"
+    said = found.side_by_side(data)
+    assert said["kept"] == "probe"
+    assert (said["trained"] is None) == (not num_val)  # with val/ all were trained on
+    assert (said["difference"] is None) == (not num_val)
     assert len(found.choice.table) == 1
     model, found = learnt(data, tmp_path / "last", keep="last", **harmful)
     assert not equal(model, probe)
@@ -449,7 +506,11 @@ def test_a_resumed_trial_leaves_no_checkpoints(tmp_path):
     trials = Trials(model, data, probe, tmp_path, Silent(), zero=built(data).get_weights())
     candidate = Candidate("head", training.plan_for(model, data, own), own, (1.0,))
     first = trials.run(candidate, 0)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["head-0.json", "head-0.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "examples",
+        "head-0.json",
+        "head-0.npz",
+    ]
     later = Trials(model, data, probe, tmp_path, Silent(), zero=())
     assert later.are_done(candidate, (0,)) and not later.are_done(candidate, (0, 1))
     np.testing.assert_array_equal(later.run(candidate, 0).outputs[1.0], first.outputs[1.0])

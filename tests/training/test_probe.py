@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from kerastl import FineTuner, strategies
 from kerastl.callbacks import FollowPlan, Resume
 from kerastl.data import make_dataset
+from kerastl.plans import Phase, TransferPlan
 from kerastl.training import solve_head
 from kerastl.training.probe import best_temperature
 from kerastl.training.probe.cross_validation import cross_validated, folds_of
@@ -271,6 +272,44 @@ def test_a_temperature_is_not_applied_twice():
     model.fit(x, scores.argmax(1), epochs=1, initial_epoch=1, callbacks=[callback], verbose=0)
     for mine, theirs in zip(model.get_weights(), ends, strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_callback_that_is_used_again_ends_as_it_did():
+    x, scores = rows()
+
+    def trained(callbacks):
+        model = network(3, "softmax")
+        model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        for callback in callbacks:
+            model.fit(x, scores.argmax(1), epochs=1, callbacks=[callback], verbose=0)
+        return model.get_weights()
+
+    plan = strategies.head(network(3, "softmax").groups, epochs=1, schedule=None)
+    plan = dataclasses.replace(plan, temperature=2.0)
+    once = FollowPlan(plan)
+    for mine, theirs in zip(
+        trained([once, once]), trained([FollowPlan(plan), FollowPlan(plan)]), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_part_of_the_way_back_needs_the_weights_it_began_with(tmp_path):
+    x, scores = rows()
+    model = network(3, "softmax")
+    plan = dataclasses.replace(TransferPlan([Phase(2, "all")], start="probe"), wise_ft=0.5)
+
+    def fit(*more):
+        model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+        callbacks = [FollowPlan(plan), *more, Resume(tmp_path)]
+        model.fit(x, scores.argmax(1), epochs=2, callbacks=callbacks, verbose=0)
+
+    def stop(epoch, logs):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, logs: e and stop(e, logs)))
+    with pytest.raises(RuntimeError, match="anew"):
+        fit()
 
 
 def test_a_temperature_is_refused_where_numbers_are_answered():
