@@ -19,11 +19,12 @@ from kerastl.tasks.settings import StrategySettings
 from kerastl.training.probe import best_temperature, head_of
 
 ROUNDS = ((0,), (1, 2), (3, 4))  # folds of each
-ENOUGH = 100  # examples held back on which a strategy that is named is compared with the probe
+ENOUGH = 100  # examples held back, from which something can be told
 LEAST = 6  # answers that must be wrong out of fold: with fewer, no gain could be told from chance
 SURE = 2.0  # standard errors from which a candidate has lost
 UNKNOWN = 4  # times as long as the probe a first trial is taken to last
-WORTH = 0.15  # of the probe's loss that the cheapest candidate saves where dearer ones are tried
+WORTH = 0.15  # share of the probe's loss that the cheapest must save for dearer ones to be tried
+PRECISE = 0.1  # the standard error, of the probe's loss, from which that share is known
 FURTHER = 1.0  # standard errors of the loss by which a candidate must do better to be kept
 
 
@@ -75,9 +76,15 @@ class Standing:
         return self.gain / self.loss if self.loss else 0.0
 
     @property
-    def may_be_worth_it(self) -> bool:
-        """Whether it may save so much that dearer candidates pay: not surely less."""
-        return self.gain + SURE * self.error >= WORTH * self.loss
+    def is_open(self) -> bool:
+        """Whether it may save so much that dearer candidates pay, and more folds would tell."""
+        vague = self.error > PRECISE * self.loss
+        return vague and self.gain + SURE * self.error >= WORTH * self.loss
+
+    @property
+    def num_rows(self) -> int:
+        """How many examples it was asked about."""
+        return sum(len(trial.rows) for trial in self.trials)
 
     @property
     def seconds(self) -> float:
@@ -147,11 +154,8 @@ class Search:
 
         One of them if it has enough examples, else as many as have.
         """
-        count = 0
         for fold in np.unique(self._trials.probe.folds):
-            standing = self._add(candidate, (int(fold),))
-            count += len(standing.trials[-1].rows)
-            if count >= ENOUGH:
+            if self._add(candidate, (int(fold),)).num_rows >= ENOUGH:
                 break
         return self._concluded([candidate])
 
@@ -174,7 +178,7 @@ class Search:
             if not self._has_time(candidates[0], folds):
                 return self._concluded(self._tried(candidates), ended_by="minutes")
             first = self._add(candidates[0], folds)
-            if first.saved >= WORTH or not first.may_be_worth_it:
+            if first.saved >= WORTH or not first.is_open:
                 break
         if first.saved < WORTH:
             return self._not_worth_it(first, candidates[1:])
@@ -203,7 +207,7 @@ class Search:
             told = f"It saves {saved:.0%} of the probe's loss: below {WORTH:.0%} more does not pay."
             return dataclasses.replace(choice, reason=f"{choice.reason} {told}")
         self._fates[name] = f"saves {saved:.0%} of the probe's loss, and {WORTH:.0%} is asked"
-        count = sum(len(trial.rows) for trial in first.trials)
+        count = first.num_rows
         reason = (
             f"{name} saves {saved:.0%} of the probe's loss on {count} examples held back: "
             f"below {WORTH:.0%} training more does not pay."
@@ -319,7 +323,7 @@ class Search:
             tried = ", ".join(self._found)
             return f"Tried {tried}: no gain over the probe on examples held back."
         share = self._objective.is_share
-        count = sum(len(trial.rows) for trial in best.trials)
+        count = best.num_rows
         told = f"{best.difference.text(is_share=share)} on {count} examples held back"
         loss = f"loss {-best.gain:+.3f}, standard error {best.error:.3f}"
         verb = "does better than" if kept else "does not do better than"

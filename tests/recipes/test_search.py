@@ -250,9 +250,8 @@ def test_a_named_strategy_is_asked_on_as_many_folds_as_hold_a_hundred(num_train,
 
 def test_what_the_minutes_ended_must_be_plainly_better(tmp_path):
     """Better by more than one standard error, and by less than two."""
-    right = {"cheap": 0.66, "middle": 0.9}
-    _, choice = told(right, folder=tmp_path, minutes=2.1)
-    row = choice.table[0]
+    _, choice = told({"cheap": 0.59}, folder=tmp_path, minutes=2.1)
+    (row,) = choice.table
     assert row["loss_gain_error"] < row["loss_gain"] < 2 * row["loss_gain_error"]
     assert (choice.plan, choice.ended_by) == (None, "minutes")
 
