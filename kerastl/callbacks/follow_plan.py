@@ -86,6 +86,7 @@ class FollowPlan(keras.callbacks.Callback):
         self._applied = False
         self._midway = False
         self._started_from: Any = None  # weights, where the plan ends between these and others
+        self._start_mark = ""
         self._is_to_end = False  # whether its end is still to come
 
     @property
@@ -106,7 +107,7 @@ class FollowPlan(keras.callbacks.Callback):
         if self._position is None:
             return {}
         self._notice_reduction()
-        start = {} if self._started_from is None else {"start": _mark(self._started_from)}
+        start = {} if self._started_from is None else {"start": self._start_mark}
         return {**to_state(self._position, self.plan), **start}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -124,8 +125,8 @@ class FollowPlan(keras.callbacks.Callback):
         if not state:
             return
         state = dict(state)
-        start, mine = state.pop("start", None), self._started_from
-        if start is not None and mine is not None and _mark(mine) != start:
+        start = state.pop("start", None)
+        if start is not None and self._started_from is not None and self._start_mark != start:
             raise RuntimeError(
                 f"The plan {self.plan.name!r} ends part of the way back to the weights that it "
                 "began with. Build and load the model anew before a training that goes on. "
@@ -213,6 +214,7 @@ class FollowPlan(keras.callbacks.Callback):
             solve_head(self.model, state.passes, class_weight=state.class_weight)
         if self.plan.wise_ft < 1 and self._started_from is None:
             self._started_from = [variable.numpy() for variable in self.model.weights]
+            self._start_mark = _mark(self._started_from)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         entering = self._find_position(epoch)

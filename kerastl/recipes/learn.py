@@ -109,8 +109,33 @@ def learn(
         folder: `pathlib.Path` of a folder in which a later process finds where to go on.
         progress: `Progress`.
     """
-    progress.stage("Solving the head on frozen features", len(data.train))
     zero = model.get_weights()
+    learnt = _solved(model, data, settings, progress)
+    if settings.strategy == "probe":
+        return learnt
+    trials = Trials(model, data, learnt.probe, folder / "trials", progress, zero=zero)
+    candidate = _chosen(learnt, trials, settings)
+    if candidate is None:
+        return _keep_probe(learnt, trials)
+    asks_val = learnt.choice is None and settings.keep == "best"
+    before = training.outputs_of(model, data.val, settings.batch_size) if asks_val else None
+    history = _trained(learnt, trials, candidate, folder / "checkpoints", progress)
+    plan = candidate.plan
+    if before is not None:
+        choice = learnt.choice = _on_validation(learnt, trials, candidate, before)
+        if choice.plan is None:
+            return _keep_probe(learnt, trials)
+        plan = dataclasses.replace(choice.plan, reason=choice.reason)
+        head_of(model).divide(plan.temperature)
+        learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
+    learnt.plan, learnt.kept, learnt.history = plan, "trained", history.history
+    learnt.frozen_features = history.frozen_features
+    return learnt
+
+
+def _solved(model, data, settings, progress):
+    """`Learnt` of the probe alone."""
+    progress.stage("Solving the head on frozen features", len(data.train))
     probe = training.solve(
         model,
         data,
@@ -119,47 +144,41 @@ def learn(
         progress=progress.count,
         shared=True,
     )
-    learnt = Learnt(
+    return Learnt(
         strategies.probe(model.groups),
         probe,
         training.outputs_of(model, data.test, settings.batch_size),
         seconds={"probe": probe.seconds, "comparing": 0.0, "tracing": 0.0, "training": 0.0},
     )
-    if settings.strategy == "probe":
-        return learnt
-    trials = Trials(model, data, probe, folder / "trials", progress, zero=zero)
-    candidate = _chosen(learnt, trials, settings)
-    if candidate is None:
-        return _keep_probe(learnt, trials)
-    asks_val = learnt.choice is None and settings.keep == "best"
-    before = training.outputs_of(model, data.val, settings.batch_size) if asks_val else None
+
+
+def _trained(learnt, trials, candidate, checkpoints, progress):
+    """Train by `candidate` on everything, and have `learnt` say what that gave and took."""
+    model, data, settings = trials.model, trials.data, candidate.settings
     progress.stage(f"Training by {candidate.name}", candidate.plan.epochs)
     trials.begin(candidate)
     history = training.train(
         model,
         data,
-        candidate.settings,
+        settings,
         candidate.plan,
         callbacks=progress.callbacks(),
-        checkpoints=folder / "checkpoints",
+        checkpoints=checkpoints,
     )
-    spent, plan = history.seconds, candidate.plan
-    learnt.start = plan.start
+    spent = history.seconds
+    learnt.start = candidate.plan.start
     learnt.seconds |= {"tracing": spent.tracing, "training": spent.training}
-    if before is not None:
-        given = training.outputs_of(model, data.val, settings.batch_size)
-        rows, seconds = np.arange(len(data.val)), spent.tracing + spent.training
-        trial = Trial(rows, {1.0: given}, seconds, spent.tracing)
-        choice = learnt.choice = Search(trials).on_validation(candidate, trial, before)
-        if choice.plan is None:
-            learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
-            return _keep_probe(learnt, trials)
-        plan = dataclasses.replace(choice.plan, reason=choice.reason)
-        head_of(model).divide(plan.temperature)
-    learnt.plan, learnt.kept, learnt.history = plan, "trained", history.history
-    learnt.frozen_features = history.frozen_features
     learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
-    return learnt
+    return history
+
+
+def _on_validation(learnt, trials, candidate, before):
+    """The `Choice` between what was trained and the probe, which gave `before`, on `data.val`."""
+    data, seconds = trials.data, learnt.seconds
+    given = training.outputs_of(trials.model, data.val, candidate.settings.batch_size)
+    taken = seconds["tracing"] + seconds["training"]
+    trial = Trial(np.arange(len(data.val)), {1.0: given}, taken, seconds["tracing"])
+    return Search(trials).on_validation(candidate, trial, before)
 
 
 def _keep_probe(learnt, trials):

@@ -36,6 +36,12 @@ def test_a_run_shows_the_regression_and_the_training_side_by_side(capsys):
     ]
 
 
+def test_what_did_not_begin_with_the_regression_is_not_said_to(capsys):
+    parts = {"probe": PROBE, "trained": {**TRAINED, "start": "as_is"}, "difference": DIFFERENCE}
+    lines = printed(capsys, **parts, kept="trained")
+    assert "trained from zero 91.0 % in 228.0 s, 79.0 of these tracing" in lines
+
+
 @pytest.mark.parametrize("difference, words", [
     ({"low": 0.01, "p": 0.003}, "+2.6 points (+1.0 to +5.1), better"),
     ({"difference": -0.02, "low": -0.03, "high": -0.01, "p": 0.003},

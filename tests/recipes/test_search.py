@@ -11,7 +11,7 @@ from kerastl.plans import strategies
 from kerastl.recipes import TuneSettings, training
 from kerastl.recipes.learn import learn
 from kerastl.recipes.run_folder import Silent
-from kerastl.recipes.search import LEAST, Search
+from kerastl.recipes.search import LEAST, Search, Standing
 from kerastl.recipes.trials import Candidate, Trial, Trials
 from kerastl.tasks import Classification, PictureExamples, PreparePictures, TaskData
 from kerastl.training import Probe
@@ -279,6 +279,8 @@ def test_auto_without_time_for_more_is_the_probe(tmp_path):
     assert equal(model, probe)
     assert found.choice.ended_by == "minutes"
     assert "ended the comparison" in found.notices[0]
+    assert found.choice.reason.startswith("Nothing was tried.")
+    assert found.choice.table[0]["fate"] == "not tried: no time"
 
 
 def test_auto_trains_the_winner_on_everything_and_says_what_was_tried(tmp_path, monkeypatch):
@@ -411,6 +413,22 @@ def test_a_named_strategy_that_harms_is_not_kept_unless_asked_for(num_val, tmp_p
     model, found = learnt(data, tmp_path / "last", keep="last", **harmful)
     assert not equal(model, probe)
     assert (found.choice, found.side_by_side(data)["kept"]) == (None, "trained")
+
+
+def test_what_is_kept_on_validation_is_made_as_sure_as_it_is_right(tmp_path, monkeypatch):
+    monkeypatch.setattr("kerastl.recipes.search.best_temperature", lambda *given: 2.0)
+    monkeypatch.setattr(Standing, "is_better", True)
+    data = task(num_val=40)
+    model, found = learnt(data, tmp_path / "best", strategy="full")
+    plain, _ = learnt(data, tmp_path / "last", strategy="full", keep="last")
+    assert (found.kept, found.plan.temperature) == ("trained", 2.0)
+    assert found.plan.reason == found.choice.reason
+    *below, kernel, bias = model.get_weights()
+    *expected, whole, offset = plain.get_weights()
+    np.testing.assert_allclose([*kernel, bias], [*whole / 2, offset / 2], rtol=1e-6)
+    for mine, theirs in zip(below, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_allclose(found.outputs, training.outputs_of(model, data.test), atol=1e-6)
 
 
 def test_a_head_from_zero_has_the_probe_beside_it_and_starts_at_zero(tmp_path):

@@ -213,22 +213,24 @@ def test_a_plan_that_starts_with_a_probe_is_carried_out_and_no_epochs_leave_it_a
         np.testing.assert_array_equal(mine, theirs)
 
 
+def planned(*callbacks, **options):
+    """A network that was trained by a plan of two epochs from the probe with these `options`."""
+    x, scores = rows()
+    model = network(3, "softmax")
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    plan = strategies.full(model.groups, epochs=2, start="probe", schedule=None)
+    plan = dataclasses.replace(plan, **options)
+    model.fit(x, scores.argmax(1), epochs=2, callbacks=[FollowPlan(plan), *callbacks], verbose=0)
+    return model
+
+
 @pytest.mark.parametrize("alpha", [0.25, 1.0])
 def test_wise_ft_ends_between_the_probe_and_the_trained_weights(alpha, tmp_path):
     x, scores = rows()
-    y = scores.argmax(1)
-
-    def trained(wise_ft, *callbacks):
-        model = network(3, "softmax")
-        model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-        plan = strategies.full(model.groups, epochs=2, start="probe", schedule=None)
-        plan = type(plan)(plan.phases, start="probe", wise_ft=wise_ft)
-        model.fit(x, y, epochs=2, callbacks=[FollowPlan(plan), *callbacks], verbose=0)
-        return model.get_weights()
-
     start = network(3, "softmax")
-    solve_head(start, x, y)
-    ends, given = trained(1.0), trained(alpha, Resume(tmp_path))
+    solve_head(start, x, scores.argmax(1))
+    ends = planned(wise_ft=1.0).get_weights()
+    given = planned(Resume(tmp_path), wise_ft=alpha).get_weights()
     for before, end, between in zip(start.get_weights(), ends, given, strict=True):
         expected = (before + alpha * (end.astype("float64") - before)).astype("float32")
         np.testing.assert_array_equal(between, expected if alpha < 1 else end)
@@ -236,20 +238,11 @@ def test_wise_ft_ends_between_the_probe_and_the_trained_weights(alpha, tmp_path)
 
 @pytest.mark.parametrize("begins", ["once", "again"])
 def test_a_temperature_divides_the_scores_at_the_end_and_changes_no_answer(begins, tmp_path):
-    x, scores = rows()
-    y = scores.argmax(1)
-
-    def trained(temperature, *callbacks):
-        model = network(3, "softmax")
-        model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-        plan = strategies.full(model.groups, epochs=2, start="probe", schedule=None)
-        plan = dataclasses.replace(plan, wise_ft=0.5, temperature=temperature)
-        model.fit(x, y, epochs=2, callbacks=[FollowPlan(plan), *callbacks], verbose=0)
-        return model
-
-    plain, cooled = trained(1.0), trained(2.5, Resume(tmp_path))
+    x, _ = rows()
+    plain = planned(wise_ft=0.5)
+    cooled = planned(Resume(tmp_path), wise_ft=0.5, temperature=2.5)
     if begins == "again":  # restores what was there before its end, and ends again
-        cooled = trained(2.5, Resume(tmp_path))
+        cooled = planned(Resume(tmp_path), wise_ft=0.5, temperature=2.5)
     np.testing.assert_array_equal(cooled.get_layer("body").kernel, plain.get_layer("body").kernel)
     for mine, theirs in zip(
         cooled.get_layer("head").weights, plain.get_layer("head").weights, strict=True
