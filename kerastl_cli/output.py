@@ -86,7 +86,25 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
             rows += _file_lines(name, lite, metrics)
     rows.append(("seconds in all", f"{metrics['seconds']:.0f}"))
     print_table(str(folder), ("", ""), rows)
+    _tried(metrics)
     _tables(metrics)
+
+
+def _tried(metrics):
+    """The table of what was compared with the regression on examples held back, if anything was."""
+    from kerastl.tasks import Paired, objective_named
+
+    share, rows = objective_named(metrics["objective"]).is_share, []
+    for one in (metrics.get("choice") or {}).get("tried", ()):
+        told = ("-", "-", "-")
+        if one["folds"]:
+            beside = Paired(**one["difference"])
+            loss = f"{-one['loss_gain']:+.3f} ± {one['loss_gain_error']:.3f}"
+            told = (beside.num_examples, beside.text(is_share=share), loss)
+        rows.append((one["name"], *told, one["fate"]))
+    if rows:
+        title = "Tried beside the regression, on examples held back"
+        print_table(title, ("", "examples", "score (95 %)", "loss", "what became of it"), rows)
 
 
 def _side_by_side(metrics):

@@ -79,6 +79,7 @@ def _table(plan, groups, cells, *, show_train):
         lines.append(f"schedule over the whole plan: {short(plan.schedule)}")
     if plan.reason:
         lines.append(plan.reason)
+    lines += [f"tried: {line}" for line in plan.tried]
     return "\n".join(lines + (_aligned(rows) if plan.phases else []))
 
 

@@ -41,6 +41,8 @@ class TransferPlan:
             that training ended with; see Wortsman et al., 2022, https://arxiv.org/abs/2109.01903.
         temperature: Float >= 1, by which the scores of the head are divided at the end: no answer
             changes, only how sure it is; see Guo et al., 2017, https://arxiv.org/abs/1706.04599.
+        tried: Sequence of strings, a line for each plan that was compared before this one was
+            chosen, and what became of it.
 
     Raises:
         ValueError, TypeError: If phases disagree: both a schedule of the plan and of a phase, or
@@ -69,6 +71,7 @@ class TransferPlan:
     start: Start = "as_is"
     wise_ft: float = 1.0
     temperature: float = 1.0
+    tried: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         checks.one_of(self.start, STARTS, "start")
@@ -96,6 +99,9 @@ class TransferPlan:
                 raise TypeError(
                     f"`{field}` must be a string. Received: {field}={getattr(self, field)!r}"
                 )
+        if isinstance(self.tried, str) or not all(isinstance(line, str) for line in self.tried):
+            raise TypeError(f"`tried` must be a sequence of strings. Received: {self.tried!r}")
+        object.__setattr__(self, "tried", tuple(self.tried))
         check_schedule(self.schedule)
         for attribute in ("learning_rate", "weight_decay"):
             _check_all_or_none(self, attribute)

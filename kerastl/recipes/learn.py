@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import time
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ import numpy as np
 from kerastl import _keras
 from kerastl.plans import TransferPlan, strategies
 from kerastl.recipes import training
+from kerastl.recipes.finer import FinerProbe
 from kerastl.recipes.run_folder import Progress
 from kerastl.recipes.search import Choice, Search
+from kerastl.recipes.solved import Solved
 from kerastl.recipes.trials import Candidate, Trial, Trials
 from kerastl.tasks.paired import paired
-from kerastl.tasks.protocols import TaskData
+from kerastl.tasks.protocols import Source, TaskData
 from kerastl.tasks.settings import StrategySettings, TuneSettings
-from kerastl.training import FineTuner, Probe
+from kerastl.training import FineTuner
 from kerastl.training.probe import head_of
 
 # What `auto` tries, from cheap to dear, and for which share of the epochs: the cheapest is as good
@@ -29,8 +32,8 @@ class Learnt:
     """What was learnt, and how.
 
     Attributes:
+        solved: `Solved`; its model is what was kept.
         plan: `TransferPlan` that was followed.
-        probe: `Probe`.
         probe_outputs: What the probe gives for the examples held out.
         choice: `Choice`, or None where nothing was compared.
         outputs: What the model gave for them that was trained on everything, or None if none was.
@@ -42,8 +45,8 @@ class Learnt:
         notices: Lines for the user.
     """
 
+    solved: Solved
     plan: TransferPlan
-    probe: Probe
     probe_outputs: np.ndarray
     choice: Choice | None = None
     outputs: np.ndarray | None = None
@@ -54,15 +57,15 @@ class Learnt:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     notices: list[str] = dataclasses.field(default_factory=list)
 
-    def side_by_side(self, data: TaskData) -> dict[str, Any]:
+    def side_by_side(self) -> dict[str, Any]:
         """What `metrics.json` says of the probe and of what was trained, on what is held out."""
+        data, probe = self.solved.data, self.solved.probe
         objective, targets = data.objective, data.test.targets
 
         def judged(outputs):
             said = objective.judge(outputs, targets, data.outputs)
             return {"score": said.score, "loss": said.loss}
 
-        probe = self.probe
         known = objective.judge(probe.out_of_fold, data.train.targets, data.outputs)
         trained = difference = None
         if self.outputs is not None:
@@ -99,8 +102,9 @@ def learn(
     settings: TuneSettings,
     folder: pathlib.Path,
     progress: Progress,
+    source: Source | None = None,
 ) -> Learnt:
-    """Have `model` learn `data.train` as `settings` say; it ends as what was kept.
+    """Have a network learn `data.train` as `settings` say; it ends as what was kept.
 
     Args:
         model: `FineTuner` over the backbone and its new head.
@@ -108,13 +112,23 @@ def learn(
         settings: `TuneSettings`.
         folder: `pathlib.Path` of a folder in which a later process finds where to go on.
         progress: `Progress`.
+        source: `Source` of the data, of which `auto` tries finer examples, too; None for these
+            alone.
+
+    Returns:
+        `Learnt`. Its `solved` holds `model` and `data`, or others of finer examples.
     """
-    zero = model.get_weights()
-    learnt = _solved(model, data, settings, progress)
+    solved = first = Solved.of(model, data, settings, progress)
     if settings.strategy == "probe":
-        return learnt
-    trials = Trials(model, data, learnt.probe, folder / "trials", progress, zero=zero)
-    candidate = _chosen(learnt, trials, settings)
+        return _of_probe(solved, settings)
+    started, finer = time.perf_counter(), None
+    if settings.strategy == "auto" and source is not None:
+        finer = FinerProbe(source, settings, folder, progress).tried(solved)
+        solved = (finer and finer.solved) or solved
+    learnt = _of_probe(solved, settings)
+    trials = Trials(solved, folder / "trials", progress, spent=time.perf_counter() - started)
+    candidate = _chosen(learnt, trials, settings, finer)
+    learnt.seconds["comparing"] += first.probe.seconds - solved.probe.seconds
     if candidate is None:
         return _keep_probe(learnt, trials)
     asks_val = learnt.choice is None and settings.keep == "best"
@@ -125,31 +139,58 @@ def learn(
         choice = learnt.choice = _on_validation(learnt, trials, candidate, before)
         if choice.plan is None:
             return _keep_probe(learnt, trials)
-        plan = dataclasses.replace(choice.plan, reason=choice.reason)
+        plan = choice.said_in(choice.plan, data.objective)
         head_of(model).divide(plan.temperature)
-        learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
+        learnt.outputs = solved.outputs(settings)
     learnt.plan, learnt.kept, learnt.history = plan, "trained", history.history
     learnt.frozen_features = history.frozen_features
     return learnt
 
 
-def _solved(model, data, settings, progress):
+def _of_probe(solved, settings):
     """`Learnt` of the probe alone."""
-    progress.stage("Solving the head on frozen features", len(data.train))
-    probe = training.solve(
-        model,
-        data,
-        settings,
-        augmented_copies=training.views_of(settings),
-        progress=progress.count,
-        shared=True,
-    )
-    return Learnt(
-        strategies.probe(model.groups),
-        probe,
-        training.outputs_of(model, data.test, settings.batch_size),
-        seconds={"probe": probe.seconds, "comparing": 0.0, "tracing": 0.0, "training": 0.0},
-    )
+    seconds = {"probe": solved.probe.seconds, "comparing": 0.0, "tracing": 0.0, "training": 0.0}
+    outputs = solved.outputs(settings)
+    return Learnt(solved, strategies.probe(solved.model.groups), outputs, seconds=seconds)
+
+
+def _chosen(learnt, trials, settings, finer):
+    """`Candidate` to train everything by, or None where the probe is kept.
+
+    A strategy that is named is compared later, if there are examples to compare it on anyway.
+    """
+    model, data = trials.model, trials.data
+    if settings.strategy == "auto":
+        candidates = [_candidate(model, data, settings, name) for name in CANDIDATES]
+        choice = Search(trials, settings.minutes).best(candidates)
+    else:
+        plan = training.plan_for(model, data, settings)
+        named = Candidate(settings.strategy, plan, settings, (1.0,))
+        if settings.keep == "last" or len(data.val):
+            return named
+        choice = Search(trials).one(named)
+    if finer is not None:
+        choice = choice.after(finer.row, finer.reason)
+        learnt.notices += finer.notices
+    learnt.choice, learnt.seconds["comparing"] = choice, trials.passed
+    if choice.ended_by == "minutes":
+        learnt.notices.append(
+            f"The {settings.minutes:g} minutes of --minutes ended the comparison: with more, "
+            "another way to train may be chosen, and another run may choose otherwise."
+        )
+    if choice.plan is None or choice.settings is None:
+        return None
+    plan = choice.said_in(choice.plan, data.objective)
+    return Candidate(plan.name, plan, choice.settings)
+
+
+def _candidate(model, data, settings, name):
+    """One of `CANDIDATES`: on the examples as they are, so that frozen layers run once."""
+    fields = {f.name for f in dataclasses.fields(StrategySettings)}
+    given = {name: value for name, value in settings.to_dict().items() if name in fields}
+    epochs = math.ceil(CANDIDATES[name] * settings.epochs)
+    own = StrategySettings(**{**given, "strategy": name, "augment": "none", "epochs": epochs})
+    return Candidate(name, training.plan_for(model, data, own), own)
 
 
 def _trained(learnt, trials, candidate, checkpoints, progress):
@@ -168,7 +209,7 @@ def _trained(learnt, trials, candidate, checkpoints, progress):
     spent = history.seconds
     learnt.start = candidate.plan.start
     learnt.seconds |= {"tracing": spent.tracing, "training": spent.training}
-    learnt.outputs = training.outputs_of(model, data.test, settings.batch_size)
+    learnt.outputs = learnt.solved.outputs(settings)
     return history
 
 
@@ -186,41 +227,5 @@ def _keep_probe(learnt, trials):
     trials.restore()
     _keras.uncompile(trials.model)
     if learnt.choice is not None:
-        learnt.plan = dataclasses.replace(learnt.plan, reason=learnt.choice.reason)
+        learnt.plan = learnt.choice.said_in(learnt.plan, trials.data.objective)
     return learnt
-
-
-def _chosen(learnt, trials, settings):
-    """`Candidate` to train everything by, or None where the probe is kept.
-
-    A strategy that is named is compared later, if there are examples to compare it on anyway.
-    """
-    model, data = trials.model, trials.data
-    if settings.strategy == "auto":
-        compared = [_candidate(model, data, settings, name) for name in CANDIDATES]
-        choice = Search(trials, settings.minutes).best(compared)
-    else:
-        plan = training.plan_for(model, data, settings)
-        named = Candidate(settings.strategy, plan, settings, (1.0,))
-        if settings.keep == "last" or len(data.val):
-            return named
-        choice = Search(trials).one(named)
-    learnt.choice, learnt.seconds["comparing"] = choice, trials.passed
-    if choice.ended_by == "minutes":
-        learnt.notices.append(
-            f"The {settings.minutes:g} minutes of --minutes ended the comparison: with more, "
-            "another way to train may be chosen, and another run may choose otherwise."
-        )
-    if choice.plan is None or choice.settings is None:
-        return None
-    plan = dataclasses.replace(choice.plan, reason=choice.reason)
-    return Candidate(plan.name, plan, choice.settings)
-
-
-def _candidate(model, data, settings, name):
-    """One of `CANDIDATES`: on the examples as they are, so that frozen layers run once."""
-    fields = {f.name for f in dataclasses.fields(StrategySettings)}
-    given = {name: value for name, value in settings.to_dict().items() if name in fields}
-    epochs = math.ceil(CANDIDATES[name] * settings.epochs)
-    own = StrategySettings(**{**given, "strategy": name, "augment": "none", "epochs": epochs})
-    return Candidate(name, training.plan_for(model, data, own), own)

@@ -54,14 +54,8 @@ def find_learning_rate(
     progress = progress or Silent()
     out = _checked_file(out)
     source = find_source(data)  # what is wrong with the data is told before anything is loaded
-    keras.utils.set_random_seed(settings.seed)
-    progress.stage(f"Loading {settings.backbone}")
-    backbone = source.load_backbone(settings)
-    progress.stage(f"Reading {source.noun}")
-    prepare = source.prepare_for(backbone, settings)
-    examples = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
-    examples.objective.check_data(examples)
-    model = _in_last_phase(backbone, examples, settings)
+    model, examples = training.begin(source, settings, progress)
+    _bring_to_last_phase(model, examples, settings)
     progress.stage("Raising the learning rate", settings.steps)
     result = _ramp(model, examples, settings, progress)
     name = pathlib.Path(data).resolve().name
@@ -69,10 +63,8 @@ def find_learning_rate(
     return result
 
 
-def _in_last_phase(backbone, examples, settings):
-    """The compiled network with the groups training that the strategy trains at its end."""
-    model = training.build(backbone, examples, dropout=settings.dropout, name="tuned")
-    training.adapt(model, examples, settings)
+def _bring_to_last_phase(model, examples, settings):
+    """Compile `model`, with the groups training that the strategy trains at its end."""
     plan = training.plan_for(model, examples, settings)
     training.compile_for(model, examples, settings, plan)
     if plan.start == "probe":
@@ -86,7 +78,6 @@ def _in_last_phase(backbone, examples, settings):
         freeze(model, frozen)
     unfreeze(model, [layer for name in phase.training for layer in groups[name]])
     model.set_multipliers({name: phase.multipliers[name] for name in phase.training})
-    return model
 
 
 def _ramp(model, examples, settings, progress):

@@ -7,107 +7,22 @@ folds where one does not tell.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kerastl.plans import TransferPlan
+from kerastl.recipes.standing import WORTH, Standing, compared, few_wrong
 from kerastl.recipes.trials import Candidate, Trial, Trials
-from kerastl.tasks.paired import Paired, paired
+from kerastl.tasks.paired import Paired
+from kerastl.tasks.protocols import Objective
 from kerastl.tasks.settings import StrategySettings
-from kerastl.training.probe import best_temperature, head_of
+from kerastl.training.probe import head_of
 
 ROUNDS = ((0,), (1, 2), (3, 4))  # folds of each
 ENOUGH = 100  # examples held back, from which something can be told
-LEAST = 6  # answers that must be wrong out of fold: with fewer, no gain could be told from chance
-SURE = 2.0  # standard errors from which a candidate has lost
 UNKNOWN = 4  # times as long as the probe a first trial is taken to last
-WORTH = 0.15  # share of the probe's loss that the cheapest must save for dearer ones to be tried
-PRECISE = 0.1  # the standard error, of the probe's loss, from which that share is known
-FURTHER = 1.0  # standard errors of the loss by which a candidate must do better to be kept
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Standing:
-    """How a candidate did on the rows held back so far, beside the probe on the same rows.
-
-    Attributes:
-        candidate: `Candidate`.
-        trials: Tuple of its `Trial`s.
-        share: Float, the share of the way to the trained weights with the lowest loss.
-        temperature: Float, by which scores are divided there for the lowest loss.
-        loss: Float, the probe's mean loss on these rows.
-        gain: Float, how much lower that of the candidate is.
-        error: Float, standard error of `gain`.
-        score: Float, and `probe_score`, on these rows.
-        difference: `Paired`, score minus that of the probe.
-    """
-
-    candidate: Candidate
-    trials: tuple[Trial, ...]
-    share: float
-    temperature: float
-    loss: float
-    gain: float
-    error: float
-    score: float
-    probe_score: float
-    difference: Paired
-
-    @property
-    def has_lost(self) -> bool:
-        """Whether neither its loss nor its score can be hoped to become better than the probe's."""
-        return self.gain + SURE * self.error < 0 and self.difference.high <= 0
-
-    @property
-    def is_better(self) -> bool:
-        """Whether it is to be kept: a lower loss beyond its standard error, and no lower score."""
-        return self.gain > FURTHER * self.error and self.difference.difference >= 0
-
-    @property
-    def has_won(self) -> bool:
-        """Whether more folds would not change that it is kept."""
-        return self.gain > SURE * self.error and self.difference.low > 0
-
-    @property
-    def saved(self) -> float:
-        """The share of the probe's loss that it saves."""
-        return self.gain / self.loss if self.loss else 0.0
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it may save so much that dearer candidates pay, and more folds would tell."""
-        vague = self.error > PRECISE * self.loss
-        return vague and self.gain + SURE * self.error >= WORTH * self.loss
-
-    @property
-    def num_rows(self) -> int:
-        """How many examples it was asked about."""
-        return sum(len(trial.rows) for trial in self.trials)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of its trials."""
-        return sum(trial.seconds for trial in self.trials)
-
-    def row(self, said: str) -> dict[str, Any]:
-        """What the table of a run says of it."""
-        return {
-            "name": self.candidate.name,
-            "folds": len(self.trials),
-            "score": self.score,
-            "probe": self.probe_score,
-            "difference": self.difference.to_dict(),
-            "probe_loss": self.loss,
-            "loss_gain": self.gain,
-            "loss_gain_error": self.error,
-            "wise_ft": self.share,
-            "temperature": self.temperature,
-            "seconds": round(self.seconds, 1),
-            "tracing_seconds": round(sum(trial.tracing_seconds for trial in self.trials), 1),
-            "fate": said,
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +46,35 @@ class Choice:
     def to_dict(self) -> dict[str, Any]:
         """What `metrics.json` says of it."""
         return {"tried": self.table, "reason": self.reason, "ended_by": self.ended_by}
+
+    def after(self, row: dict[str, Any], reason: str) -> "Choice":
+        """The same with what was tried before: its `row` of the table, and what follows of it."""
+        told = f"{reason} {self.reason}" if reason else self.reason
+        return dataclasses.replace(self, table=[row, *self.table], reason=told)
+
+    def said_in(self, plan: TransferPlan, objective: Objective) -> TransferPlan:
+        """`plan` with the reason and a line for each row of the table."""
+        tried = tuple(line_of(row, is_share=objective.is_share) for row in self.table)
+        return dataclasses.replace(plan, reason=self.reason, tried=tried)
+
+
+def line_of(row: Mapping[str, Any], *, is_share: bool) -> str:
+    """A row of the table in words.
+
+    Args:
+        row: Dict, as `Standing.row` gives it, or with its `name`, `folds` 0 and `fate`.
+        is_share: Boolean, whether the score is a share.
+
+    Example:
+        >>> line_of({"name": "full", "folds": 0, "fate": "not tried: no time"}, is_share=True)
+        'full: not tried: no time'
+    """
+    if not row["folds"]:
+        return f"{row['name']}: {row['fate']}"
+    beside = Paired(**row["difference"])
+    told = f"{beside.text(is_share=is_share)} on {beside.num_examples} examples held back"
+    loss = f"loss {-row['loss_gain']:+.3f}, standard error {row['loss_gain_error']:.3f}"
+    return f"{row['name']}: {told}; {loss}: {row['fate']}"
 
 
 class Search:
@@ -172,24 +116,27 @@ class Search:
 
     def best(self, candidates: Sequence[Candidate]) -> Choice:
         """The best of `candidates`, which go from cheap to dear, and of the probe."""
-        if (reason := self._no_room()) is not None:
+        probe, targets = self._trials.probe, self._trials.data.train.targets
+        if (reason := few_wrong(probe, targets, self._objective)) is not None:
             return Choice(None, None, [], reason)
         for folds in ROUNDS:
             if not self._has_time(candidates[0], folds):
                 return self._concluded(self._tried(candidates), ended_by="minutes")
-            first = self._add(candidates[0], folds)
-            if first.saved >= WORTH or not first.is_open:
+            first = self._try(candidates[0], folds)
+            if first is None or first.is_worth_it or not first.is_open:
                 break
-        if first.saved < WORTH:
+        if first is not None and not first.is_worth_it:
             return self._not_worth_it(first, candidates[1:])
-        alive = list(candidates)
+        alive = list(candidates if first is not None else candidates[1:])
         for folds in ROUNDS:
             for candidate in list(alive):
                 if not self._has_time(candidate, folds):
                     return self._concluded(self._tried(alive), ended_by="minutes")
-                if self._add(candidate, folds).has_lost:
-                    self._fates[candidate.name] = "dropped: it cannot win any more"
+                standing = self._try(candidate, folds)
+                if standing is None or standing.has_lost:
                     alive.remove(candidate)
+                if standing is not None and standing.has_lost:
+                    self._fates[candidate.name] = "dropped: it cannot win any more"
             alive = self._better_half(alive)
             if not alive or (len(alive) == 1 and self._found[alive[0].name].has_won):
                 break
@@ -221,18 +168,6 @@ class Search:
             self._fates[one.name] = f"dropped: {left[0].name} gains more"
         return left
 
-    def _no_room(self):
-        """Why nothing more is tried, where too few answers of the probe are wrong, or None."""
-        probe, targets = self._trials.probe, self._trials.data.train.targets
-        hits = self._objective.hits(probe.out_of_fold, targets)
-        wrong = None if hits is None else int((np.asarray(hits) < 1).sum())
-        if wrong is None or wrong >= LEAST:
-            return None
-        return (
-            f"The probe has {wrong} of {len(targets)} wrong out of fold: nothing that is trained "
-            "further could be told from chance."
-        )
-
     def _has_time(self, candidate, folds):
         """Whether so many folds more and a training on everything are within the minutes.
 
@@ -254,6 +189,14 @@ class Search:
         )
         return False
 
+    def _try(self, candidate, folds):
+        """`_add`; None for a candidate whose loss stops being a number."""
+        try:
+            return self._add(candidate, folds)
+        except FloatingPointError:
+            self._fates[candidate.name] = "dropped: its loss stopped being a number"
+            return None
+
     def _add(self, candidate, folds):
         """The `Standing` of `candidate` after these folds, too."""
         done = self._done.setdefault(candidate.name, {})
@@ -264,31 +207,8 @@ class Search:
         return self._judge(candidate, trials, probe.out_of_fold[rows], targets[rows])
 
     def _judge(self, candidate, trials, probe, targets):
-        regression, objective = self._regression, self._objective
-        wanted = regression.targets(targets)
-        before = regression.losses(probe, wanted)
-        outputs, temperatures, gains = {}, {}, {}
-        for share in candidate.shares:
-            given = np.concatenate([trial.outputs[share] for trial in trials]).astype(np.float64)
-            temperature = best_temperature(regression, given, wanted)
-            if temperature != 1:
-                given = regression.outputs(regression.scores(given) / temperature)
-            temperatures[share], outputs[share] = temperature, given
-            gains[share] = before - regression.losses(outputs[share], wanted)
-        share = max(gains, key=lambda one: gains[one].mean())
-        gain = gains[share]
-        self._found[candidate.name] = standing = Standing(
-            candidate,
-            trials,
-            share,
-            temperatures[share],
-            float(before.mean()),
-            float(gain.mean()),
-            float(gain.std() / np.sqrt(len(gain))),
-            objective.score(outputs[share], targets),
-            objective.score(probe, targets),
-            paired(objective, outputs[share], probe, targets),
-        )
+        standing = compared(candidate, trials, probe, targets, self._objective, self._regression)
+        self._found[candidate.name] = standing
         return standing
 
     def _concluded(self, alive, ended_by=None):

@@ -1,4 +1,4 @@
-"""Build the network of a run and train it."""
+"""Begin a run: load its network, read its examples, give it a head; and train it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,8 @@ from kerastl._base.types import PathLike
 from kerastl.adaptation import adapt_batch_norm
 from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
 from kerastl.plans import TrainingWork, TransferPlan, strategies
-from kerastl.tasks.protocols import Examples, TaskData
+from kerastl.recipes.run_folder import Progress
+from kerastl.tasks.protocols import Examples, Source, TaskData
 from kerastl.tasks.settings import CHOSEN, STARTS, CompressSettings, StrategySettings
 from kerastl.training import FineTuner, Probe, solve_head
 
@@ -20,6 +21,25 @@ VIEWS = 2  # augmented views of each example that a probe tries where nobody say
 HEAD = "head_dropout"  # the layer with which the head of a run begins
 RANGED = 64  # training examples at most whose range is compared with what a backbone takes
 ADAPTED = 2000  # training examples at most that statistics are measured on
+
+
+def begin(
+    source: Source, settings: StrategySettings, progress: Progress
+) -> tuple[FineTuner, TaskData]:
+    """The network of a run with a new head, and all examples of `source`, read and checked.
+
+    The same settings give the same network, whatever was begun before.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    progress.stage(f"Loading {settings.backbone}")
+    backbone = source.load_backbone(settings)
+    progress.stage(f"Reading {source.noun}")
+    prepare = source.prepare_for(backbone, settings)
+    data = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
+    data.objective.check_data(data)
+    model = build(backbone, data, dropout=settings.dropout, name="tuned")
+    adapt(model, data, settings)
+    return model, data
 
 
 def build(backbone: keras.Model, data: TaskData, *, dropout: float, name: str) -> FineTuner:

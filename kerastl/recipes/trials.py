@@ -17,9 +17,10 @@ from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.plans import TransferPlan
 from kerastl.recipes import training
 from kerastl.recipes.run_folder import Progress
-from kerastl.tasks.protocols import Examples, TaskData
+from kerastl.recipes.solved import Solved
+from kerastl.tasks.protocols import Examples
 from kerastl.tasks.settings import StrategySettings
-from kerastl.training import FineTuner, Probe, blend_weights
+from kerastl.training import blend_weights
 from kerastl.training.probe import head_of
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the way from the probe to the trained weights, that are tried
@@ -65,33 +66,25 @@ class Trials:
     was at. What was done with other examples, or from another probe, is done again.
 
     Args:
-        model: `FineTuner` whose head `probe` has solved, with its features in a shared cache.
-        data: `TaskData`.
-        probe: `Probe`.
+        solved: `Solved`, where candidates start.
         folder: `pathlib.Path` of a folder that a later process finds again.
         progress: `Progress`.
-        zero: List of arrays, the weights of the model before its head was solved.
+        spent: Float, seconds that this process has spent on comparing before.
 
     Attributes:
         earlier: Float, seconds that earlier processes had spent when the last trial was done.
     """
 
     def __init__(
-        self,
-        model: FineTuner,
-        data: TaskData,
-        probe: Probe,
-        folder: pathlib.Path,
-        progress: Progress,
-        *,
-        zero: Sequence[np.ndarray],
+        self, solved: Solved, folder: pathlib.Path, progress: Progress, *, spent: float = 0.0
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.model, self.data, self.probe, self.folder = model, data, probe, folder
-        self._progress, self._started = progress, time.perf_counter()
-        self._cache, self._zero = model.fit_state.cache, zero
-        self._variables = [(variable, variable.numpy()) for variable in model.variables]
-        self._freezing = freezing_state(model)
+        self.model, self.data, self.probe = solved.model, solved.data, solved.probe
+        self.folder, self._progress = folder, progress
+        self._started = time.perf_counter() - spent
+        self._cache, self._zero = self.model.fit_state.cache, solved.zero
+        self._variables = [(variable, variable.numpy()) for variable in self.model.variables]
+        self._freezing = freezing_state(self.model)
         self._forget_others()
         self.earlier = max(
             (self._said(path)["passed"] for path in folder.glob("*.json")), default=0.0
@@ -110,7 +103,7 @@ class Trials:
 
     @property
     def passed(self) -> float:
-        """Seconds since the first process began with the first trial."""
+        """Seconds since the first process began to compare."""
         return self.earlier + time.perf_counter() - self._started
 
     def restore(self) -> None:

@@ -87,17 +87,10 @@ def fine_tune(
     job = {"data": str(pathlib.Path(data).resolve()), "config": settings.to_dict()}
     out = out or free_name("saved_models", run_name_for(data, settings), job)
     with RunFolder(out, overwrite=overwrite, job=job) as run:
-        keras.utils.set_random_seed(settings.seed)
-        progress.stage(f"Loading {settings.backbone}")
-        backbone = source.load_backbone(settings)
-        progress.stage(f"Reading {source.noun}")
-        prepare = source.prepare_for(backbone, settings)
-        examples = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
-        examples.objective.check_data(examples)
+        model, examples = training.begin(source, settings, progress)
         reading = time.perf_counter() - started
-        model = training.build(backbone, examples, dropout=settings.dropout, name="tuned")
-        training.adapt(model, examples, settings)
-        learnt = learn(model, examples, settings, run.work, progress)
+        learnt = learn(model, examples, settings, run.work, progress, source)
+        model, examples = learnt.solved.model, learnt.solved.data  # those of finer ones, maybe
         metrics = _evaluate(model, examples, settings, learnt)
         progress.stage("Writing")
         written = time.perf_counter()
@@ -137,7 +130,7 @@ def _evaluate(model, data, settings, learnt):
         "num_weights": count_weights(model),
         f"val_{objective.metric}": history.get(f"val_{objective.metric}", [None])[-1],
         "frozen_features": training.cache_summary(learnt.frozen_features),
-        **learnt.side_by_side(data),
+        **learnt.side_by_side(),
         "notices": [*data.notices, *learnt.notices, *_advice(settings)],
         "seed": settings.seed,
     }

@@ -8,6 +8,7 @@ from kerastl.tasks.paired import Paired, paired, pooled
 from kerastl.tasks.pictures import PictureExamples, PreparePictures
 from kerastl.tasks.protocols import (
     Examples,
+    Finer,
     HeldOut,
     Judgement,
     Objective,
@@ -21,6 +22,7 @@ from kerastl.tasks.task import TrainedFor, find_source, objective_named
 __all__ = [
     "Classification",
     "Examples",
+    "Finer",
     "HeldOut",
     "ImageFolder",
     "ImageTable",

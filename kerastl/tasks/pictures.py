@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from kerastl import backbones
+from kerastl._base import files
 from kerastl._base.types import OnProgress
 from kerastl.backbones import glyphs
 from kerastl.data import find_images, load_image_paths, make_dataset, read_scanned
@@ -19,9 +20,10 @@ from kerastl.data.images.read import decode_files
 from kerastl.data.images.scan import ScannedImages
 from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.rows import Rows
-from kerastl.tasks.protocols import HeldOut, Objective, TaskData
+from kerastl.tasks.protocols import Finer, HeldOut, Objective, TaskData
 
 NOUN = "pictures"
+LARGER, STEP = 4 / 3, 32  # how much larger finer pictures are, in multiples of so many pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,6 +241,13 @@ class PictureExamples:
             self.images, targets, self._num_classes, self.paths, self.input_range
         )
 
+    def prepared(self, prepare: PreparePictures, rows: np.ndarray) -> "PictureExamples":
+        """The pictures of some rows, read again from their files at another size."""
+        paths = [self.paths[row] for row in rows]
+        pixels = decode_files(paths, image_size=prepare.image_size, resize=prepare.resize)[0]
+        targets = self.targets[np.asarray(rows)]
+        return PictureExamples(pixels, targets, self._num_classes, paths, prepare.input_range)
+
 
 class Pictures:
     """What sources of pictures share; each says how they are found.
@@ -283,6 +292,23 @@ class Pictures:
                 "Received: image_size=None"
             )
         return PreparePictures(tuple(shape[1:3]))
+
+    def finer(self, prepare: Any, settings: Any) -> Finer | None:
+        """Pictures a third larger, in steps of 32 pixels, which every network takes.
+
+        None if the user said their size, where the network's own is best known to itself
+        (`backbones.transfer_size`), and where they do not fit in memory.
+        """
+        own = settings.weights is None or backbones.transfer_size(settings.backbone) is None
+        if settings.image_size is not None or own:
+            return None
+        side = prepare.image_size[0]
+        larger = STEP * round(side * LARGER / STEP)
+        num_bytes = 3 * larger**2 * sum(map(len, self.found.splits.values()))
+        if settings.cache_dir is None and not files.fits_in_memory(num_bytes):
+            return None
+        given = dataclasses.replace(settings, image_size=larger)
+        return Finer(given, (larger / side) ** 2, f"{NOUN} of {larger} pixels")
 
     def read(
         self,

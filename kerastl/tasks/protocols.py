@@ -61,6 +61,9 @@ class Source(Protocol):
     def read_held_out(self, prepare: Prepare, *, progress: OnProgress | None = None) -> HeldOut:
         """The examples to measure a finished model on: those of `test/` or `val/`, else all."""
 
+    def finer(self, prepare: Prepare, settings: TrainSettings) -> Finer | None:
+        """The next finer form of the examples than `prepare` gives; None if there is none."""
+
 
 class Prepare(Protocol):
     """From an example as it lies on disk to the numbers that a model takes: plain data.
@@ -213,10 +216,28 @@ class Examples(Protocol):
     def with_targets(self, targets: np.ndarray) -> Examples:
         """The same examples with other targets."""
 
+    def prepared(self, prepare: Prepare, rows: np.ndarray) -> Examples:
+        """The examples of some rows, read again as another `prepare` gives them."""
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, augment: str = "none"
     ) -> tf.data.Dataset:
         """Dataset of `(inputs, targets)`, with its `Passes` as its attribute `repeatable`."""
+
+
+@dataclass(frozen=True)
+class Finer:
+    """Examples in more detail than a network is given by default, at more computation.
+
+    Attributes:
+        settings: Settings that load the network and read the examples so.
+        cost: Float > 1, how many times as long an example takes.
+        said: What they are, for a person, such as `"pictures of 384 pixels"`.
+    """
+
+    settings: Any
+    cost: float
+    said: str
 
 
 @dataclass(frozen=True, eq=False)

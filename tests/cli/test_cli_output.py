@@ -36,6 +36,18 @@ def test_a_run_shows_the_regression_and_the_training_side_by_side(capsys):
     ]
 
 
+def test_what_was_tried_is_a_table_of_its_own(capsys):
+    row = {"name": "partial", "folds": 1, "difference": {**DIFFERENCE, "num_examples": 60}}
+    row |= {"loss_gain": -0.0123, "loss_gain_error": 0.004, "fate": "not better than the probe"}
+    untried = {"name": "full", "folds": 0, "fate": "not tried: partial saves too little"}
+    parts = {"probe": PROBE, "trained": None, "difference": None, "kept": "probe"}
+    lines = printed(capsys, **parts, choice={"reason": "", "tried": [row, untried]})
+    assert "Tried beside the regression, on examples held back" in lines
+    told = "partial 60 +2.6 points (+0.1 to +5.1) +0.012 ± 0.004 not better than the probe"
+    assert told in lines
+    assert "full - - - not tried: partial saves too little" in lines
+
+
 def test_what_did_not_begin_with_the_regression_is_not_said_to(capsys):
     parts = {"probe": PROBE, "trained": {**TRAINED, "start": "as_is"}, "difference": DIFFERENCE}
     lines = printed(capsys, **parts, kept="trained")

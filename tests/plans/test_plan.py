@@ -111,8 +111,9 @@ def test_plans_are_equal_when_equal_and_cannot_be_changed():
         TransferPlan([Phase(1, "head")]),
         TransferPlan([Phase(3, ("low", "head"))], schedule=SlantedTriangular(ratio=10.0)),
         TransferPlan([Phase(1, 1, learning_rate=1 / 3, multipliers={"head": 1 / 7})]),
+        TransferPlan([Phase(1, "head")], wise_ft=0.5, temperature=2.0, tried=["full: -1 point"]),
     ],
-    ids=["everything", "least", "one schedule", "thirds"],
+    ids=["everything", "least", "one schedule", "thirds", "chosen"],
 )
 def test_json_round_trip(plan, tmp_path):
     assert TransferPlan.from_json(plan.to_json()) == plan
@@ -200,6 +201,15 @@ def test_the_table_says_it_all():
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_the_table_says_what_else_was_tried():
+    plan = TransferPlan([Phase(1, "head")], reason="It won.", tried=("full: lost", "head: won"))
+    assert str(plan.resolve(GROUPS)).splitlines()[1:4] == [
+        "It won.",
+        "tried: full: lost",
+        "tried: head: won",
+    ]
+
+
 def test_the_table_of_an_unresolved_plan_knows_only_what_is_named():
     plan = TransferPlan([Phase(1, "head"), Phase(2, 2, multipliers={"high": 0.1}), Phase(1, "all")])
     *rows, footnote = str(plan).splitlines()[1:]
@@ -238,6 +248,8 @@ def test_the_table_of_an_unresolved_plan_knows_only_what_is_named():
         (lambda: EarlyStop(mode="up"), ValueError, "auto, min, max"),
         (lambda: TransferPlan([]), TypeError, "at least one"),
         (lambda: TransferPlan(Phase(1, "a")), TypeError, "sequence"),
+        (lambda: TransferPlan([Phase(1, "a")], tried="full"), TypeError, "`tried` must be"),
+        (lambda: TransferPlan([Phase(1, "a")], tried=[1]), TypeError, "`tried` must be"),
         (
             lambda: TransferPlan([Phase(1, "a"), Phase(1, 2, name="two", learning_rate=0.1)]),
             ValueError,

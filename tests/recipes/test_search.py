@@ -11,7 +11,9 @@ from kerastl.plans import strategies
 from kerastl.recipes import TuneSettings, training
 from kerastl.recipes.learn import learn
 from kerastl.recipes.run_folder import Silent
-from kerastl.recipes.search import LEAST, Search, Standing
+from kerastl.recipes.search import Search
+from kerastl.recipes.solved import Solved
+from kerastl.recipes.standing import LEAST, Standing
 from kerastl.recipes.trials import Candidate, Trial, Trials
 from kerastl.tasks import Classification, PictureExamples, PreparePictures, TaskData
 from kerastl.training import Probe
@@ -57,6 +59,10 @@ def settings(**options):
 def learnt(data, tmp_path, progress=None, **options):
     model = built(data)
     return model, learn(model, data, settings(**options), tmp_path, progress or Silent())
+
+
+def solved(data, own):
+    return Solved.of(built(data), data, own, Silent())
 
 
 def equal(one, other):
@@ -222,6 +228,35 @@ def test_what_is_worse_is_dropped_and_the_probe_kept():
     assert choice.plan is None
 
 
+@pytest.mark.parametrize("diverges", ["cheap", "dear"])
+def test_one_whose_loss_is_no_number_is_dropped_and_the_others_go_on(diverges):
+    trials = Told(task(), {"cheap": 0.9, "dear": 0.95}, 0.3, None)
+    run = trials.run
+
+    def diverging(candidate, fold):
+        if candidate.name == diverges:
+            raise FloatingPointError("The loss stopped being a number in epoch 1.")
+        return run(candidate, fold)
+
+    trials.run = diverging
+    choice = Search(trials).best(candidates("cheap", "dear"))
+    fates = {row["name"]: row["fate"] for row in choice.table}
+    assert fates.pop(diverges) == "dropped: its loss stopped being a number"
+    assert list(fates.values()) == ["kept"]
+    with pytest.raises(FloatingPointError):
+        Search(trials).one(*candidates(diverges))
+
+
+def test_a_plan_says_what_was_tried_and_what_became_of_it():
+    _, choice = told({"cheap": 0.9, "middle": 0.8, "dear": 0.95})
+    plan = choice.said_in(choice.plan, Classification())
+    assert plan.reason == choice.reason
+    assert [line.split(":")[0] for line in plan.tried] == ["cheap", "middle", "dear"]
+    assert plan.tried[1].endswith("dropped: dear gains more")
+    assert "points" in plan.tried[0] and "on 36 examples held back; loss -" in plan.tried[2]
+    assert "seconds" not in "".join(plan.tried)  # so that equal runs have equal plans
+
+
 def test_a_probe_with_hardly_an_error_is_kept_at_once():
     trials, choice = told({"cheap": 0.99}, of_probe=(LEAST - 1) / 60)
     assert trials.asked == []
@@ -266,9 +301,9 @@ def test_the_probe_alone_is_the_solved_head_and_trains_nothing(tmp_path):
     training.solve(expected, data, settings(strategy="probe"))
     assert equal(model, expected)
     assert found.plan == strategies.probe(model.groups)
-    said = found.side_by_side(data)
+    said = found.side_by_side()
     assert (said["kept"], said["trained"], said["difference"]) == ("probe", None, None)
-    score = Classification().score(found.probe.out_of_fold, data.train.targets)
+    score = Classification().score(found.solved.probe.out_of_fold, data.train.targets)
     assert said["probe"]["out_of_fold"]["score"] == score
 
 
@@ -284,8 +319,8 @@ def test_auto_without_time_for_more_is_the_probe(tmp_path):
 
 
 def test_auto_trains_the_winner_on_everything_and_says_what_was_tried(tmp_path, monkeypatch):
-    monkeypatch.setattr("kerastl.recipes.search.WORTH", -10.0)
-    monkeypatch.setattr("kerastl.recipes.search.FURTHER", -10.0)
+    monkeypatch.setattr("kerastl.recipes.standing.WORTH", -10.0)
+    monkeypatch.setattr("kerastl.recipes.standing.FURTHER", -10.0)
     monkeypatch.setattr("kerastl.recipes.learn.CANDIDATES", {"partial": 1.0, "full": 1.0})
     data = task()
     model, found = learnt(data, tmp_path, strategy="auto", learning_rate=0.03)
@@ -298,7 +333,7 @@ def test_auto_trains_the_winner_on_everything_and_says_what_was_tried(tmp_path, 
     keras.utils.set_random_seed(0)
     training.train(by_hand, data, own, plan)
     assert equal(model, by_hand)
-    said = found.side_by_side(data)
+    said = found.side_by_side()
     assert said["kept"] == "trained"
     assert said["difference"]["num_examples"] == len(data.test)
     json.dumps(said)
@@ -338,8 +373,8 @@ def whole(tmp_path_factory):
 
 
 def _let_all_pass(patch):
-    patch.setattr("kerastl.recipes.search.WORTH", -10.0)
-    patch.setattr("kerastl.recipes.search.FURTHER", -10.0)
+    patch.setattr("kerastl.recipes.standing.WORTH", -10.0)
+    patch.setattr("kerastl.recipes.standing.FURTHER", -10.0)
     patch.setattr("kerastl.recipes.search.ROUNDS", ((0,), (1,)))
     patch.setattr("kerastl.recipes.learn.CANDIDATES", {"partial": 1.0, "full": 1.0})
 
@@ -368,11 +403,8 @@ def test_trials_of_other_examples_are_made_again(tmp_path):
     def tried(labels):
         changed = PictureExamples(data.train.inputs(), labels, 2)
         one = dataclasses.replace(data, train=changed)
-        model = built(one)
-        probe = training.solve(model, one, own, shared=True)
-        zero = built(one).get_weights()
-        trials = Trials(model, one, probe, tmp_path / "trials", Silent(), zero=zero)
-        candidate = Candidate("head", training.plan_for(model, one, own), own, (1.0,))
+        trials = Trials(solved(one, own), tmp_path / "trials", Silent())
+        candidate = Candidate("head", training.plan_for(trials.model, one, own), own, (1.0,))
         return trials.are_done(candidate, [0]), trials.run(candidate, 0).outputs[1.0]
 
     labels = data.train.targets
@@ -405,18 +437,18 @@ def test_a_named_strategy_that_harms_is_not_kept_unless_asked_for(num_val, tmp_p
     model, found = learnt(data, tmp_path / "best", **harmful)
     probe, _ = learnt(data, tmp_path / "probe", strategy="probe")
     assert equal(model, probe)
-    said = found.side_by_side(data)
+    said = found.side_by_side()
     assert said["kept"] == "probe"
     assert (said["trained"] is None) == (not num_val)  # with val/ all were trained on
     assert (said["difference"] is None) == (not num_val)
     assert len(found.choice.table) == 1
     model, found = learnt(data, tmp_path / "last", keep="last", **harmful)
     assert not equal(model, probe)
-    assert (found.choice, found.side_by_side(data)["kept"]) == (None, "trained")
+    assert (found.choice, found.side_by_side()["kept"]) == (None, "trained")
 
 
 def test_what_is_kept_on_validation_is_made_as_sure_as_it_is_right(tmp_path, monkeypatch):
-    monkeypatch.setattr("kerastl.recipes.search.best_temperature", lambda *given: 2.0)
+    monkeypatch.setattr("kerastl.recipes.standing.best_temperature", lambda *given: 2.0)
     monkeypatch.setattr(Standing, "is_better", True)
     data = task(num_val=40)
     model, found = learnt(data, tmp_path / "best", strategy="full")
@@ -441,7 +473,7 @@ def test_a_head_from_zero_has_the_probe_beside_it_and_starts_at_zero(tmp_path):
     training.train(by_hand, data, own, training.plan_for(by_hand, data, own))
     assert equal(model, by_hand)
     assert found.plan.start == "as_is"
-    assert found.side_by_side(data)["difference"] is not None
+    assert found.side_by_side()["difference"] is not None
 
 
 # Features of some rows are those of all.
@@ -451,9 +483,9 @@ def test_folds_share_the_features_of_all_rows(tmp_path, monkeypatch):
     from kerastl.training.frozen import frozen_part
 
     data = task()
-    model = built(data)
     own = settings(strategy="head")
-    probe = training.solve(model, data, own, shared=True)
+    first = solved(data, own)
+    model, probe = first.model, first.probe
     rows_computed = []
     compute = frozen_part.FrozenPart.__call__
 
@@ -462,7 +494,7 @@ def test_folds_share_the_features_of_all_rows(tmp_path, monkeypatch):
         return compute(part, inputs)
 
     monkeypatch.setattr(frozen_part.FrozenPart, "__call__", counted)
-    trials = Trials(model, data, probe, tmp_path, Silent(), zero=built(data).get_weights())
+    trials = Trials(first, tmp_path, Silent())
     candidate = Candidate("head", training.plan_for(model, data, own), own, (1.0,))
     shared = [trials.run(candidate, fold) for fold in (0, 1)]
     assert sum(rows_computed) <= 8  # no more than the look at whether rows are mixed
@@ -479,11 +511,32 @@ def test_folds_share_the_features_of_all_rows(tmp_path, monkeypatch):
     np.testing.assert_allclose(shared[0].outputs[1.0], expected, atol=1e-5)
 
 
+def test_a_head_solved_again_on_some_rows_reads_the_features_that_are_there(monkeypatch):
+    from kerastl.training.frozen import frozen_part
+
+    data, own = task(), settings(strategy="probe")
+    first = solved(data, own)
+    part = dataclasses.replace(data, train=data.train.at(np.arange(30)))
+    rows_computed = []
+    compute = frozen_part.FrozenPart.__call__
+
+    def counted(part, inputs):
+        rows_computed.append(len(inputs))
+        return compute(part, inputs)
+
+    monkeypatch.setattr(frozen_part.FrozenPart, "__call__", counted)
+    again = training.solve(first.model, part, own, shared=True)
+    assert sum(rows_computed) <= 8  # no more than the look at whether rows are mixed
+    alone = training.solve(built(data), part, own)
+    assert sum(rows_computed) >= 30
+    np.testing.assert_allclose(again.out_of_fold, alone.out_of_fold, atol=1e-5)
+
+
 def test_a_trial_starts_where_the_regression_of_its_fold_ended(tmp_path):
     data = task()
-    model = built(data)
-    probe = training.solve(model, data, settings(strategy="probe"), shared=True)
-    trials = Trials(model, data, probe, tmp_path, Silent(), zero=built(data).get_weights())
+    first = solved(data, settings(strategy="probe"))
+    model, probe = first.model, first.probe
+    trials = Trials(first, tmp_path, Silent())
     still = settings(strategy="full", learning_rate=1e-4, averaging=0.0, weight_decay=0.0)
     plan = training.plan_for(model, data, still)
     trial = trials.run(Candidate("still", plan, still), 2)
@@ -497,9 +550,9 @@ def test_a_trial_starts_where_the_regression_of_its_fold_ended(tmp_path):
 
 def test_a_trial_of_a_head_from_zero_starts_at_zero(tmp_path):
     data = task()
-    model = built(data)
-    probe = training.solve(model, data, settings(strategy="probe"), shared=True)
-    trials = Trials(model, data, probe, tmp_path, Silent(), zero=built(data).get_weights())
+    first = solved(data, settings(strategy="probe"))
+    model = first.model
+    trials = Trials(first, tmp_path, Silent())
     still = settings(strategy="full", start="zero", learning_rate=1e-4, averaging=0.0)
     trial = trials.run(Candidate("zero", training.plan_for(model, data, still), still, (1.0,)), 0)
     np.testing.assert_allclose(trial.outputs[1.0], 0.5, atol=2e-2)
@@ -509,7 +562,7 @@ def test_val_is_asked_of_one_training_alone(tmp_path, monkeypatch):
     data, trained = task(num_val=40), []
     fit = training.train
     monkeypatch.setattr(training, "train", lambda *a, **k: trained.append(1) or fit(*a, **k))
-    monkeypatch.setattr("kerastl.recipes.search.FURTHER", -1000.0)
+    monkeypatch.setattr("kerastl.recipes.standing.FURTHER", -1000.0)
     _, found = learnt(data, tmp_path, strategy="head")
     assert len(trained) == 1
     assert found.choice.table[0]["difference"]["num_examples"] == 40
@@ -517,18 +570,17 @@ def test_val_is_asked_of_one_training_alone(tmp_path, monkeypatch):
 
 def test_a_resumed_trial_leaves_no_checkpoints(tmp_path):
     data = task()
-    model = built(data)
     own = settings(strategy="head")
-    probe = training.solve(model, data, own, shared=True)
-    trials = Trials(model, data, probe, tmp_path, Silent(), zero=built(data).get_weights())
-    candidate = Candidate("head", training.plan_for(model, data, own), own, (1.0,))
+    start = solved(data, own)
+    trials = Trials(start, tmp_path, Silent())
+    candidate = Candidate("head", training.plan_for(start.model, data, own), own, (1.0,))
     first = trials.run(candidate, 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "examples",
         "head-0.json",
         "head-0.npz",
     ]
-    later = Trials(model, data, probe, tmp_path, Silent(), zero=())
+    later = Trials(start, tmp_path, Silent())
     assert later.are_done(candidate, (0,)) and not later.are_done(candidate, (0, 1))
     np.testing.assert_array_equal(later.run(candidate, 0).outputs[1.0], first.outputs[1.0])
     assert later.earlier > 0

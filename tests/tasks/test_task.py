@@ -1,6 +1,8 @@
 """Which source and objective belong to data, and what a run keeps of both."""
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kerastl.tasks import (
     Classification,
@@ -12,6 +14,7 @@ from kerastl.tasks import (
     TrainedFor,
     find_source,
 )
+from kerastl.tasks.settings import TuneSettings
 
 
 def test_data_say_what_is_learnt(tmp_path):
@@ -28,6 +31,47 @@ def test_data_say_what_is_learnt(tmp_path):
         assert isinstance(found, ImageTable) and isinstance(found.objective, kind)
     (folders / "labels.csv").write_text("file,value\na/1.png,1\nb/1.png,2\n")
     assert isinstance(find_source(folders), ImageTable)  # a table in the folder goes first
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Five pictures of two classes, of several sizes."""
+    rng = np.random.default_rng(0)
+    for name, side in zip(("a/1", "a/2", "a/3", "b/1", "b/2"), range(30, 55, 5), strict=True):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pixels = rng.integers(0, 256, (side, side + 4, 3)).astype("uint8")
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def test_finer_pictures_are_a_third_larger_unless_their_size_is_given(folders, monkeypatch):
+    source = find_source(folders)
+    prepare = PreparePictures((288, 288))
+    finer = source.finer(prepare, TuneSettings())
+    assert finer.settings == TuneSettings(image_size=384)
+    assert (finer.cost, finer.said) == ((4 / 3) ** 2, "pictures of 384 pixels")
+    own = [
+        TuneSettings(image_size=288),
+        TuneSettings(weights=None),
+        TuneSettings(backbone="glyphnet"),
+        TuneSettings(backbone="hub:resnet_18_imagenet"),
+    ]
+    assert [source.finer(prepare, one) for one in own] == [None] * 4
+    odd = TuneSettings(backbone="inception_v3")
+    assert source.finer(PreparePictures((299, 299)), odd).settings.image_size == 384
+    monkeypatch.setattr("kerastl.tasks.pictures.files.fits_in_memory", lambda needed: False)
+    assert source.finer(prepare, TuneSettings()) is None
+    assert source.finer(prepare, TuneSettings(cache_dir="decoded")) is not None
+
+
+def test_pictures_read_again_are_those_of_a_source_that_reads_them_so(folders):
+    source, small, large = find_source(folders), PreparePictures((8, 8)), PreparePictures((16, 12))
+    read = [source.read(one, TuneSettings(), seed=0).train for one in (small, large)]
+    rows = np.arange(len(read[0]))[::-1]
+    again = read[0].prepared(large, rows)
+    np.testing.assert_array_equal(again.inputs(), read[1].inputs(rows))
+    np.testing.assert_array_equal(again.targets, read[1].targets[rows])
+    assert again.paths == [read[1].paths[row] for row in rows]
 
 
 def test_what_is_no_data_is_refused(tmp_path):

@@ -46,6 +46,7 @@ class FeatureCache:
             of a set of data with all the others.
 
     Attributes:
+        shared: As the argument.
         frontier: `Frontier` after the last `update`; None before it and with
             `cache_frozen=False`.
 
@@ -73,7 +74,7 @@ class FeatureCache:
         self.frontier: Any = None
         self._weights: Any = None
         self._frozen_parts, self._cached, self._moved_features = {}, {}, {}
-        self._shared, self._left, self._wholes = shared, [], []
+        self.shared, self._left, self._wholes = shared, [], []
         self._row_values = {}  # by the id of the passes, which are kept so that it stays theirs
 
     def update(self) -> bool:
@@ -103,7 +104,7 @@ class FeatureCache:
     def _leave_for(self, frontier):
         """Go to `frontier`, with what was computed there before or can be carried up to it."""
         moved = self._moved_features_to(frontier)
-        if self._shared and self.frontier is not None:
+        if self.shared and self.frontier is not None:
             self._left.append((self.frontier, self._frozen_parts, self._cached, self._weights))
         before = next((left for left in self._left if frontier.same_cut(left[0])), None)
         if before is None:
@@ -255,7 +256,7 @@ class FeatureCache:
 
     def _whole_of(self, passes):
         """Those of whose rows `passes` reads some, `CachedPasses` and the rows, or None."""
-        if not self._shared:
+        if not self.shared:
             return None
         for whole in self._wholes:
             if whole is not passes and (rows := passes.places_in(whole)) is not None:

@@ -16,6 +16,7 @@ from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.freezing.groups import train_groups
 from kerastl.training.feeding import passes_of
 from kerastl.training.frozen import FeatureCache
+from kerastl.training.frozen.cached_passes import CacheSettings
 from kerastl.training.probe.cross_validation import FOLDS, CrossValidated, cross_validated, folds_of
 from kerastl.training.probe.head import head_of
 from kerastl.training.probe.regressions import SOFTENING, Linear
@@ -93,7 +94,8 @@ def solve_head(  # noqa: PLR0913 (those of `fit` in their order, and six)
         cache_dir: Folder for features on disk, used again by later runs. None is memory.
         progress: Called as `progress(done, total)` with numbers of examples.
         shared: Boolean, whether the features are kept for several trainings of `model` from the
-            same weights, on some of the rows too: see `FeatureCache`.
+            same weights, on some of the rows too: see `FeatureCache`. Those that an earlier call
+            kept so are used.
 
     Returns:
         `Probe`.
@@ -127,12 +129,7 @@ def solve_head(  # noqa: PLR0913 (those of `fit` in their order, and six)
     _check(passes, augmented_copies)
     targets, weights = _targets(passes, class_weight)
     targets = head.regression.targets(targets)
-    cache = FeatureCache(
-        model,
-        cache_dir=cache_dir,
-        progress=progress,
-        shared=shared,
-    )
+    cache = _cache_of(model, cache_dir, progress, shared)
     views = [None, *range(augmented_copies)]
     features = _features(model, head, cache, passes, views)
     folds = folds_of(
@@ -150,6 +147,16 @@ def solve_head(  # noqa: PLR0913 (those of `fit` in their order, and six)
     probe = Probe(folds=folds, seconds=time.perf_counter() - started, **_said(found))
     model.fit_state.cache, model.fit_state.probe = cache, probe
     return probe
+
+
+def _cache_of(model, cache_dir, progress, shared):
+    """A new `FeatureCache`, or that of an earlier call where both are to be shared."""
+    earlier = model.fit_state.cache if shared else None
+    asked = CacheSettings(cache_dir=cache_dir)
+    if earlier is not None and earlier.shared and earlier.is_for("auto", asked):
+        earlier.tell(progress)
+        return earlier
+    return FeatureCache(model, cache_dir=cache_dir, progress=progress, shared=shared)
 
 
 def _said(found: CrossValidated):
