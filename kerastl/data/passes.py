@@ -3,6 +3,7 @@
 import abc
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -37,11 +38,17 @@ class Passes(abc.ABC):
         changes_targets: Boolean, whether that changes the targets too, in every pass anew.
         rows_of: `(array, index)`, of which rows of which array its inputs are made, each of its
             own; or None where nobody says.
+        computing_order: int64 array, the order of the rows in which it is cheapest to compute
+            something of each, or None for their own.
+        longest: Int, how long the axes are at most whose length differs from batch to batch; None
+            where none does.
     """
 
     random = None
     changes_targets = False
     rows_of: tuple[Any, np.ndarray] | None = None
+    computing_order: Any = None
+    longest: int | None = None
 
     def __init__(self, num_examples: int, batch_size: int, seed: int | None = None) -> None:
         self.num_examples = num_examples
@@ -119,6 +126,18 @@ class Passes(abc.ABC):
         """Dataset of the batches of inputs in the order of the rows, not augmented."""
         return self._in_order
 
+    def in_computing_order(self) -> tf.data.Dataset:
+        """Dataset of the batches of inputs in the `computing_order`, not augmented."""
+        if self.computing_order is None:
+            return self.in_order()
+        read = _as_is(lambda key, rows: self.inputs(rows))
+        order = tf.constant(self.computing_order, tf.int64)
+        return self.counted(self._keyed_rows(0, order).map(read).prefetch(2))
+
+    def width(self, rows: np.ndarray) -> int | None:
+        """How long axes of differing length are in a batch of these rows; None without any."""
+        return None
+
     @functools.cached_property
     def _in_order(self):
         read = _as_is(lambda key, rows: self.inputs(rows))
@@ -151,6 +170,25 @@ class Passes(abc.ABC):
     @_as_is
     def _read(self, key, rows):
         return key, (self.inputs(rows), *self.targets(rows))
+
+
+def dataset_of(passes: Passes) -> tf.data.Dataset:
+    """Dataset of `(inputs, *targets)` that gives another pass each time it is read.
+
+    Its attribute `repeatable` holds `passes`, by which `FineTuner.fit` reads pass by pass.
+    """
+    numbers = itertools.count()  # not a tf.Variable: a distribution strategy would copy that
+
+    def number(zero):
+        if passes.seed is None:
+            return zero
+        drawn = tf.numpy_function(lambda: np.int64(next(numbers)), [], tf.int64)
+        return tf.ensure_shape(drawn, ())
+
+    drawn = tf.data.Dataset.range(1).map(number).flat_map(passes.elements)
+    dataset: Any = passes.counted(drawn.prefetch(2))
+    dataset.repeatable = passes
+    return dataset
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -1,7 +1,6 @@
 """Pictures in memory or on disk as a `tf.data.Dataset` of batches."""
 
 import hashlib
-import itertools
 import numbers
 import operator
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import tensorflow as tf
 
 from kerastl._base import checks
 from kerastl.data.images.augment import Augment, Augmenter
-from kerastl.data.passes import Passes, hash_of_arrays
+from kerastl.data.passes import Passes, dataset_of, hash_of_arrays
 from kerastl.data.rows import Rows
 from kerastl.data.split import check_seed
 
@@ -73,9 +72,7 @@ def make_dataset(
         seed=None if seed is None else check_seed(seed),
         num_classes=num_classes if targets.ndim == 1 else None,
     )
-    dataset: Any = _one_pass_at_a_time(passes)
-    dataset.repeatable = passes
-    return dataset
+    return dataset_of(passes)
 
 
 def _targets(labels, num_classes):
@@ -163,20 +160,6 @@ def _check(images, labels, seed, augmenter, num_classes):
             "`augment` mixes pictures and their labels, which must be one-hot: give `num_classes` "
             "and compile with keras.losses.CategoricalCrossentropy. Received: num_classes=None"
         )
-
-
-def _one_pass_at_a_time(passes):
-    """Dataset that gives another pass each time it is read."""
-    numbers = itertools.count()  # not a tf.Variable: a distribution strategy would copy that
-
-    def number(zero):
-        if passes.seed is None:
-            return zero
-        drawn = tf.numpy_function(lambda: np.int64(next(numbers)), [], tf.int64)
-        return tf.ensure_shape(drawn, ())
-
-    dataset = tf.data.Dataset.range(1).map(number).flat_map(passes.elements)
-    return passes.counted(dataset.prefetch(2))
 
 
 class ImagePasses(Passes):

@@ -247,7 +247,7 @@ class FeatureCache:
         if id(passes) not in self._cached:  # `CachedPasses` keeps them alive, so the id is theirs
             spec = passes.input_spec
             if repr(spec) not in self._frozen_parts:
-                self._frozen_parts[repr(spec)] = FrozenPart(self.frontier, spec)
+                self._frozen_parts[repr(spec)] = FrozenPart(self.frontier, spec, passes.longest)
             part, moved = self._frozen_parts[repr(spec)], self._moved_features.pop(id(passes), None)
             cached = CachedPasses(passes, part, self._weights, self._settings, moved)
             cached.whole = self._whole_of(passes)

@@ -114,9 +114,7 @@ class CachedPasses:
             self.stores[view] = Store(arrays)
         if view not in self.stores:
             self.stores[view] = make_store(
-                self._layouts(),
-                lambda arrays: fill(arrays, self._batches(view), progress=self.settings.progress),
-                folder=self._folder(view),
+                self._layouts(), lambda arrays: self._fill(arrays, view), folder=self._folder(view)
             )
         if len(self.stores) == len(self.views):
             self._moved_features = None
@@ -126,13 +124,17 @@ class CachedPasses:
         """Let go of features at an earlier frontier."""
         self._moved_features = None
 
-    def _batches(self, view):
-        moved = self._moved_features.batches(view) if self._moved_features else None
-        return (self.frozen_part(x) for x in self._inputs(view)) if moved is None else moved
+    def _fill(self, arrays, view):
+        batches = self._moved_features.batches(view) if self._moved_features else None
+        order = None
+        if batches is None:
+            order = self.passes.computing_order if view is None else None
+            batches = (self.frozen_part(x) for x in self._inputs(view))
+        fill(arrays, batches, order=order, progress=self.settings.progress)
 
     def _inputs(self, view):
-        """Dataset of the batches of inputs of a view, in the order of the rows."""
-        return self.passes.in_order() if view is None else self.passes.view(view)
+        """Dataset of the batches of inputs of a view, in the order in which they are computed."""
+        return self.passes.in_computing_order() if view is None else self.passes.view(view)
 
     def _is_there(self, view):
         if view in self.stores or self.settings.cache_dir is None:
@@ -141,9 +143,12 @@ class CachedPasses:
         return folder.is_dir()
 
     def _layouts(self):
-        rows = self.passes.num_examples
+        rows, longest = self.passes.num_examples, self.passes.longest or 0
         return [
-            ((rows, *spec.shape[1:]), stored_dtype(spec.dtype.name, self.settings.dtype))
+            (
+                (rows, *(longest if size is None else size for size in spec.shape[1:])),
+                stored_dtype(spec.dtype.name, self.settings.dtype),
+            )
             for spec in tf.nest.flatten(self.frozen_part.specs)
         ]
 

@@ -20,6 +20,7 @@ class FrozenPart:
     Args:
         frontier: `Frontier`.
         spec: Structure of `tf.TensorSpec` of a batch of inputs.
+        longest: Int, how long axes of differing length are at most; None where there are none.
 
     Attributes:
         specs: `Features` of `tf.TensorSpec`: what it computes.
@@ -28,8 +29,8 @@ class FrozenPart:
         digest: Hash of what it computes, weights left out.
     """
 
-    def __init__(self, frontier: Frontier, spec: Any) -> None:
-        self._frontier = frontier
+    def __init__(self, frontier: Frontier, spec: Any, longest: int | None = None) -> None:
+        self._frontier, self._longest = frontier, longest
         spec = tf.nest.map_structure(_any_number, spec)
         started = time.perf_counter()
         function = tf.function(frontier.compute, input_signature=[spec], autograph=False)
@@ -73,7 +74,7 @@ class FrozenPart:
         if impure := impure_operation(graph_def):
             return f"the frozen layers run {impure}, which may give something else each time"
         unsized = [s for s in tf.nest.flatten(self.specs) if None in s.shape[1:]]
-        if unsized:
+        if unsized and self._longest is None:
             shape = tuple(unsized[0].shape)
             return f"examples give frozen features of different sizes, {shape}; pad them alike"
         return None

@@ -154,13 +154,16 @@ def fill(
     arrays: Sequence[np.ndarray],
     batches: Iterable[Sequence[Any]],
     *,
+    order: np.ndarray | None = None,
     progress: OnProgress | None = None,
 ) -> None:
     """Write `batches` into `arrays`, one after the other.
 
     Args:
         arrays: List of arrays with examples along their first axis.
-        batches: Iterable of lists of arrays, the rows of one batch each.
+        batches: Iterable of lists of arrays, the rows of one batch each; where one has fewer
+            values along another axis than its array, zeros are behind them.
+        order: int64 array, to which rows they belong, one after the other; None for that of rows.
         progress: Called as `progress(done, total)` with numbers of examples, or None.
 
     Raises:
@@ -172,8 +175,9 @@ def fill(
         end = done + len(batch[0])
         if end > total:
             break
+        rows = slice(done, end) if order is None else order[done:end]
         for array, values in zip(arrays, batch, strict=True):
-            array[done:end] = _narrowed(values, array.dtype)
+            array[rows] = _filled_up(_narrowed(values, array.dtype), array.shape[1:])
         done = end
         if progress:
             progress(done, total)
@@ -182,6 +186,14 @@ def fill(
             f"The data must give {total} examples, as `num_examples` says. Received: {end}"
             f"{' or more' if end > total else ''}"
         )
+
+
+def _filled_up(values, shape):
+    """`values` with zeros behind them, so that its axes but the first have the sizes `shape`."""
+    missing = [size - has for size, has in zip(shape, values.shape[1:], strict=True)]
+    if not any(missing):
+        return values
+    return np.pad(values, [(0, 0), *((0, count) for count in missing)])
 
 
 def _narrowed(values, dtype):
@@ -245,7 +257,13 @@ class Reading:
     def _batch(self, step):
         size = self._passes.batch_size
         rows = self._order[np.int64(step) * size :][:size]
-        return [rows, *self._store.rows(rows), *(array[rows] for array in self._flat_row_values)]
+        features, width = self._store.rows(rows), self._passes.width(rows)
+        if width is not None:
+            specs = tf.nest.flatten(self._specs)
+            features = [
+                _cut(array, spec, width) for array, spec in zip(features, specs, strict=True)
+            ]
+        return [rows, *features, *(array[rows] for array in self._flat_row_values)]
 
     def _shaped(self, flat):
         """Row values of a batch in their structure, with the shapes that the arrays tell."""
@@ -254,3 +272,8 @@ class Reading:
             for part, array in zip(flat, self._flat_row_values, strict=True)
         ]
         return tf.nest.pack_sequence_as(self._row_values, shaped)
+
+
+def _cut(array, spec, width):
+    """`array` without what is behind `width` along each axis whose size `spec` leaves open."""
+    return array[(slice(None), *(slice(width if n is None else None) for n in spec.shape[1:]))]
