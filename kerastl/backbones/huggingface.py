@@ -261,6 +261,8 @@ def clean(text: str, steps: tuple[str, ...]) -> str:
     if "controls" in steps and not text.isprintable():
         signs = (" " if sign.isspace() else sign for sign in text)
         text = "".join(sign for sign in signs if unicodedata.category(sign)[0] != "C")
+    if "controls" in steps:
+        text = text.replace("\ufffd", "")  # what a decoder could not read
     if "quotes" in steps:
         text = text.replace("``", '"').replace("''", '"')
     if "accents" in steps:

@@ -115,7 +115,9 @@ def _room(name) -> Any:
         if room.accepts(name):
             return room
     presets = hub.preset_names()
-    return hub if name in presets else find(name, presets)  # refuses, with the nearest names
+    if name not in presets:
+        find(name, presets)  # refuses, with the nearest names of both
+    return hub
 
 
 def _no_options(options):

@@ -63,7 +63,8 @@ class Tokens:
     apart, ids can be counted, cut and put into lengths of their own before they are packed.
 
     Args:
-        tokenizer: Tokenizer of KerasHub, with its vocabulary.
+        tokenizer: Tokenizer of KerasHub, with its vocabulary. One of byte pairs is changed: from
+            now on it cuts a text into words first, as it was trained to.
         cleaning: Tuple of steps that change a text before `tokenizer` sees it, as
             `huggingface.cleaning` gives for checkpoints that have them in code.
 
@@ -94,6 +95,7 @@ class Tokens:
     """
 
     def __init__(self, tokenizer: Any, *, cleaning: tuple[str, ...] = ()) -> None:
+        hub_repairs.cut_as_trained(tokenizer)
         self.tokenizer = tokenizer
         self.cleaning = tuple(cleaning)
         preprocessor, self.causal = _preprocessor_of(tokenizer)
