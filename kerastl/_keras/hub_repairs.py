@@ -1,32 +1,36 @@
-"""Layers of KerasHub 0.32.0 that cannot be saved or loaded by themselves.
+"""What KerasHub 0.32.0 saves or loads wrongly, mended where a model is loaded or saved.
 
-KerasHub saves a backbone by the backbone's own arguments, so that nobody noticed. In a flat model
-each layer is saved by its own config. Each entry can go when `tests/training/test_hub_repairs.py`
-says that KerasHub has mended it.
+KerasHub saves a backbone by the backbone's own arguments, so that nobody noticed what single layers
+leave out: in a flat model each layer is saved by its own config. Each mend can go when the test
+named after it in `tests/training/test_hub_repairs.py` or `tests/backbones/test_checkpoints.py` says
+that KerasHub has mended it.
 """
 
-from collections.abc import Iterable
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 
 
 def mend_before_saving(layers: Iterable[keras.Layer]) -> None:
-    """Give layers the attributes that their `get_config` reads and their constructor forgot."""
+    """Have the configs of `layers` say all that the layers were made with."""
     for layer in layers:
-        for name, value in _FORGOTTEN.get(type(layer).__name__, {}).items():
+        forgotten = _FORGOTTEN.get(type(layer).__name__, {})
+        for name, value in forgotten.items():
             if not hasattr(layer, name):
                 setattr(layer, name, value(layer))
+        for name in _LEFT_OUT:
+            if name in [cls.__name__ for cls in type(layer).__mro__]:
+                layer.__dict__["get_config"] = functools.partial(_whole_config, layer, name)
 
 
 def mend_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Rename or drop, in place, what `get_config` says and the constructor does not take."""
+    """Drop, in place, what `get_config` says and the constructor does not take."""
     for layer in config["layers"]:
-        changes = _UNKNOWN.get(layer["class_name"], {})
-        for name, known_as in changes.items():
-            value = layer["config"].pop(name, None)
-            if known_as is not None and value is not None:
-                layer["config"][known_as] = value
+        for name in _UNKNOWN.get(layer["class_name"], ()):
+            layer["config"].pop(name, None)
     return config
 
 
@@ -37,6 +41,20 @@ def mend_after_loading(layers: Iterable[keras.Layer]) -> None:
             layer.layer_norm.build((None, 2 * layer.bucket_size, layer.hidden_dim))
 
 
+def _whole_config(layer, name):
+    config = type(layer).get_config(layer)
+    for argument, value in _LEFT_OUT[name].items():
+        config[argument] = value(layer)
+    for argument in _UNKNOWN.get(name, ()):
+        config.pop(argument, None)
+    return config
+
+
+def _own(name):
+    return lambda layer: getattr(layer, name)
+
+
+# Attributes that `get_config` reads and the constructor does not make.
 _FORGOTTEN = {
     "DeiTEncoder": {"key_dim": lambda layer: layer.hidden_dim // layer.num_heads},
     "LlamaTransformerDecoder": {
@@ -44,9 +62,130 @@ _FORGOTTEN = {
     },
 }
 
-_UNKNOWN = {
-    "ViTPatchingAndEmbedding": {"num_patches": None, "num_positions": None},
-    "DeiTEmbeddings": {"num_patches": None, "num_positions": None},
-    "DeiTEncoder": {"key_dim": None},
-    "LlamaTransformerDecoder": {"rope_scaling_factor": "rope_position_scaling_factor"},
+# Arguments that `get_config` leaves out, so that a saved model comes back with their defaults: a
+# tied Llama without its tie does not load; one of version 3.1 or later, and a Qwen with a sliding
+# window, load and compute something else.
+_LEFT_OUT = {
+    "LlamaBackbone": {"tie_word_embeddings": lambda layer: layer.token_embedding.tie_weights},
+    "LlamaTransformerDecoder": {
+        name: _own(name)
+        for name in ("rope_position_scaling_factor", "rope_frequency_adjustment_factor")
+    },
+    "QwenTransformerDecoder": {
+        name: _own(name) for name in ("use_sliding_window_attention", "sliding_window_size")
+    },
+    "Qwen3TransformerDecoder": {name: _own(name) for name in ("head_dim", "sliding_window_size")},
 }
+
+# Arguments that `get_config` says and the constructor does not know.
+_UNKNOWN = {
+    "ViTPatchingAndEmbedding": ("num_patches", "num_positions"),
+    "DeiTEmbeddings": ("num_patches", "num_positions"),
+    "DeiTEncoder": ("key_dim",),
+    "LlamaTransformerDecoder": ("rope_scaling_factor",),
+}
+
+
+def blocks_with_activation(network: keras.Model) -> list[Any]:
+    """The blocks of KerasHub in `network` whose activation can be chosen.
+
+    Private name: `_feedforward_intermediate_dense`, which computes it.
+    """
+    return [layer for layer in network.layers if hasattr(layer, "_feedforward_intermediate_dense")]
+
+
+def use_activation(blocks: Iterable[Any], activation: Callable[[Any], Any]) -> None:
+    """Have `blocks` compute `activation`; their configs say so, and saved models too.
+
+    A block gives its activation to a dense layer when it is built, and reads the attribute no more
+    but for its config.
+    """
+    for block in blocks:
+        block.activation = activation
+        block._feedforward_intermediate_dense.activation = activation
+
+
+@contextlib.contextmanager
+def noting_misfits() -> Iterator[dict[str, Exception]]:
+    """Have converters of Hugging Face files go on where a tensor is missing or does not fit.
+
+    KerasHub stops at the first one, with half of the model filled. Private name:
+    `SafetensorLoader.port_weight`, through which its converters fill a model.
+
+    Returns:
+        Dict from the name of a tensor to the error it raised, filled while this lasts.
+    """
+    from keras_hub.src.utils.transformers.safetensor_utils import SafetensorLoader
+
+    found: dict[str, Exception] = {}
+    port_weight = SafetensorLoader.port_weight
+
+    def noting(self, keras_variable, hf_weight_key, hook_fn=None):
+        try:
+            port_weight(self, keras_variable, hf_weight_key, hook_fn)
+        except Exception as error:
+            if not (is_missing_tensor(error) or isinstance(error, (ValueError, IndexError))):
+                raise
+            found[hf_weight_key] = error
+
+    SafetensorLoader.port_weight = noting
+    try:
+        yield found
+    finally:
+        SafetensorLoader.port_weight = port_weight
+
+
+def is_missing_tensor(error: Exception) -> bool:
+    """Whether `error` says that a checkpoint lacks a tensor: of one file, or of an index."""
+    return isinstance(error, KeyError) or "does not contain tensor" in str(error)
+
+
+def preset_file(preset: str, name: str) -> str | None:
+    """The path of a file of the preset `hf://...`, fetched if need be; None where it has none.
+
+    Private names: `check_file_exists` and `get_file`. A preset offers no other way to its files.
+    """
+    from keras_hub.src.utils.preset_utils import check_file_exists, get_file
+
+    return get_file(preset, name) if check_file_exists(preset, name) else None
+
+
+def complete_saved_tokenizer(tokenizer: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """The saved `config` of a tokenizer with what its `get_config` leaves out, `split_on_cjk`."""
+    if hasattr(tokenizer, "split_on_cjk"):
+        config["config"]["split_on_cjk"] = tokenizer.split_on_cjk
+    return config
+
+
+# How Llama 3 cuts a text into words (its tokenizer.json), numbers into threes.
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Families whose byte pairs were learnt on words that GPT-2's pattern cuts.
+_AS_GPT2 = {
+    "BartTokenizer",
+    "GPT2Tokenizer",
+    "GPTNeoXTokenizer",
+    "OPTTokenizer",
+    "RobertaTokenizer",
+}
+
+
+def cut_as_trained(tokenizer: Any) -> None:
+    """Have byte pairs begin with the words that they were learnt on.
+
+    KerasHub 0.32.0 hands its pattern to the package `tokenizers` as a string, which stands for
+    itself there and is found in no text: eagerly no text is cut at all, so that pairs reach across
+    words, two spaces become one token and Llama 3's long numbers fall apart elsewhere. In `tf.data`
+    it cuts. Private name: `_tokenizer`, the one of that package that it runs.
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    name, made = type(tokenizer).__name__, pre_tokenizers.ByteLevel
+    if name in _AS_GPT2:
+        tokenizer._tokenizer.pre_tokenizer = made(add_prefix_space=tokenizer.add_prefix_space)
+    elif name == "Llama3Tokenizer":
+        cut = pre_tokenizers.Split(Regex(_LLAMA3), "isolated")
+        pairs = made(add_prefix_space=False, use_regex=False)
+        tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, pairs])

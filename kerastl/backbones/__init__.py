@@ -1,6 +1,16 @@
-"""Pretrained networks by name: pixels in, pooled features out."""
+"""Pretrained networks by name: pixels or tokens in, pooled features out; texts to tokens."""
 
-from kerastl.backbones.loading import load
+from kerastl.backbones.loading import load, notices
 from kerastl.backbones.specs import Spec, find, names, transfer_size
+from kerastl.backbones.tokens import Tokens, load_tokens
 
-__all__ = ["Spec", "find", "load", "names", "transfer_size"]
+__all__ = [
+    "Spec",
+    "Tokens",
+    "find",
+    "load",
+    "load_tokens",
+    "names",
+    "notices",
+    "transfer_size",
+]

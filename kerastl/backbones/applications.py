@@ -85,7 +85,7 @@ def _check_options(spec, options):
 
 def _construct(spec, pixels, weights, settings):
     constructor = getattr(keras.applications, spec.constructor)
-    with warnings.catch_warnings(), explained(f"{spec.name} (weights='imagenet')"):
+    with warnings.catch_warnings(), explained(f"The weights of {spec.name} (weights='imagenet')"):
         # Other sizes than the published one are ordinary here; the weights are the same.
         warnings.filterwarnings("ignore", message="`input_shape` is undefined or non-square")
         return constructor(

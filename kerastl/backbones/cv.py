@@ -29,7 +29,7 @@ def build(
     preset = name.removeprefix("cv:")
     models = _keras_cv().models
     _check_known(models, preset)
-    with explained(f"the KerasCV preset {preset!r}"):
+    with explained(f"The weights of the KerasCV preset {preset!r}"):
         load = None if weights == "imagenet" else False
         network = _preset_class(models, preset).from_preset(preset, load_weights=load)
     if weights not in (None, "imagenet"):

@@ -1,11 +1,15 @@
 """KerasHub presets, pictures or text (`keras_nlp` is today another name of KerasHub)."""
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
-from kerastl._base.checks import closest
+from kerastl._base.checks import closest, one_of
 from kerastl._base.types import ImageSize, PathLike
+from kerastl._keras import hub_repairs
+from kerastl.backbones import huggingface
 from kerastl.backbones.local import image_backbone, image_shape, is_image_backbone, text_backbone
 from kerastl.backbones.pooling import Pooling
 from kerastl.backbones.weights import explained, load_weights
@@ -19,29 +23,52 @@ def accepts(name: str) -> bool:
     return name.startswith(("hub:", *_HANDLES)) or os.path.isdir(name)
 
 
+def preset_names() -> tuple[str, ...]:
+    """The names of KerasHub's published backbones; none where KerasHub is not installed."""
+    try:
+        return tuple(import_keras_hub().models.Backbone.presets)
+    except ImportError:
+        return ()
+
+
 def build(
-    name: str, *, weights: PathLike | None, image_size: ImageSize | None, pooling: Pooling | None
+    name: str,
+    *,
+    weights: PathLike | None,
+    image_size: ImageSize | None,
+    pooling: Pooling | None,
+    options: Mapping[str, Any],
 ) -> keras.Model:
     """The preset's backbone with its image converter's scaling inside, pooled.
 
     The converter's resizing is not taken over: the model sees the size it is given.
+
+    Args:
+        name: `"hub:PRESET"`, a handle, a folder, or the bare name of a preset.
+        weights: `"imagenet"` for the preset's own, None or a path.
+        image_size: As in `load`.
+        pooling: As in `load`.
+        options: Dict, perhaps with `gelu`, as in `huggingface.use_gelu`.
     """
-    preset = name.removeprefix("hub:")
-    keras_hub = _keras_hub()
-    _check_known(keras_hub, preset)
-    with explained(f"the preset {preset!r}"):
+    preset = checked(name)
+    gelu = _gelu(name, options)
+    keras_hub = import_keras_hub()
+    with explained(f"The weights of the preset {preset!r}"), huggingface.whole_checkpoint(preset):
         network = keras_hub.models.Backbone.from_preset(preset, load_weights=weights == "imagenet")
     if weights not in (None, "imagenet"):
         load_weights(network, weights)
+    hub_repairs.mend_before_saving([network, *network.layers])
     if not is_image_backbone(network):
         _no_image_size(network, image_size)
+        huggingface.use_gelu(network, preset, gelu)
         return text_backbone(network, pooling)
     converter = _converter(keras_hub, preset)
     size = image_size or _own_size(network, converter)
     return image_backbone(network, image_shape(size), **_scaling(converter), pooling=pooling)
 
 
-def _keras_hub():
+def import_keras_hub() -> Any:
+    """The package `keras_hub`, imported now and not with kerastl."""
     try:
         import keras_hub
     except ImportError as error:
@@ -49,6 +76,28 @@ def _keras_hub():
             "KerasHub presets need the keras-hub package: pip install keras-hub"
         ) from error
     return keras_hub
+
+
+def checked(name: str) -> str:
+    """The preset that `name` means, if there is such a folder or published preset.
+
+    Raises:
+        ValueError: If there is none; the message has the nearest names.
+        ImportError: If KerasHub is not installed.
+    """
+    preset = name.removeprefix("hub:")
+    _check_known(import_keras_hub(), preset)
+    return preset
+
+
+def _gelu(name, options):
+    unknown = [key for key in options if key != "gelu"]
+    if unknown:
+        raise ValueError(
+            "A preset has its configuration inside; the only further option is `gelu`. Received: "
+            f"{unknown[0]}={options[unknown[0]]!r} for {name!r}"
+        )
+    return one_of(options.get("gelu", "checkpoint"), huggingface.GELUS, "gelu")
 
 
 def _check_known(keras_hub, preset):
@@ -78,7 +127,7 @@ def _no_image_size(network, image_size):
 def _converter(keras_hub, preset):
     """The preset's image converter; None where it has none and so takes pixels as they are."""
     try:
-        with explained(f"the preset {preset!r}"):
+        with explained(f"The image converter of the preset {preset!r}"):
             return keras_hub.layers.ImageConverter.from_preset(preset)
     except FileNotFoundError:  # a backbone saved without a preprocessor
         return None

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from kerastl._base.types import ImageSize, PathLike
+from kerastl._keras import hub_repairs
 from kerastl.backbones.pooling import Pooling, pooled
 from kerastl.backbones.preprocessing import rescale
 from kerastl.backbones.weights import load_weights
@@ -54,6 +55,7 @@ def wrap(
     if weights not in (None, "imagenet"):
         load_weights(model, weights)
     model = _with_graph(model)
+    hub_repairs.mend_before_saving([model, *model.layers])
     if image_size is not None:
         return image_backbone(model, image_shape(image_size), pooling=pooling)
     features = _pooled_output(model, pooling)

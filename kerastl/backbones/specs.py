@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 from kerastl._base.checks import closest
@@ -94,11 +95,12 @@ def names() -> tuple[str, ...]:
     return tuple(spec.name for spec in SPECS)
 
 
-def find(name: str) -> Spec:
+def find(name: str, others: Iterable[str] = ()) -> Spec:
     """The `Spec` of `name`; case, `-`, `_` and spaces do not matter.
 
     Args:
         name: String, such as `"mobilenet_v2"`, `"MobileNetV2"` or `"mobilenet-v2"`.
+        others: Further names that may have been meant, for the message.
 
     Returns:
         A `Spec`.
@@ -115,8 +117,9 @@ def find(name: str) -> Spec:
         return spec
     raise ValueError(
         "`name` must be a network of keras.applications (see `kerastl.backbones.names()`), "
-        "`hub:PRESET`, `cv:PRESET`, a preset folder or a `.keras` file that exists. "
-        f"Received: name={name!r}. Closest: {closest(str(name).lower(), names())}."
+        "a preset of KerasHub (`hub:PRESET`), `cv:PRESET`, a preset folder or a `.keras` file that "
+        "exists. "
+        f"Received: name={name!r}. Closest: {closest(str(name).lower(), (*names(), *others))}."
     )
 
 

@@ -227,9 +227,12 @@ def _attribute(group, name):
     return [v.decode("utf8") if isinstance(v, bytes) else v for v in values]
 
 
+_REMEDY = "or pass `weights=PATH` for a file you have (`weights=None` starts from random weights)."
+
+
 @contextlib.contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turn a failed download inside the block into a ConnectionError with a remedy.
+def explained(what: str, remedy: str = _REMEDY) -> Iterator[None]:
+    """Turn a failed download inside the block into a ConnectionError with `remedy`.
 
     Keras's downloader raises a bare Exception whose text starts with "URL fetch failure" (Keras
     3.15, `keras.utils.get_file`), KerasHub's passes on the OSErrors of `requests`; anything
@@ -242,7 +245,5 @@ def explained(what: str) -> Iterator[None]:
         if not network and "URL fetch failure" not in str(error):
             raise
         raise ConnectionError(
-            f"The weights of {what} could not be downloaded: {error}. "
-            "Check the connection, or pass `weights=PATH` for a file you have "
-            "(`weights=None` starts from random weights)."
+            f"{what} could not be downloaded: {error}. Check the connection, {remedy}"
         ) from error
