@@ -162,7 +162,11 @@ def _chosen(learnt, trials, settings, finer):
     model, data = trials.model, trials.data
     if settings.strategy == "auto":
         candidates = [_candidate(model, data, settings, name) for name in CANDIDATES]
-        choice = Search(trials, settings.minutes).best(candidates)
+        search = Search(trials, settings.minutes)
+        choice = search.best(candidates)
+        if choice.plan is not None and settings.augment != "none":
+            twin = _candidate(model, data, settings, choice.plan.name, augment=settings.augment)
+            choice = search.augmented(choice, twin)
     else:
         plan = training.plan_for(model, data, settings)
         named = Candidate(settings.strategy, plan, settings, (1.0,))
@@ -184,13 +188,14 @@ def _chosen(learnt, trials, settings, finer):
     return Candidate(plan.name, plan, choice.settings)
 
 
-def _candidate(model, data, settings, name):
-    """One of `CANDIDATES`: on the examples as they are, so that frozen layers run once."""
+def _candidate(model, data, settings, name, *, augment="none"):
+    """One of `CANDIDATES`; on the examples as they are, frozen layers run once."""
     fields = {f.name for f in dataclasses.fields(StrategySettings)}
     given = {name: value for name, value in settings.to_dict().items() if name in fields}
     epochs = math.ceil(CANDIDATES[name] * settings.epochs)
-    own = StrategySettings(**{**given, "strategy": name, "augment": "none", "epochs": epochs})
-    return Candidate(name, training.plan_for(model, data, own), own)
+    own = StrategySettings(**{**given, "strategy": name, "augment": augment, "epochs": epochs})
+    called = name if augment == "none" else f"{name}, {augment} augmentation"
+    return Candidate(called, training.plan_for(model, data, own), own)
 
 
 def _trained(learnt, trials, candidate, checkpoints, progress):

@@ -15,7 +15,7 @@ import numpy as np
 from kerastl.plans import TransferPlan
 from kerastl.recipes.standing import WORTH, Standing, compared, few_wrong
 from kerastl.recipes.trials import Candidate, Trial, Trials
-from kerastl.tasks.paired import Paired
+from kerastl.tasks.paired import Paired, paired
 from kerastl.tasks.protocols import Objective
 from kerastl.tasks.settings import StrategySettings
 from kerastl.training.probe import head_of
@@ -92,6 +92,7 @@ class Search:
         self._done: dict[str, dict[int, Trial]] = {}  # of each candidate, by fold
         self._found: dict[str, Standing] = {}
         self._fates: dict[str, str] = {}
+        self._kept: Standing | None = None  # that a `Choice` was for
 
     def one(self, candidate: Candidate) -> Choice:
         """Whether `candidate` does better than the probe on folds that are held back.
@@ -141,6 +142,41 @@ class Search:
             if not alive or (len(alive) == 1 and self._found[alive[0].name].has_won):
                 break
         return self._concluded(alive)
+
+    def augmented(self, choice: Choice, twin: Candidate) -> Choice:
+        """`choice`, or `twin`: the same training with the augmentation that was asked for.
+
+        Who asks for it says that an example changed so means the same; and examples that are met
+        later may differ in such ways, which held-back ones of the same kind cannot tell. So it is
+        done, unless they say that it harms: that the score is lower by more than its 95 % interval,
+        or no longer better than that of the probe.
+
+        Args:
+            choice: `Choice` of `best` for a training without.
+            twin: `Candidate`.
+        """
+        plain = self._kept
+        if plain is None or choice.ended_by is not None:
+            return choice
+        folds, name = tuple(self._done[plain.candidate.name]), plain.candidate.name
+        if not self._has_time(twin, folds):
+            told = f"{choice.reason} The {self._minutes:g} minutes left no time for {twin.name}."
+            given = {"table": self._table(), "reason": told, "ended_by": "minutes"}
+            return dataclasses.replace(choice, **given)
+        standing = self._try(twin, folds)
+        if standing is None:
+            return dataclasses.replace(choice, table=self._table())
+        rows = np.concatenate([trial.rows for trial in standing.trials])
+        targets = self._trials.data.train.targets[rows]
+        beside = paired(self._objective, standing.outputs, plain.outputs, targets)
+        told = f"{beside.text(is_share=self._objective.is_share)} beside {name}"
+        if beside.high < 0 or not standing.is_better:
+            why = "it harms" if beside.high < 0 else "not better than the probe"
+            self._fates[twin.name] = f"dropped: {why}, {told}"
+            return dataclasses.replace(choice, table=self._table())
+        self._fates[name] = f"{twin.name} does as well: {told}"
+        chosen = self._concluded([twin])
+        return dataclasses.replace(chosen, reason=f"{chosen.reason} That is {told}.")
 
     def _tried(self, candidates):
         return [one for one in candidates if one.name in self._found]
@@ -219,6 +255,7 @@ class Search:
         kept = best is not None and (best.has_won if ended_by else best.is_better)
         if best is not None:
             self._fates[best.candidate.name] = "kept" if kept else "not better than the probe"
+        self._kept = best if kept else None
         table = self._table()
         reason = self._why(best, kept)
         if ended_by == "minutes":

@@ -33,6 +33,7 @@ class Standing:
         error: Float, standard error of `gain`.
         score: Float, and `probe_score`, on these rows.
         difference: `Paired`, score minus that of the probe.
+        outputs: What it gives for these rows, at this share and temperature.
     """
 
     candidate: Candidate
@@ -45,6 +46,7 @@ class Standing:
     score: float
     probe_score: float
     difference: Paired
+    outputs: np.ndarray
 
     @property
     def has_lost(self) -> bool:
@@ -153,6 +155,7 @@ def compared(
         objective.score(outputs[share], targets),
         objective.score(probe, targets),
         paired(objective, outputs[share], probe, targets),
+        outputs[share],
     )
 
 
