@@ -80,12 +80,12 @@ def compare(
         >>> [row["strategy"] for row in rows], rows[1]["difference"]["num_examples"] > 0
         (['probe', 'head'], True)
     """
-    settings = CompareSettings.of(settings, options)
+    source = find_source(data)  # what is wrong with the data is told before any training
+    settings = source.settled(CompareSettings.of(settings, options))
     progress = progress or Silent()
     started = time.perf_counter()
     default = "saved_models", f"{run_name_for(data, settings)}-comparison"
     with RunFolder(out or free_name(*default), overwrite=overwrite) as run:
-        source = find_source(data)  # what is wrong with the data is told before any training
         objective = source.objective
         rows, answers = [], {}
         for name in (PROBE, *(name for name in settings.names if name != PROBE)):

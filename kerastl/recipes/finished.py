@@ -21,6 +21,7 @@ from kerastl.export.metadata import read_labels
 from kerastl.tasks import Source, TrainedFor, find_source
 from kerastl.tasks.protocols import HeldOut, TaskData
 from kerastl.tasks.settings import ReadSettings
+from kerastl.tasks.texts import shapes_of
 
 SEEN = 64  # examples at most of which the range is looked at
 
@@ -130,7 +131,7 @@ def checked(finished: "Finished", input_range: Sequence[float] | None = None) ->
         finished: `Finished`.
         input_range: Pair of numbers between which the model takes values, if the user says so.
     """
-    shapes = finished.model.input_shape, finished.model.output_shape
+    shapes = shapes_of(finished.model), finished.model.output_shape
     known = finished.trained_for.check(finished.path, *shapes, input_range)
     return dataclasses.replace(finished, trained_for=known)
 
@@ -318,7 +319,7 @@ def _keras_file(path):
     def predict(inputs):
         return model.predict(inputs, batch_size=32, verbose=0)
 
-    shapes = model.input_shape, model.output_shape
+    shapes = shapes_of(model), model.output_shape
     return _Opened(*shapes, predict, _answers(model, path), model)
 
 

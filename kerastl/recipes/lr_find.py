@@ -50,10 +50,11 @@ def find_learning_rate(
         >>> sorted(result.suggestions)
         ['minimum', 'slide', 'steep', 'valley']
     """
-    settings = LRFindSettings.of(settings, options)
+    asked = LRFindSettings.of(settings, options)
     progress = progress or Silent()
     out = _checked_file(out)
     source = find_source(data)  # what is wrong with the data is told before anything is loaded
+    settings = source.settled(asked)
     model, examples = training.begin(source, settings, progress)
     _bring_to_last_phase(model, examples, settings)
     progress.stage("Raising the learning rate", settings.steps)

@@ -60,6 +60,6 @@ def predict(
         for path, output in zip(part, outputs, strict=True):
             answer = known.objective.answer(output, known.outputs or (), top)
             sentence = known.objective.sentence(answer)
-            said.append({"file": str(path), **answer, "sentence": sentence})
+            said.append({**known.prepare.named(path), **answer, "sentence": sentence})
         progress.count(len(said), len(paths))
     return said

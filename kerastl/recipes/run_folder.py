@@ -151,6 +151,8 @@ class RunFolder:
     def write_task(self, trained_for: TrainedFor) -> None:
         """Write what the model was trained for: `task.json`, and the names of its outputs."""
         self.file("task.json").write_text(trained_for.to_json(), encoding="utf-8")
+        if trained_for.prepare is not None:
+            trained_for.prepare.write(self.file("task.json").parent)
         names = trained_for.objective.companions(trained_for.outputs or ())
         for name, text in names.items():
             self.file(name).write_text(text, encoding="utf-8")

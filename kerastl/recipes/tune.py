@@ -16,7 +16,7 @@ from kerastl.recipes.device_files import write_device_files
 from kerastl.recipes.learn import learn
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.report import draw_curves
-from kerastl.tasks import TrainedFor, find_source
+from kerastl.tasks import TrainedFor, find_source, paired
 from kerastl.tasks.settings import TrainSettings, TuneSettings
 
 PACKAGES = ("kerastl", "tensorflow", "keras", "keras-hub", "ai-edge-litert")
@@ -80,10 +80,11 @@ def fine_tune(
         >>> sorted(path.name for path in result.folder.iterdir())[:2]
         ['config.json', 'labels.txt']
     """
-    settings = TuneSettings.of(settings, options)
     progress = progress or Silent()
     started = time.perf_counter()
+    asked = TuneSettings.of(settings, options)
     source = find_source(data)  # what is wrong with the data is told before anything is loaded
+    settings = source.settled(asked)
     job = {"data": str(pathlib.Path(data).resolve()), "config": settings.to_dict()}
     out = out or free_name("saved_models", run_name_for(data, settings), job)
     with RunFolder(out, overwrite=overwrite, job=job) as run:
@@ -92,6 +93,7 @@ def fine_tune(
         learnt = learn(model, examples, settings, run.work, progress, source)
         model, examples = learnt.solved.model, learnt.solved.data  # those of finer ones, maybe
         metrics = _evaluate(model, examples, settings, learnt)
+        metrics.update(_beside_rival(source, examples, settings, learnt, progress))
         progress.stage("Writing")
         written = time.perf_counter()
         _write(run, model, examples, settings, learnt)
@@ -134,6 +136,21 @@ def _evaluate(model, data, settings, learnt):
         "notices": [*data.notices, *learnt.notices, *_advice(settings)],
         "seed": settings.seed,
     }
+
+
+def _beside_rival(source, data, settings, learnt, progress):
+    """What `metrics.json` says of the cheapest way without a network, and of ours beside it."""
+    progress.stage("Measuring the cheapest way beside it")
+    rival = source.rival(data, settings)
+    if rival is None:
+        return {}
+    objective, targets = data.objective, data.test.targets
+    judged = objective.judge(rival.outputs, targets, data.outputs)
+    ours = learnt.probe_outputs if learnt.kept == "probe" else learnt.outputs
+    told = {"name": rival.name, "score": judged.score, "loss": judged.loss}
+    told["seconds"] = round(rival.seconds, 1)
+    told["difference"] = paired(objective, ours, rival.outputs, targets).to_dict()
+    return {"rival": told}
 
 
 def _advice(settings):

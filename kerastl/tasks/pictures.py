@@ -20,7 +20,7 @@ from kerastl.data.images.read import decode_files
 from kerastl.data.images.scan import ScannedImages
 from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.rows import Rows
-from kerastl.tasks.protocols import Finer, HeldOut, Objective, TaskData
+from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
 
 NOUN = "pictures"
 LARGER, STEP = 4 / 3, 32  # how much larger finer pictures are, in multiples of so many pixels
@@ -126,9 +126,13 @@ class PreparePictures:
                 "keras.Input, keras.layers.Rescaling and this one, and save that."
             )
 
-    def find(self, paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    def find(self, paths: Any) -> list[pathlib.Path]:
         """The picture files that `paths`, files and folders, stand for."""
         return find_images(paths)
+
+    def named(self, raw: pathlib.Path) -> dict[str, str]:
+        """What says in an answer which picture it is about."""
+        return {"file": str(raw)}
 
     def check(self, model_path: pathlib.Path, input_shape: Any) -> None:
         """Refuse a model whose input shape is not that of pictures of one size."""
@@ -144,8 +148,13 @@ class PreparePictures:
         plain = self.input_range == PIXELS
         return config if plain else config | {"input_range": list(self.input_range)}
 
+    def write(self, folder: pathlib.Path) -> None:
+        """Nothing: all of it is in `to_config`."""
+
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "PreparePictures":
+    def from_config(
+        cls, config: Mapping[str, Any], folder: pathlib.Path | None = None
+    ) -> "PreparePictures":
         taken = tuple(config.get("input_range", PIXELS))
         return cls(tuple(config["image_size"]), config["resize"], taken)
 
@@ -292,6 +301,24 @@ class Pictures:
                 "Received: image_size=None"
             )
         return PreparePictures(tuple(shape[1:3]))
+
+    def settled(self, settings: S) -> S:
+        """`settings` as they are; what is for texts is refused.
+
+        Raises:
+            ValueError: If `max_length` is given.
+        """
+        length = getattr(settings, "max_length", None)
+        if length is not None:
+            raise ValueError(
+                f"`max_length` (--max-length) is for texts, and {self.path} holds pictures. "
+                f"Received: max_length={length}"
+            )
+        return settings
+
+    def rival(self, data: TaskData, settings: Any) -> Rival | None:
+        """None: the probe is what pictures are beaten by."""
+        return None
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """Pictures a third larger, in steps of 32 pixels, which every network takes.

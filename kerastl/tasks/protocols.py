@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from kerastl._base.types import OnProgress, PathLike
     from kerastl.tasks.settings import ReadSettings, TrainSettings
+
+S = TypeVar("S")  # a class of settings
 
 # A docstring is all that a method of a Protocol has here.
 # pyright: reportReturnType=false
@@ -61,6 +63,12 @@ class Source(Protocol):
     def read_held_out(self, prepare: Prepare, *, progress: OnProgress | None = None) -> HeldOut:
         """The examples to measure a finished model on: those of `test/` or `val/`, else all."""
 
+    def settled(self, settings: S) -> S:
+        """`settings` as they are for these data; refuses what is for others."""
+
+    def rival(self, data: TaskData, settings: TrainSettings) -> Rival | None:
+        """What the cheapest way without any network gives, or None where there is none."""
+
     def finer(self, prepare: Prepare, settings: TrainSettings) -> Finer | None:
         """The next finer form of the examples than `prepare` gives; None if there is none."""
 
@@ -85,10 +93,13 @@ class Prepare(Protocol):
     def __call__(self, raw: Any) -> Any:
         """Inputs of the model for a batch of raw examples; raises for one that is unusable."""
 
-    def find(self, paths: Sequence[Path]) -> list[Path]:
-        """The examples that `paths` stand for, to predict."""
+    def find(self, paths: Any) -> list[Any]:
+        """The raw examples that `paths` stand for, to predict."""
 
-    def check(self, model_path: Path, input_shape: tuple) -> None:
+    def named(self, raw: Any) -> dict[str, str]:
+        """What says in an answer which raw example it is about."""
+
+    def check(self, model_path: Path, input_shape: Any) -> None:
         """Refuse a model that does not take what this gives."""
 
     def in_range(self, input_range: Sequence[float]) -> Prepare:
@@ -113,6 +124,9 @@ class Prepare(Protocol):
 
     def to_config(self) -> dict:
         """Dict ready for JSON."""
+
+    def write(self, folder: Path) -> None:
+        """Write into the folder of a run what does not fit into JSON."""
 
     def describe(self) -> list[tuple[str, str]]:
         """Rows for the table of a run."""
@@ -238,6 +252,21 @@ class Finer:
     settings: Any
     cost: float
     said: str
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """What the cheapest way without any network gives for the examples held out.
+
+    Attributes:
+        name: What it is, for a person.
+        outputs: Array, as a model of the objective would give.
+        seconds: Float, what it took.
+    """
+
+    name: str
+    outputs: np.ndarray
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -131,9 +131,12 @@ class TrainSettings(ReadSettings):
         alpha: Float, width multiplier of the networks that have one, or None.
         image_size: Int, side in pixels. None takes `backbones.transfer_size`, for most networks
             9/7 of the size the weights were trained on; random weights and presets, their own.
+        max_length: Int > 0, ids of a text at most. None takes the 99th percentile of the texts to
+            train on, and at most what the network has positions for.
         epochs: Int > 0.
         learning_rate: Float > 0, peak rate of a head that starts at zero; the layers below learn
-            more slowly, and a head from the probe no faster than what is below it.
+            more slowly, and a head from the probe no faster than what is below it. Of texts a tenth
+            where it is not changed.
         averaging: Float in [0, 1), the share of the training whose weights make the final ones:
             their exponential moving average, with a time constant of that share of all steps,
             while the rate stands still (from the probe, after a warm-up). 0 keeps the last weights
@@ -168,6 +171,12 @@ class TrainSettings(ReadSettings):
         "Side in pixels; if not said, 288 for weights trained at 224, else theirs.",
         low=1,
         high=10_000,
+    )
+    max_length: int | None = setting(
+        None,
+        "Ids of a text at most; if not said, as many as 99 of 100 texts have.",
+        low=4,
+        high=100_000,
     )
     epochs: int = setting(20, "Passes over the training examples.", low=1, high=100_000)
     learning_rate: float = setting(

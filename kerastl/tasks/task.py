@@ -18,10 +18,11 @@ from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.pictures import PreparePictures
 from kerastl.tasks.protocols import Objective, Source
 from kerastl.tasks.regression import Regression
+from kerastl.tasks.texts import PrepareTexts, TextTable
 
-SOURCES = (ImageTable, ImageFolder)  # asked in this order
+SOURCES = (TextTable, ImageTable, ImageFolder)  # asked in this order
 OBJECTIVES = {one.name: one for one in (Classification, MultiLabel, Regression)}
-PREPARES = {one.kind: one for one in (PreparePictures,)}
+PREPARES = {one.kind: one for one in (PreparePictures, PrepareTexts)}
 FILE = "task.json"
 
 
@@ -44,8 +45,9 @@ def find_source(path: PathLike) -> Source:
         if (source := kind.scan(path)) is not None:
             return source
     raise ValueError(
-        f"{path} must be a folder of class folders, or a .csv or .tsv table with the columns file "
-        "and label, labels or value. Received: a file of another kind"
+        f"{path} must be a folder of class folders; or a .csv or .tsv table with the columns file "
+        "and label, labels or value; or a .csv, .tsv or .jsonl table with text in place of file. "
+        "Received: a file of another kind"
     )
 
 
@@ -85,10 +87,10 @@ class TrainedFor:
         return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "TrainedFor":
-        """What `to_json` told."""
+    def from_json(cls, text: str, folder: pathlib.Path) -> "TrainedFor":
+        """What `to_json` told, with what its `prepare` wrote into `folder`."""
         said = json.loads(text)
-        prepare = PREPARES[said["prepare"].pop("kind")].from_config(said["prepare"])
+        prepare = PREPARES[said["prepare"].pop("kind")].from_config(said["prepare"], folder)
         outputs = None if said["outputs"] is None else tuple(said["outputs"])
         return cls(objective_named(said["objective"]), prepare, outputs, said["seed"])
 
@@ -113,7 +115,7 @@ class TrainedFor:
         """
         file, beside = path.with_name(FILE), labels.beside(path)
         if file.is_file():
-            known = cls.from_json(file.read_text(encoding="utf-8"))
+            known = cls.from_json(file.read_text(encoding="utf-8"), file.parent)
         else:
             known = cls(_objective_of(answers or Answers(), beside), None, None, inferred=True)
         own, names = inside or known.outputs, inside or known.outputs or beside

@@ -1,5 +1,6 @@
 """Texts as a network takes them, read by rows."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,17 @@ class TextExamples:
         self.parts, self.targets = parts, targets
         self._rows, self._num_classes = rows, num_classes
         self._index = np.arange(len(parts)) if index is None else index
+
+    @property
+    def rows(self) -> TokenRows:
+        """`TokenRows` of these texts alone."""
+        ids: Any = self._rows.ids
+        second: Any = self._rows.second
+        return dataclasses.replace(
+            self._rows,
+            ids=[ids[row] for row in self._index],
+            second=None if second is None else [second[row] for row in self._index],
+        )
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -66,7 +78,7 @@ class TextExamples:
     def batches(
         self, batch_size: int, *, seed: int | None = None, augment: str = "none"
     ) -> tf.data.Dataset:
-        """Dataset of `(inputs, targets)`: shuffled by `seed` in batches of like length, or in order.
+        """Dataset of `(inputs, targets)`: by `seed` in batches of like length, or in order.
 
         Raises:
             ValueError: If `augment` is not `"none"`: texts are read as they are.

@@ -153,6 +153,86 @@ def scan_texts(path: PathLike) -> ScannedTexts:
     return ScannedTexts(path, targets.names, splits, kind, tuple(skipped), tuple(notices))
 
 
+def read_texts(path: PathLike, num_parts: int = 1) -> list[tuple[str, ...]]:
+    """The texts in a file, whatever else it says of them.
+
+    Args:
+        path: A `.txt` with one text a line; or a `.csv`, `.tsv` or `.jsonl` with the column `text`,
+            or the two of pairs.
+        num_parts: 1 for texts, 2 for pairs.
+
+    Raises:
+        FileNotFoundError: If there is no file.
+        ValueError: If it is none of these, holds no texts, or a text is empty.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     lines = pathlib.Path(root, "lines.txt")
+        ...     _ = lines.write_text("I liked it\\n\\nNot at all\\n")
+        ...     read_texts(lines)
+        [('I liked it',), ('Not at all',)]
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    if path.suffix.lower() == ".txt" and num_parts == 1:
+        read = [(number, (line,)) for number, line in enumerate(_decoded(path).splitlines(), 1)]
+        read = [(number, parts) for number, parts in read if parts[0].strip()]
+    elif path.suffix.lower() in ENDINGS:
+        read = _texts_alone(path, num_parts)
+    else:
+        kinds = ".csv, .tsv or .jsonl" if num_parts > 1 else ".txt, .csv, .tsv or .jsonl"
+        raise ValueError(f"Texts must lie in a {kinds} file. Received: {path}")
+    if not read:
+        raise ValueError(f"{path} must hold at least one text. Received: none")
+    for number, parts in read:
+        if not all(part.strip() for part in parts):
+            raise ValueError(f"Line {number} of {path} must have a text. Received: nothing")
+    return [parts for _, parts in read]
+
+
+def _texts_alone(table, num_parts):
+    """`(line number, parts)` of each row of a table, whose other columns are not read."""
+    lines = list(_lines(table))
+    if not lines:
+        return []
+    first = lines[0][1]
+    header = [str(name).strip().lower() for name in first]
+    names = _columns(header)[0]
+    if names is None or len(names) != num_parts:
+        wanted = "text" if num_parts == 1 else "text_a and text_b"
+        raise ValueError(
+            f"{table} must have {'the column' if num_parts == 1 else 'the columns'} {wanted}, for "
+            f"what the model takes. Received: {listed([name[:30] for name in header], 20)}"
+        )
+    if isinstance(first, dict):
+        rows = [(n, {str(key).lower(): value for key, value in said.items()}) for n, said in lines]
+    else:
+        _check_widths(table, lines, len(header))
+        rows = [(n, dict(zip(header, cells, strict=True))) for n, cells in lines[1:]]
+    return [(n, tuple(_text(table, n, row.get(name)) for name in names)) for n, row in rows]
+
+
+def _check_widths(table, lines, width):
+    for number, cells in lines:
+        if len(cells) != width:
+            raise ValueError(
+                f"Line {number} of {table} must have {width} values, as its first line does. "
+                f"Received: {len(cells)}"
+            )
+
+
+def _decoded(path):
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} must be UTF-8 text. Received: {error}") from error
+    if "\0" in text:
+        raise ValueError(f"{path} must be text. Received: a file with null characters in it")
+    return text
+
+
 @dataclass
 class _Row:
     parts: tuple[str, ...]
@@ -207,12 +287,7 @@ def _is_of_files(table):
 
 def _lines(table) -> Iterator[tuple[int, Any]]:
     """`(line number, cells or dict)` of each row of `table` that is not empty."""
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{table} must be UTF-8 text. Received: {error}") from error
-    if "\0" in text:
-        raise ValueError(f"{table} must be text. Received: a file with null characters in it")
+    text = _decoded(table)
     if table.suffix.lower() == ".jsonl":
         yield from _objects(table, text)
     elif table.suffix.lower() == ".tsv" and not _is_quoted(text):
@@ -272,12 +347,8 @@ def _read(table):
     if names is None or target is None:
         return _without_header(table, lines, header)
     found = _Table(table, target, len(names))
+    _check_widths(table, lines, len(header))
     for number, cells in lines[1:]:
-        if len(cells) != len(header):
-            raise ValueError(
-                f"Line {number} of {table} must have {len(header)} values, as its first line does. "
-                f"Received: {len(cells)}"
-            )
         row = dict(zip(header, cells, strict=True))
         found.rows.append(_row(table, number, names, target, row))
     return found
@@ -312,16 +383,11 @@ def _columns(header):
 
 def _without_header(table, lines, header):
     """The rows of a table of two columns whose first line is none of names."""
-    widths = {len(cells) for _, cells in lines}
-    named = {"text", *KINDS, *(name for pair in PAIRS for name in pair)} & set(header)
-    if named or widths != {2}:
-        if not named and len(widths) > 1 and len(lines[0][1]) == 2:
-            number, cells = next((n, cells) for n, cells in lines if len(cells) != 2)
-            raise ValueError(
-                f"Line {number} of {table} must have 2 values, as its first line does. "
-                f"Received: {len(cells)}"
-            )
+    if {"text", *KINDS, *(name for pair in PAIRS for name in pair)} & set(header):
         _refuse_columns(table, header)
+    if len(header) != 2:
+        _refuse_columns(table, header)
+    _check_widths(table, lines, 2)
     columns = [[cells[i].strip() for _, cells in lines] for i in range(2)]
     distinct = [len(set(column)) / len(column) for column in columns]
     label = 0 if distinct[0] < distinct[1] else 1
