@@ -69,6 +69,7 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
     rows = [
         (f"{metrics['score_name']}, held-out", score(metrics["score"], metrics)),
         *_side_by_side(metrics),
+        *_rival(metrics),
         (f"{noun} held out", metrics["num_examples"]),
         (f"{noun} trained on", metrics["num_train"]),
         ("loss, held-out", f"{metrics['loss']:.4g}"),
@@ -126,6 +127,14 @@ def _side_by_side(metrics):
     kept = {"probe": "the regression", "trained": "what was trained"}[metrics["kept"]]
     reason = (metrics.get("choice") or {}).get("reason")
     return [*rows, ("  kept", f"{kept}: {reason}" if reason else kept)]
+
+
+def _rival(metrics):
+    """Rows of the cheapest way without a network, and of what ours is beside it."""
+    if not (rival := metrics.get("rival")):
+        return []
+    said = f"{score(rival['score'], metrics)} in {rival['seconds']:.1f} s"
+    return [(f"  {rival['name']}", said), *_difference(rival["difference"], metrics)]
 
 
 def _difference(difference, metrics):

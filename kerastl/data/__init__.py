@@ -1,4 +1,4 @@
-"""Data that can be read again: pictures found, verified, decoded, divided, augmented."""
+"""Data that can be read again: pictures and texts found, verified, read, divided, augmented."""
 
 from kerastl.data.images.augment import LEVELS as AUGMENTATIONS
 from kerastl.data.images.augment import Augmenter, RandomAffine, augmentation_layers
@@ -10,6 +10,7 @@ from kerastl.data.images.read import decode_files, find_images, load_image_paths
 from kerastl.data.images.scan import ScannedImages, scan_images
 from kerastl.data.images.table import scan_table
 from kerastl.data.split import UNBALANCED, class_weights, imbalance
+from kerastl.data.texts.table import ScannedTexts, read_texts, scan_texts
 
 __all__ = [
     "AUGMENTATIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "ImageError",
     "RandomAffine",
     "ScannedImages",
+    "ScannedTexts",
     "Split",
     "augmentation_layers",
     "class_weights",
@@ -30,7 +32,9 @@ __all__ = [
     "load_image_paths",
     "make_dataset",
     "read_scanned",
+    "read_texts",
     "scan_images",
     "scan_table",
+    "scan_texts",
     "write_skipped",
 ]

@@ -13,11 +13,14 @@ from kerastl.tasks.protocols import (
     Judgement,
     Objective,
     Prepare,
+    Rival,
     Source,
     TaskData,
 )
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.task import TrainedFor, find_source, objective_named
+from kerastl.tasks.text_examples import TextExamples
+from kerastl.tasks.texts import PrepareTexts, TextTable
 
 __all__ = [
     "Classification",
@@ -33,9 +36,13 @@ __all__ = [
     "PictureExamples",
     "Prepare",
     "PreparePictures",
+    "PrepareTexts",
     "Regression",
+    "Rival",
     "Source",
     "TaskData",
+    "TextExamples",
+    "TextTable",
     "TrainedFor",
     "find_source",
     "objective_named",

@@ -7,6 +7,8 @@ from kerastl_cli.options import input_range_option, json_option
 from kerastl_cli.progress import Progress
 from kerastl_cli.start import start_tensorflow
 
+SHOWN = 60  # letters of a text
+
 
 @click.command(short_help="Say what is in new examples.")
 @click.argument("model", type=click.Path())
@@ -29,6 +31,8 @@ def predict(
 ) -> None:
     """Say what MODEL sees in FILES (or in the files of the folders among them).
 
+    Of texts, FILES are .txt files with one a line, or tables with the column text.
+
     MODEL is a run folder, a .keras or a .tflite file; task.json and labels.txt are looked for
     beside it.
     """
@@ -40,4 +44,14 @@ def predict(
     if as_json:
         output.print_json({"model": str(model), "predictions": found})
         return
-    output.print_table(str(model), ("file", ""), [(a["file"], a["sentence"]) for a in found])
+    what = "file" if found and "file" in found[0] else "text"
+    rows = [(_shown(answer), answer["sentence"]) for answer in found]
+    output.print_table(str(model), (what, ""), rows)
+
+
+def _shown(answer):
+    """The file, or the beginning of the text or of both of a pair, that `answer` is about."""
+    if "file" in answer:
+        return answer["file"]
+    parts = [answer[name] for name in ("text", "text_a", "text_b") if name in answer]
+    return " | ".join(part if len(part) <= SHOWN else f"{part[:SHOWN]}…" for part in parts)

@@ -18,18 +18,21 @@ from kerastl_cli.start import start_tensorflow
 @options_of(settings.TuneSettings)
 @out_options()
 def tune(data: str, out: str | None, overwrite: bool, as_json: bool, **options: Any) -> None:
-    """Fine-tune a pretrained network on the pictures in DATA.
+    """Fine-tune a pretrained network on the pictures or texts in DATA.
 
     DATA is a folder of class folders, or one with train/ and val/ or test/ in it; or a table
     (.csv, .tsv, or a folder with a labels.csv in it) with the columns file and label (a class),
-    labels (any number of them, red|round) or value (a number).
+    labels (any number of them, red|round) or value (a number). Of texts it is a table (.csv, .tsv,
+    .jsonl, or a folder with files train and val or test) with the column text, or text_a and
+    text_b, in place of file.
 
     The head begins as a regression on frozen features, the probe. By default, --strategy auto, ways
     to train further are compared with it on training examples that are held back, and the better
     one is kept; --strategy probe trains nothing.
 
     The run folder holds model.keras, model.tflite, labels.txt, task.json, plan.json, config.json,
-    metrics.json and, if anything was trained, curves.png. Model and file take RGB pixels 0 to 255.
+    metrics.json and, if anything was trained, curves.png. Model and file take RGB pixels 0 to
+    255; of texts there is no file for devices yet.
     A run that was stopped goes on when the same command is given again.
     """
     start_tensorflow()

@@ -1,0 +1,1 @@
+"""Texts: tables of them, and passes over their ids."""

@@ -13,7 +13,8 @@ from kerastl._base.types import TensorLike
 from kerastl.data.passes import Passes, hash_of_arrays
 
 STEP = 8  # lengths of batches are multiples of it, so that few shapes are compiled
-POOL = 32  # batches whose rows are drawn together and put in order of their length
+POOL = 32  # batches at most whose rows are drawn together and put in the order of their lengths
+POOLS = 4  # pools a pass at least, so that a row is not in the same company in each
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,7 +104,8 @@ class TokenPasses(Passes):
         if self.seed is None or not self._bucketed:
             return drawn
         lengths = tf.constant(self.texts.lengths[self.index])
-        pool = tf.range(self.num_examples, dtype=tf.int64) // (POOL * self.batch_size)
+        batches = min(POOL, max(1, self.num_batches // POOLS))
+        pool = tf.range(self.num_examples, dtype=tf.int64) // (batches * self.batch_size)
         by_length = pool * (tf.reduce_max(lengths) + 1) + tf.gather(lengths, drawn)
         ordered = tf.gather(drawn, tf.argsort(by_length, stable=True))
         num_full = self.num_examples // self.batch_size
