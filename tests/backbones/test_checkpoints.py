@@ -8,7 +8,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from kerastl import backbones
 from kerastl._keras import hub_repairs
@@ -44,7 +44,7 @@ def tanh_gelu(x):
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def bert(tensors, inputs, gelu):
+def bert(tensors, inputs, gelu, config=cases.BERT):
     """BERT in float64, from the tensors of a checkpoint: Devlin et al., 2019, and its own code.
 
     The activation is Hendrycks & Gimpel, 2016, https://arxiv.org/abs/1606.08415: there the exact
@@ -64,9 +64,9 @@ def bert(tensors, inputs, gelu):
     x = t["embeddings.word_embeddings.weight"][ids]
     x = x + t["embeddings.position_embeddings.weight"][: ids.shape[1]]
     x = norm(x + t["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-    heads = cases.BERT["num_attention_heads"]
+    heads = config["num_attention_heads"]
     wide = x.shape[-1] // heads
-    for i in range(cases.BERT["num_hidden_layers"]):
+    for i in range(config["num_hidden_layers"]):
         block = f"encoder.layer.{i}"
         query, key, value = (
             dense(x, f"{block}.attention.self.{name}").reshape(*ids.shape, heads, wide)
@@ -112,6 +112,18 @@ def test_exact_and_tanh_differ_by_more_than_the_tolerance(folder, inputs):
     """So that the test above can tell them apart."""
     exact, tanh = (bert(cases.bert_tensors(), inputs, gelu)[0] for gelu in (exact_gelu, tanh_gelu))
     assert np.abs(exact - tanh).max() > 10 * BLOCKS["rtol"]
+
+
+@pytest.mark.skipif(not cases.ENCODER.is_dir(), reason="needs a real encoder: KERASTL_ENCODER")
+def test_a_real_encoder_equals_bert_in_numpy():
+    """22.7 million trained weights, of which a tensor in a wrong place would be seen."""
+    config = huggingface.read_config(str(cases.ENCODER))
+    tokens = load_tokens(cases.ENCODER)
+    inputs = tokens.pack(tokens.ids(["A cat sat on the mat.", "Café naïve"]), 10)
+    expected, _ = bert(load_file(cases.ENCODER / "model.safetensors"), inputs, exact_gelu, config)
+    real = inputs["padding_mask"].astype(bool)
+    sequence = answers(backbones.load(cases.ENCODER, pooling=None), inputs)
+    np.testing.assert_allclose(sequence[real], expected[real], **BLOCKS)
 
 
 @pytest.mark.parametrize("kind", ["plain", "fine_tuner"])

