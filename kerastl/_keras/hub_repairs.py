@@ -109,8 +109,10 @@ def use_activation(blocks: Iterable[Any], activation: Callable[[Any], Any]) -> N
 def noting_misfits() -> Iterator[dict[str, Exception]]:
     """Have converters of Hugging Face files go on where a tensor is missing or does not fit.
 
-    KerasHub stops at the first one, with half of the model filled. Private name:
-    `SafetensorLoader.port_weight`, through which its converters fill a model.
+    KerasHub 0.32.0 stops at the first one, with half of the model filled. Two things that its
+    converters overlook are read as well: tensors saved without the name of the model before them,
+    and the one segment of RoBERTa, which is zero until someone trains it. Private name:
+    `SafetensorLoader.port_weight`, through which converters fill a model.
 
     Returns:
         Dict from the name of a tensor to the error it raised, filled while this lasts.
@@ -122,7 +124,10 @@ def noting_misfits() -> Iterator[dict[str, Exception]]:
 
     def noting(self, keras_variable, hf_weight_key, hook_fn=None):
         try:
-            port_weight(self, keras_variable, hf_weight_key, hook_fn)
+            name = _name_in(self, hf_weight_key)
+            port_weight(self, keras_variable, name, hook_fn)
+            if hf_weight_key == _ROBERTAS_POSITIONS:
+                _add_only_segment(self, keras_variable, name)
         except Exception as error:
             if not (is_missing_tensor(error) or isinstance(error, (ValueError, IndexError))):
                 raise
@@ -133,6 +138,35 @@ def noting_misfits() -> Iterator[dict[str, Exception]]:
         yield found
     finally:
         SafetensorLoader.port_weight = port_weight
+
+
+# Families whose converter asks for the name of the model before that of a tensor. `RobertaModel`
+# and its like, sentence-transformers' among them, save without it.
+_PREFIXES = ("albert.", "distilbert.", "roberta.")
+_ROBERTAS_POSITIONS = "roberta.embeddings.position_embeddings.weight"
+
+
+def _name_in(loader, name):
+    """The name by which a checkpoint holds the tensor `name`, if it does."""
+    if name.startswith(_PREFIXES):
+        try:
+            loader.get_tensor(name)
+        except Exception as error:
+            if not is_missing_tensor(error):
+                raise
+            return name.split(".", 1)[1]
+    return name
+
+
+def _add_only_segment(loader, positions, name):
+    """Add RoBERTa's segment to all positions, as the converter of XLM-RoBERTa does."""
+    try:
+        segment = loader.get_tensor(name.replace("position_", "token_type_"))[0]
+    except Exception as error:
+        if not is_missing_tensor(error):
+            raise
+    else:
+        positions.assign(positions + segment)
 
 
 def is_missing_tensor(error: Exception) -> bool:
