@@ -19,7 +19,7 @@ HOSTILE = {
     "zero_width": "the fo\u200bx",
     "nfkc": "ﬁne ﬂow ① Ａｂｃ",
     "sharp_s": "Straße GROẞ",
-    "literal_mask": "a [MASK] cat [SEP] sat",
+    "literal_mask": "a [MASK] cat [SEP] sat <mask> </s>",
     "long_word": "a " + "unablerunning" * 10 + "x cat",
     "tabs": "a\tcat\r\nsat\u00a0on\u3000log",
     "control": "the\x00 fox\x07\x97 ran\ufffd",
