@@ -191,11 +191,15 @@ def complete_saved_tokenizer(tokenizer: Any, config: dict[str, Any]) -> dict[str
     return config
 
 
-# How Llama 3 cuts a text into words (its tokenizer.json), numbers into threes.
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+# How Llama 3 and Qwen 2 cut a text into words (their tokenizer.json): numbers into threes or ones.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_PATTERNS = {
+    "Llama3Tokenizer": _WORDS % "{1,3}",
+    **dict.fromkeys(("Qwen3Tokenizer", "QwenMoeTokenizer", "QwenTokenizer"), _WORDS % ""),
+}
 # Families whose byte pairs were learnt on words that GPT-2's pattern cuts.
 _AS_GPT2 = {
     "BartTokenizer",
@@ -211,7 +215,7 @@ def cut_as_trained(tokenizer: Any) -> None:
 
     KerasHub 0.32.0 hands its pattern to the package `tokenizers` as a string, which stands for
     itself there and is found in no text: eagerly no text is cut at all, so that pairs reach across
-    words, two spaces become one token and Llama 3's long numbers fall apart elsewhere. In `tf.data`
+    words, two spaces become one token and long numbers fall apart elsewhere. In `tf.data`
     it cuts. Private name: `_tokenizer`, the one of that package that it runs.
     """
     from tokenizers import Regex, pre_tokenizers
@@ -219,7 +223,7 @@ def cut_as_trained(tokenizer: Any) -> None:
     name, made = type(tokenizer).__name__, pre_tokenizers.ByteLevel
     if name in _AS_GPT2:
         tokenizer._tokenizer.pre_tokenizer = made(add_prefix_space=tokenizer.add_prefix_space)
-    elif name == "Llama3Tokenizer":
-        cut = pre_tokenizers.Split(Regex(_LLAMA3), "isolated")
+    elif name in _PATTERNS:
+        cut = pre_tokenizers.Split(Regex(_PATTERNS[name]), "isolated")
         pairs = made(add_prefix_space=False, use_regex=False)
         tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, pairs])

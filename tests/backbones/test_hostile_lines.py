@@ -94,13 +94,17 @@ def llama3():
     return keras_hub.models.Llama3Tokenizer(*cases.byte_pairs(*ends, "<|eot_id|>"))
 
 
-def as_llama3():
-    """The pattern in the tokenizer.json of Llama 3 and 3.1."""
+def qwen():
+    return keras_hub.models.QwenTokenizer(*cases.byte_pairs("<|endoftext|>"))
+
+
+def by_pattern(numbers):
+    """The pattern in the tokenizer.json of Llama 3, with {1,3}, and of Qwen 2, with nothing."""
     from tokenizers import Regex, pre_tokenizers
 
     pattern = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + numbers + "|"
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
     split = pre_tokenizers.Split(Regex(pattern), "isolated")
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -114,16 +118,17 @@ def as_gpt2():
 
 
 BYTES = [
-    ("gpt2", as_gpt2, {"double_space"}),
-    ("roberta", as_gpt2, {"double_space"}),
-    ("llama3", as_llama3, {"double_space", "numbers"}),
+    (cases.tokenizers()["gpt2"], as_gpt2, {"double_space"}),
+    (cases.tokenizers()["roberta"], as_gpt2, {"double_space"}),
+    (llama3, lambda: by_pattern("{1,3}"), {"double_space", "numbers"}),
+    (qwen, lambda: by_pattern(""), {"double_space", "numbers"}),
 ]
 
 
-@pytest.mark.parametrize(("family", "cut", "alone"), BYTES)
-def test_bytes(family, cut, alone):
+@pytest.mark.parametrize(("make", "cut", "alone"), BYTES)
+def test_bytes(make, cut, alone):
     """Equal, and when the first line fails KerasHub cuts texts itself: `cut_as_trained` can go."""
-    tokenizer = llama3() if family == "llama3" else cases.tokenizers()[family]()
+    tokenizer = make()
     theirs = fast_bytes(tokenizer, cut())
     ids = tokenizer.tokenize(list(HOSTILE.values()))
     lines = zip(HOSTILE, ids, HOSTILE.values(), strict=True)
