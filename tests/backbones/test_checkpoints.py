@@ -193,6 +193,17 @@ def test_a_checkpoint_that_fills_a_part_is_refused(lacks, tmp_path):
     assert backbones.load(folder, weights=None) is not None  # random weights are asked for
 
 
+def test_a_checkpoint_without_a_pooler_serves_where_none_is_wanted(folder, inputs, tmp_path):
+    """As masked language models are saved."""
+    part = {k: v for k, v in cases.bert_tensors().items() if "pooler" not in k}
+    bare = cases.bert_folder(tmp_path / "bert", tensors={f"bert.{k}": v for k, v in part.items()})
+    with pytest.raises(ValueError, match=r"2 are missing: pooler.*pooling='avg'.*does without"):
+        backbones.load(bare)
+    for pooling in ("avg", "token", None):
+        found, expected = (backbones.load(f, pooling=pooling) for f in (bare, folder))
+        np.testing.assert_array_equal(answers(found, inputs), answers(expected, inputs))
+
+
 def roberta_folder(folder, prefix):
     """A RoBERTa: a BERT with one segment and two positions more, without a pooler."""
     tensors = cases.bert_tensors()
