@@ -201,13 +201,7 @@ _PATTERNS = {
     **dict.fromkeys(("Qwen3Tokenizer", "QwenMoeTokenizer", "QwenTokenizer"), _WORDS % ""),
 }
 # Families whose byte pairs were learnt on words that GPT-2's pattern cuts.
-_AS_GPT2 = {
-    "BartTokenizer",
-    "GPT2Tokenizer",
-    "GPTNeoXTokenizer",
-    "OPTTokenizer",
-    "RobertaTokenizer",
-}
+_AS_GPT2 = {"GPT2Tokenizer", "GPTNeoXTokenizer", "OPTTokenizer", "RobertaTokenizer"}
 
 
 def cut_as_trained(tokenizer: Any) -> None:
