@@ -63,8 +63,8 @@ _FORGOTTEN = {
 }
 
 # Arguments that `get_config` leaves out, so that a saved model comes back with their defaults: a
-# tied Llama, one of version 3.1 or later and a Qwen 3 do not load; a Qwen with a sliding window loads
-# and computes something else.
+# tied Llama, one of version 3.1 or later and a Qwen 3 do not load; a Qwen with a sliding window
+# loads and computes something else.
 _LEFT_OUT = {
     "LlamaBackbone": {"tie_word_embeddings": lambda layer: layer.token_embedding.tie_weights},
     "LlamaTransformerDecoder": {
