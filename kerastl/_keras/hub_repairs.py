@@ -63,8 +63,8 @@ _FORGOTTEN = {
 }
 
 # Arguments that `get_config` leaves out, so that a saved model comes back with their defaults: a
-# tied Llama without its tie does not load; one of version 3.1 or later, and a Qwen with a sliding
-# window, load and compute something else.
+# tied Llama, one of version 3.1 or later and a Qwen 3 do not load; a Qwen with a sliding window
+# loads and computes something else.
 _LEFT_OUT = {
     "LlamaBackbone": {"tie_word_embeddings": lambda layer: layer.token_embedding.tie_weights},
     "LlamaTransformerDecoder": {
@@ -109,8 +109,10 @@ def use_activation(blocks: Iterable[Any], activation: Callable[[Any], Any]) -> N
 def noting_misfits() -> Iterator[dict[str, Exception]]:
     """Have converters of Hugging Face files go on where a tensor is missing or does not fit.
 
-    KerasHub stops at the first one, with half of the model filled. Private name:
-    `SafetensorLoader.port_weight`, through which its converters fill a model.
+    KerasHub 0.32.0 stops at the first one, with half of the model filled. Two things that its
+    converters overlook are read as well: tensors saved without the name of the model before them,
+    and the one segment of RoBERTa, which is zero until someone trains it. Private name:
+    `SafetensorLoader.port_weight`, through which converters fill a model.
 
     Returns:
         Dict from the name of a tensor to the error it raised, filled while this lasts.
@@ -122,7 +124,10 @@ def noting_misfits() -> Iterator[dict[str, Exception]]:
 
     def noting(self, keras_variable, hf_weight_key, hook_fn=None):
         try:
-            port_weight(self, keras_variable, hf_weight_key, hook_fn)
+            name = _name_in(self, hf_weight_key)
+            port_weight(self, keras_variable, name, hook_fn)
+            if hf_weight_key == _ROBERTAS_POSITIONS:
+                _add_only_segment(self, keras_variable, name)
         except Exception as error:
             if not (is_missing_tensor(error) or isinstance(error, (ValueError, IndexError))):
                 raise
@@ -133,6 +138,35 @@ def noting_misfits() -> Iterator[dict[str, Exception]]:
         yield found
     finally:
         SafetensorLoader.port_weight = port_weight
+
+
+# Families whose converter asks for the name of the model before that of a tensor. `RobertaModel`
+# and its like, sentence-transformers' among them, save without it.
+_PREFIXES = ("albert.", "distilbert.", "roberta.")
+_ROBERTAS_POSITIONS = "roberta.embeddings.position_embeddings.weight"
+
+
+def _name_in(loader, name):
+    """The name by which a checkpoint holds the tensor `name`, if it does."""
+    if name.startswith(_PREFIXES):
+        try:
+            loader.get_tensor(name)
+        except Exception as error:
+            if not is_missing_tensor(error):
+                raise
+            return name.split(".", 1)[1]
+    return name
+
+
+def _add_only_segment(loader, positions, name):
+    """Add RoBERTa's segment to all positions, as the converter of XLM-RoBERTa does."""
+    try:
+        segment = loader.get_tensor(name.replace("position_", "token_type_"))[0]
+    except Exception as error:
+        if not is_missing_tensor(error):
+            raise
+    else:
+        positions.assign(positions + segment)
 
 
 def is_missing_tensor(error: Exception) -> bool:
@@ -157,19 +191,17 @@ def complete_saved_tokenizer(tokenizer: Any, config: dict[str, Any]) -> dict[str
     return config
 
 
-# How Llama 3 cuts a text into words (its tokenizer.json), numbers into threes.
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+# How Llama 3 and Qwen 2 cut a text into words (their tokenizer.json): numbers into threes or ones.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-# Families whose byte pairs were learnt on words that GPT-2's pattern cuts.
-_AS_GPT2 = {
-    "BartTokenizer",
-    "GPT2Tokenizer",
-    "GPTNeoXTokenizer",
-    "OPTTokenizer",
-    "RobertaTokenizer",
+_PATTERNS = {
+    "Llama3Tokenizer": _WORDS % "{1,3}",
+    **dict.fromkeys(("Qwen3Tokenizer", "QwenMoeTokenizer", "QwenTokenizer"), _WORDS % ""),
 }
+# Families whose byte pairs were learnt on words that GPT-2's pattern cuts.
+_AS_GPT2 = {"GPT2Tokenizer", "GPTNeoXTokenizer", "OPTTokenizer", "RobertaTokenizer"}
 
 
 def cut_as_trained(tokenizer: Any) -> None:
@@ -177,7 +209,7 @@ def cut_as_trained(tokenizer: Any) -> None:
 
     KerasHub 0.32.0 hands its pattern to the package `tokenizers` as a string, which stands for
     itself there and is found in no text: eagerly no text is cut at all, so that pairs reach across
-    words, two spaces become one token and Llama 3's long numbers fall apart elsewhere. In `tf.data`
+    words, two spaces become one token and long numbers fall apart elsewhere. In `tf.data`
     it cuts. Private name: `_tokenizer`, the one of that package that it runs.
     """
     from tokenizers import Regex, pre_tokenizers
@@ -185,7 +217,7 @@ def cut_as_trained(tokenizer: Any) -> None:
     name, made = type(tokenizer).__name__, pre_tokenizers.ByteLevel
     if name in _AS_GPT2:
         tokenizer._tokenizer.pre_tokenizer = made(add_prefix_space=tokenizer.add_prefix_space)
-    elif name == "Llama3Tokenizer":
-        cut = pre_tokenizers.Split(Regex(_LLAMA3), "isolated")
+    elif name in _PATTERNS:
+        cut = pre_tokenizers.Split(Regex(_PATTERNS[name]), "isolated")
         pairs = made(add_prefix_space=False, use_regex=False)
         tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, pairs])

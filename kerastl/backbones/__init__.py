@@ -2,7 +2,7 @@
 
 from kerastl.backbones.loading import load, notices
 from kerastl.backbones.specs import Spec, find, names, transfer_size
-from kerastl.backbones.tokens import Tokens, load_tokens
+from kerastl.backbones.tokens import Tokens, load_tokens, max_length
 
 __all__ = [
     "Spec",
@@ -10,6 +10,7 @@ __all__ = [
     "find",
     "load",
     "load_tokens",
+    "max_length",
     "names",
     "notices",
     "transfer_size",

@@ -53,7 +53,8 @@ def build(
     preset = checked(name)
     gelu = _gelu(name, options)
     keras_hub = import_keras_hub()
-    with explained(f"The weights of the preset {preset!r}"), huggingface.whole_checkpoint(preset):
+    whole = huggingface.whole_checkpoint(preset, with_pooler=pooling == "auto")
+    with explained(f"The weights of the preset {preset!r}"), whole:
         network = keras_hub.models.Backbone.from_preset(preset, load_weights=weights == "imagenet")
     if weights not in (None, "imagenet"):
         load_weights(network, weights)

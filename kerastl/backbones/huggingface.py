@@ -142,8 +142,13 @@ def _function(name) -> Any:
 
 
 @contextlib.contextmanager
-def whole_checkpoint(preset: str) -> Iterator[None]:
+def whole_checkpoint(preset: str, *, with_pooler: bool = True) -> Iterator[None]:
     """Load a model entirely inside this block, or raise an error that lists what is missing.
+
+    Args:
+        preset: Folder or handle.
+        with_pooler: Bool, whether the trained pooler is wanted, which a checkpoint of a language
+            model lacks.
 
     Raises:
         ValueError: If the files are not of the model that config.json describes.
@@ -170,19 +175,22 @@ def whole_checkpoint(preset: str) -> Iterator[None]:
             raise ValueError(
                 f"{preset}/config.json must say {error}: KerasHub needs it to make this model."
             ) from error
-    if misfits:
-        raise ValueError(_told(preset, misfits)) from next(iter(misfits.values()))
+    lacks_pooler = all("pooler." in name for name in misfits)
+    if misfits and (with_pooler or not lacks_pooler):
+        raise ValueError(_told(preset, misfits, lacks_pooler)) from next(iter(misfits.values()))
 
 
-def _told(preset, misfits):
+def _told(preset, misfits, lacks_pooler):
     missing = [name for name, error in misfits.items() if hub_repairs.is_missing_tensor(error)]
     others = [name for name in misfits if name not in missing]
     parts = [f"{len(missing)} are missing: {listed(missing)}"] if missing else []
     parts += [f"{len(others)} have another shape: {listed(others)}"] if others else []
+    remedy = "Look at config.json, and whether the file was saved from the whole model"
+    if lacks_pooler:
+        remedy = "Only the pooler lacks: `pooling='avg'`, 'max' or 'token' does without"
     return (
         f"{preset} does not hold all of the model that its config.json describes; it would keep "
-        f"random weights. Of the tensors needed, {'; '.join(parts)}. Look at config.json, and "
-        f"whether the file was saved from the whole model{_such_as(preset)}."
+        f"random weights. Of the tensors needed, {'; '.join(parts)}. {remedy}{_such_as(preset)}."
     )
 
 

@@ -10,6 +10,7 @@ from kerastl.backbones import applications, cv, hub, huggingface, local
 from kerastl.backbones import weights as weight_files
 from kerastl.backbones.pooling import Pooling, check_pooling
 from kerastl.backbones.specs import find, lookup
+from kerastl.backbones.weights import explained
 
 
 def load(
@@ -107,7 +108,9 @@ def notices(name: PathLike | keras.Model, **options: Any) -> tuple[str, ...]:
     name = os.fspath(name)
     if lookup(name) or not hub.accepts(name):
         return ()
-    return huggingface.notices(name.removeprefix("hub:"), **options)
+    preset = name.removeprefix("hub:")
+    with explained(f"The config.json of {preset!r}", "or pass a folder with its files."):
+        return huggingface.notices(preset, **options)
 
 
 def _room(name) -> Any:

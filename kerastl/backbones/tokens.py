@@ -55,6 +55,25 @@ def load_tokens(name: PathLike, *, backbone: keras.Model | None = None) -> "Toke
     return tokens
 
 
+def max_length(backbone: keras.Model) -> int | None:
+    """The longest row of tokens that a text backbone takes, or None where nothing limits it.
+
+    A network with learnt positions has as many as it was made with; one with rotary or relative
+    positions takes any length.
+
+    Example:
+        >>> import keras_hub
+        >>> max_length(keras_hub.models.BertBackbone(
+        ...     vocabulary_size=9, num_layers=1, num_heads=1, hidden_dim=4, intermediate_dim=4,
+        ...     max_sequence_length=64))
+        64
+    """
+    for layer in _keras.with_sublayers(backbone):
+        if layer.name == "position_embedding" and hasattr(layer, "sequence_length"):
+            return int(layer.sequence_length)
+    return None
+
+
 class Tokens:
     """Texts as ids, for one text backbone, and how ids are packed into its inputs.
 
@@ -109,6 +128,11 @@ class Tokens:
         example = preprocessor("a")
         self.inputs = tuple(example[0] if isinstance(example, tuple) else example)
         self.segments = "segment_ids" in self.inputs
+        if not set(self.inputs) <= {"token_ids", "padding_mask", "segment_ids"}:
+            raise ValueError(
+                "`tokenizer` must be of a network that takes texts alone. Received: "
+                f"{type(tokenizer).__name__}, whose network takes {', '.join(self.inputs)}"
+            )
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each of `texts`, without what is packed around them.
@@ -144,7 +168,8 @@ class Tokens:
 
         Args:
             ids: Sequence of int arrays `(tokens,)`, as `ids` gives.
-            length: Int, the tokens of a row, those around the texts included.
+            length: Int, the tokens of a row, those around the texts included; at most
+                `max_length(backbone)`.
             second: As `ids`, the second text of each pair. None for texts alone.
 
         Returns:

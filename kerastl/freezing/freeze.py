@@ -126,7 +126,7 @@ def freeze_to(model: keras.Model, n: int) -> "Change":
     if isinstance(n, bool) or not isinstance(n, int) or not -size <= n <= size:
         raise ValueError(
             f"`n` must be an int in [-{size}, {size}], because the model has {size} groups: "
-            f"{checks.listed(groups.names, 40)}. Received: n={n!r}"
+            f"{checks.listed(groups.names, 40)}. Received: n={n!r}.{groups.note}"
         )
     names = list(groups.names)
     cut = n if n >= 0 else size + n

@@ -30,6 +30,14 @@ def assignment(model: keras.Model) -> tuple[str, dict[str, list[Unit]]]:
     return name, _without_empty(groups)
 
 
+def note_of(family: str) -> str:
+    """A sentence on what the groups of a family cannot be, to end a message; mostly empty."""
+    for known in FAMILIES:
+        if known.name == family and known.note:
+            return f" {known.note}."
+    return ""
+
+
 def _in_order(labels):
     ordered = list(dict.fromkeys(label for label in labels if label != "head"))
     return [*ordered, "head"] if "head" in labels else ordered

@@ -233,6 +233,10 @@ HUB_TEXT = (
             ("shared_layers_{0}", r"group_(\d+)_inner_layer_\d+/.*"),
             ("pooler", r"pooled_dense"),
         ),
+        note=(
+            "ALBERT applies the same layer again and again, so that its last layers cannot train "
+            "without its first"
+        ),
     ),
     Family(
         name="gpt2",

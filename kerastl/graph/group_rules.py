@@ -33,6 +33,7 @@ class Family:
             branches), so an unmatched layer joins the next matched one, not the previous.
         stem_end: With `closing`, the class name of the layer that ends the stem: the last such
             before the first matched layer.
+        note: What to tell whoever asks for a group that such networks do not have.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Family:
     tail: tuple[str, ...] = ()
     closing: bool = False
     stem_end: str = ""
+    note: str = ""
 
     def fits(self, paths: Iterable[str]) -> bool:
         """Whether a model with these unit paths belongs to the family."""

@@ -8,7 +8,7 @@ import keras
 
 from kerastl._base.checks import closest, listed
 from kerastl._base.text_table import in_columns
-from kerastl.graph.assignment import assignment
+from kerastl.graph.assignment import assignment, note_of
 from kerastl.graph.leaves import leaf_layers, variables_of_no_sublayer
 
 
@@ -72,6 +72,11 @@ class LayerGroups:
         """Tuple of the group names, from input to head."""
         return tuple(self._units)
 
+    @property
+    def note(self) -> str:
+        """A sentence on groups that such a network cannot have, after a space; mostly empty."""
+        return note_of(self.family)
+
     def __len__(self) -> int:
         return len(self._units)
 
@@ -87,7 +92,8 @@ class LayerGroups:
             if not -len(self) <= key < len(self):
                 raise IndexError(
                     f"The index of a group must be in [{-len(self)}, {len(self) - 1}], because "
-                    f"there are {len(self)} groups: {listed(self.names)}. Received: {key}"
+                    f"there are {len(self)} groups: {listed(self.names)}. Received: {key}."
+                    f"{self.note}"
                 )
             key = self.names[key]
         return self._units[self._known(key)]
@@ -125,7 +131,7 @@ class LayerGroups:
         if name not in self._units:
             raise KeyError(
                 f"There is no group {name!r}. Groups: {listed(self.names, 40)}. "
-                f"Closest: {closest(name, self.names, 1)}."
+                f"Closest: {closest(name, self.names, 1)}.{self.note}"
             )
         return name
 

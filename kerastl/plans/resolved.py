@@ -85,7 +85,8 @@ class ResolvedPlan:
 def resolve(plan: "TransferPlan", groups: Groups) -> ResolvedPlan:
     """`ResolvedPlan` of `plan` for `groups`; see `TransferPlan.resolve`."""
     names = group_names(groups)
-    training = [_training(plan, index, names) for index in range(len(plan.phases))]
+    note = getattr(groups, "note", "")
+    training = [_training(plan, index, names, note) for index in range(len(plan.phases))]
     trained = {name for chosen in training for name in chosen}
     phases = []
     for index, (phase, start) in enumerate(zip(plan.phases, plan.starts, strict=True)):
@@ -123,7 +124,7 @@ def group_names(groups: Groups) -> tuple[str, ...]:
     return names
 
 
-def _training(plan, index, names):
+def _training(plan, index, names, note):
     train = plan.phases[index].train
     if train == ALL:
         return names
@@ -131,7 +132,8 @@ def _training(plan, index, names):
         if train > len(names):
             raise ValueError(
                 f"{plan.label(index)}: `train` must be an int in [1, {len(names)}], because there "
-                f"are {len(names)} groups: {checks.listed(names, 40)}. Received: train={train}"
+                f"are {len(names)} groups: {checks.listed(names, 40)}. Received: train={train}."
+                f"{note}"
             )
         return names[-train:]
     for name in train:

@@ -8,7 +8,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from kerastl import backbones
 from kerastl._keras import hub_repairs
@@ -44,7 +44,7 @@ def tanh_gelu(x):
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def bert(tensors, inputs, gelu):
+def bert(tensors, inputs, gelu, config=cases.BERT):
     """BERT in float64, from the tensors of a checkpoint: Devlin et al., 2019, and its own code.
 
     The activation is Hendrycks & Gimpel, 2016, https://arxiv.org/abs/1606.08415: there the exact
@@ -64,9 +64,9 @@ def bert(tensors, inputs, gelu):
     x = t["embeddings.word_embeddings.weight"][ids]
     x = x + t["embeddings.position_embeddings.weight"][: ids.shape[1]]
     x = norm(x + t["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-    heads = cases.BERT["num_attention_heads"]
+    heads = config["num_attention_heads"]
     wide = x.shape[-1] // heads
-    for i in range(cases.BERT["num_hidden_layers"]):
+    for i in range(config["num_hidden_layers"]):
         block = f"encoder.layer.{i}"
         query, key, value = (
             dense(x, f"{block}.attention.self.{name}").reshape(*ids.shape, heads, wide)
@@ -112,6 +112,18 @@ def test_exact_and_tanh_differ_by_more_than_the_tolerance(folder, inputs):
     """So that the test above can tell them apart."""
     exact, tanh = (bert(cases.bert_tensors(), inputs, gelu)[0] for gelu in (exact_gelu, tanh_gelu))
     assert np.abs(exact - tanh).max() > 10 * BLOCKS["rtol"]
+
+
+@pytest.mark.skipif(not cases.ENCODER.is_dir(), reason="needs a real encoder: KERASTL_ENCODER")
+def test_a_real_encoder_equals_bert_in_numpy():
+    """22.7 million trained weights, of which a tensor in a wrong place would be seen."""
+    config = huggingface.read_config(str(cases.ENCODER))
+    tokens = load_tokens(cases.ENCODER)
+    inputs = tokens.pack(tokens.ids(["A cat sat on the mat.", "Café naïve"]), 10)
+    expected, _ = bert(load_file(cases.ENCODER / "model.safetensors"), inputs, exact_gelu, config)
+    real = inputs["padding_mask"].astype(bool)
+    sequence = answers(backbones.load(cases.ENCODER, pooling=None), inputs)
+    np.testing.assert_allclose(sequence[real], expected[real], **BLOCKS)
 
 
 @pytest.mark.parametrize("kind", ["plain", "fine_tuner"])
@@ -179,6 +191,51 @@ def test_a_checkpoint_that_fills_a_part_is_refused(lacks, tmp_path):
     assert e.value.__cause__ is not None
     assert f"it has {len(part)} tensors" in str(e.value)
     assert backbones.load(folder, weights=None) is not None  # random weights are asked for
+
+
+def test_a_checkpoint_without_a_pooler_serves_where_none_is_wanted(folder, inputs, tmp_path):
+    """As masked language models are saved."""
+    part = {k: v for k, v in cases.bert_tensors().items() if "pooler" not in k}
+    bare = cases.bert_folder(tmp_path / "bert", tensors={f"bert.{k}": v for k, v in part.items()})
+    with pytest.raises(ValueError, match=r"2 are missing: pooler.*pooling='avg'.*does without"):
+        backbones.load(bare)
+    for pooling in ("avg", "token", None):
+        found, expected = (backbones.load(f, pooling=pooling) for f in (bare, folder))
+        np.testing.assert_array_equal(answers(found, inputs), answers(expected, inputs))
+
+
+def roberta_folder(folder, prefix):
+    """A RoBERTa: a BERT with one segment and two positions more, without a pooler."""
+    tensors = cases.bert_tensors()
+    positions = "embeddings.position_embeddings.weight"
+    shift = np.zeros((2, cases.BERT["hidden_size"]), "float32")
+    tensors[positions] = np.concatenate([shift, tensors[positions]])
+    tensors = {f"{prefix}{k}": v for k, v in tensors.items() if "pooler" not in k}
+    return cases.bert_folder(
+        folder, tensors=tensors, model_type="roberta", hidden_dropout_prob=0.1, type_vocab_size=1,
+        max_position_embeddings=cases.BERT["max_position_embeddings"] + 2,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["roberta.", ""])
+def test_a_roberta_saved_with_and_without_its_name(prefix, inputs, tmp_path):
+    """Against BERT in NumPy, which adds the only segment, too. Its norms have another epsilon."""
+    folder = roberta_folder(tmp_path / "roberta", prefix)
+    x = {name: inputs[name] for name in ("token_ids", "padding_mask")}
+    expected, _ = bert(cases.bert_tensors(), inputs, exact_gelu)
+    real = inputs["padding_mask"].astype(bool)
+    found = answers(backbones.load(folder, pooling=None), x)
+    np.testing.assert_allclose(found[real], expected[real], rtol=1e-3, atol=1e-4)
+
+
+def test_keras_hub_still_overlooks_robertas_segment(inputs, tmp_path):
+    """When this fails KerasHub reads it, or bare names: that part of `noting_misfits` can go."""
+    with pytest.raises(Exception, match="does not contain tensor"):
+        keras_hub.models.Backbone.from_preset(str(roberta_folder(tmp_path / "bare", "")))
+    folder = roberta_folder(tmp_path / "roberta", "roberta.")
+    theirs = keras_hub.models.Backbone.from_preset(str(folder))
+    x = {name: inputs[name] for name in ("token_ids", "padding_mask")}
+    assert np.abs(answers(backbones.load(folder, pooling=None), x) - answers(theirs, x)).max() > 0.1
 
 
 def test_keras_hub_still_stops_at_the_first_missing_tensor(tmp_path):
@@ -347,13 +404,21 @@ def test_a_decoder_comes_back_from_a_file(name, kind, causal, tmp_path):
     assert tied == base.get_layer("token_embedding").tie_weights
 
 
+LOST = {
+    "tied": ValueError,
+    "llama3_1": AttributeError,
+    "qwen3": TypeError,
+    "qwen_window": AssertionError,  # loads, and answers otherwise
+}
+
+
 @pytest.mark.parametrize("name", llamas())
 @pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
 def test_stock_keras_hub_still_loses_it(name, causal, tmp_path):
     """When this fails KerasHub has mended the config, and its entry in `hub_repairs` can go."""
     base = llamas()[name]()
     model = base if name == "tied" else keras.Model(base.input, base.output)
-    with pytest.raises((TypeError, AttributeError, ValueError, AssertionError)):
+    with pytest.raises(LOST[name]):
         assert_comes_back(model, causal, tmp_path / "model.keras")
 
 

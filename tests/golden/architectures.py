@@ -67,6 +67,11 @@ HUB = {
     "DistilBertBackbone": TEXT,
     "DebertaV3Backbone": TEXT,
     "AlbertBackbone": {**TEXT, "embedding_dim": 8},
+    "ElectraBackbone": {
+        **{"vocab_size" if k == "vocabulary_size" else k: v for k, v in TEXT.items()},
+        "embedding_dim": 4,
+    },
+    "XLMRobertaBackbone": TEXT,
     "GPT2Backbone": TEXT,
     "T5Backbone": {k: v for k, v in TEXT.items() if k != "max_sequence_length"},
     "LlamaBackbone": DECODER,

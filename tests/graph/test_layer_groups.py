@@ -6,7 +6,9 @@ import pathlib
 import keras
 import pytest
 
+from kerastl.freezing import freeze_to
 from kerastl.graph import LayerGroups, flat_layers, flatten, layer_groups, leaf_layers
+from kerastl.plans import Phase, TransferPlan
 from tests.golden.architectures import APPLICATIONS, NAMES, build, describe
 
 layers = keras.layers
@@ -266,3 +268,19 @@ def test_unknown_group_names_the_nearest():
         groups["blok_1"]
     with pytest.raises(IndexError, match=r"\[-19, 18\]"):
         groups[19]
+
+
+def test_the_last_layers_of_albert_are_refused_with_the_reason():
+    """Its layers are one, applied again and again."""
+    model = build("hub.AlbertBackbone")
+    groups = layer_groups(model)
+    reason = "ALBERT applies the same layer again"
+    with pytest.raises(KeyError, match=reason):
+        groups["layer_1"]
+    with pytest.raises(IndexError, match=reason):
+        groups[-4]
+    with pytest.raises(ValueError, match=reason):
+        freeze_to(model, -4)
+    with pytest.raises(ValueError, match=reason):
+        TransferPlan([Phase(1, 4)]).resolve(groups)
+    assert layer_groups(build("hub.BertBackbone")).note == ""
