@@ -207,7 +207,8 @@ class Search:
     def _has_time(self, candidate, folds, like=None):
         """Whether so many folds more and a training on everything are within the minutes.
 
-        A candidate of which nothing is known takes as long as `like`, a `Standing`. What was said before a kill is said again: else another process would choose otherwise.
+        A candidate of which nothing is known takes as long as `like`, a `Standing`. What was said
+        before a kill is said again: else another process would choose otherwise.
         """
         trials, done = self._trials, self._done.get(candidate.name, {})
         folds = [fold for fold in folds if fold not in done]
