@@ -159,7 +159,7 @@ class Search:
         if plain is None or choice.ended_by is not None:
             return choice
         folds, name = tuple(self._done[plain.candidate.name]), plain.candidate.name
-        if not self._has_time(twin, folds):
+        if not self._has_time(twin, folds, like=plain):
             told = f"{choice.reason} The {self._minutes:g} minutes left no time for {twin.name}."
             given = {"table": self._table(), "reason": told, "ended_by": "minutes"}
             return dataclasses.replace(choice, **given)
@@ -204,17 +204,18 @@ class Search:
             self._fates[one.name] = f"dropped: {left[0].name} gains more"
         return left
 
-    def _has_time(self, candidate, folds):
+    def _has_time(self, candidate, folds, like=None):
         """Whether so many folds more and a training on everything are within the minutes.
 
-        What was said before a kill is said again: else another process would choose otherwise.
+        A candidate of which nothing is known takes as long as `like`, a `Standing`. What was said
+        before a kill is said again: else another process would choose otherwise.
         """
         trials, done = self._trials, self._done.get(candidate.name, {})
         folds = [fold for fold in folds if fold not in done]
         if self._minutes is None or trials.are_done(candidate, folds):
             return True
         mark = trials.folder / f"no-time-{candidate.name}-{folds[0]}"
-        known = self._found.get(candidate.name)
+        known = self._found.get(candidate.name, like)
         each = known.seconds / len(known.trials) if known else UNKNOWN * trials.probe.seconds
         if not mark.exists() and trials.passed + each * (len(folds) + 1.25) < 60 * self._minutes:
             return True

@@ -228,6 +228,74 @@ def test_what_is_worse_is_dropped_and_the_probe_kept():
     assert choice.plan is None
 
 
+def with_errors(trials, name, share):
+    """`trials` in which `name` is wrong about so large a share of the rows of each fold."""
+    run = trials.run
+
+    def told_so(candidate, fold):
+        trial = run(candidate, fold)
+        if candidate.name != name:
+            return trial
+        wrong = trial.rows[: round(share * len(trial.rows))]
+        sure = trials._right[name]
+        outputs = {one: trials._outputs(trial.rows, sure, wrong) for one in trial.outputs}
+        return dataclasses.replace(trial, outputs=outputs)
+
+    trials.run = told_so
+    return trials
+
+
+def augmented(errors, sure=0.9, minutes=None, folder=None, num_train=240):
+    """What is chosen where `full` is right, and its augmented twin is wrong as often as said."""
+    right = {"full": 0.95, "full, light augmentation": sure}
+    trials = Told(task(num_train), right, 0.3, folder)
+    with_errors(trials, "full, light augmentation", errors)
+    search = Search(trials, minutes)
+    plain, twin = candidates(*right)
+    choice = search.best([plain])
+    asked = list(trials.asked)
+    chosen = search.augmented(choice, twin)
+    assert [fold for _, fold in trials.asked[len(asked) :]] in ([], [fold for _, fold in asked])
+    return choice, chosen, {row["name"]: row["fate"] for row in chosen.table}
+
+
+def test_augmentation_that_is_asked_for_is_done_where_held_back_examples_do_not_object():
+    plain, chosen, fates = augmented(errors=0.02)
+    assert (plain.plan, chosen.plan) != (None, None)
+    assert fates["full, light augmentation"] == "kept"
+    assert fates["full"].startswith("full, light augmentation does as well: -")
+    assert chosen.reason.startswith("full, light augmentation does better than the probe")
+    assert chosen.reason.endswith("beside full.")
+
+
+@pytest.mark.parametrize(
+    "errors, sure, why", [(0.15, 0.9, "it harms"), (0.04, 0.52, "not better than the probe")]
+)
+def test_augmentation_that_harms_is_not_done(errors, sure, why):
+    plain, chosen, fates = augmented(errors, sure)
+    assert (chosen.plan, chosen.settings, chosen.reason) == (
+        plain.plan,
+        plain.settings,
+        plain.reason,
+    )
+    assert fates["full"] == "kept"
+    assert fates["full, light augmentation"].startswith(f"dropped: {why}, -")
+
+
+def test_augmentation_without_time_is_left_and_said_to_be(tmp_path):
+    plain, chosen, fates = augmented(errors=0.02, minutes=3.0, folder=tmp_path)
+    assert chosen.plan == plain.plan
+    assert fates == {"full": "kept", "full, light augmentation": "not tried: no time"}
+    assert chosen.ended_by == "minutes"
+    assert "left no time for full, light augmentation" in chosen.reason
+
+
+def test_where_the_probe_is_kept_no_augmentation_is_tried():
+    trials, choice = told({"full": 0.001})
+    search = Search(trials)
+    assert search.augmented(choice, *candidates("full, light augmentation")) is choice
+
+
 @pytest.mark.parametrize("diverges", ["cheap", "dear"])
 def test_one_whose_loss_is_no_number_is_dropped_and_the_others_go_on(diverges):
     trials = Told(task(), {"cheap": 0.9, "dear": 0.95}, 0.3, None)
@@ -340,6 +408,24 @@ def test_auto_trains_the_winner_on_everything_and_says_what_was_tried(tmp_path, 
     kept = [row for row in said["choice"]["tried"] if row["fate"] == "kept"]
     told = [(row["name"], row["wise_ft"], row["temperature"]) for row in kept]
     assert told == [(plan.name, plan.wise_ft, plan.temperature)]
+
+
+def test_the_winner_trains_with_the_augmentation_that_was_asked_for(tmp_path, monkeypatch):
+    _let_all_pass(monkeypatch)
+    monkeypatch.setattr("kerastl.recipes.learn.CANDIDATES", {"full": 1.0})
+    monkeypatch.setattr(Standing, "is_better", True)
+    data = task()
+    model, found = learnt(data, tmp_path, strategy="auto", augment="light")
+    assert [row["name"] for row in found.choice.table] == ["full", "full, light augmentation"]
+    assert found.choice.table[1]["fate"] == "kept"
+    by_hand = built(data)
+    own = settings(strategy="full", augment="light")
+    training.solve(
+        by_hand, data, own, augmented_copies=training.views_of(settings(augment="light"))
+    )
+    keras.utils.set_random_seed(0)
+    training.train(by_hand, data, own, found.plan)
+    assert equal(model, by_hand)
 
 
 class Stopped(Silent):
