@@ -5,7 +5,8 @@ from kerastl.tasks.image_folder import ImageFolder
 from kerastl.tasks.image_table import ImageTable
 from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.paired import Paired, paired, pooled
-from kerastl.tasks.pictures import PictureExamples, PreparePictures
+from kerastl.tasks.picture_examples import PictureExamples
+from kerastl.tasks.pictures import PreparePictures
 from kerastl.tasks.protocols import (
     Examples,
     Finer,

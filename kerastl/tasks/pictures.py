@@ -1,4 +1,4 @@
-"""Pictures as examples: how they are prepared, read by rows, and which network takes them."""
+"""Pictures as examples: how they are prepared, and which network takes them."""
 
 import dataclasses
 import pathlib
@@ -7,19 +7,17 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kerastl import backbones
 from kerastl._base import files
 from kerastl._base.types import OnProgress
 from kerastl.backbones import glyphs
-from kerastl.data import find_images, load_image_paths, make_dataset, read_scanned
-from kerastl.data.images.augment import Augment
+from kerastl.data import find_images, load_image_paths, read_scanned
 from kerastl.data.images.decode import Resize
 from kerastl.data.images.read import decode_files
 from kerastl.data.images.scan import ScannedImages
 from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
-from kerastl.data.rows import Rows
+from kerastl.tasks.picture_examples import PictureExamples
 from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
 
 NOUN = "pictures"
@@ -173,89 +171,6 @@ _SAY = (
     "Say what it was trained on by --input-range 0 255, 0 1 or -1 1 (input_range=(0, 1), say), "
     "or put its scaling inside it, as a Rescaling layer in front."
 )
-
-
-class PictureExamples:
-    """Pictures of one size with their targets.
-
-    Args:
-        images: uint8 array, memory map or `Rows` of shape `(n, height, width, 3)`.
-        targets: int64 array of class indices, or float32 array of shape `(n, k)`.
-        num_classes: Int for one-hot targets in `batches`, or None for targets as they are.
-        paths: Sequence of the files.
-        input_range: As in `PreparePictures`.
-    """
-
-    def __init__(
-        self,
-        images: np.ndarray | Rows,
-        targets: np.ndarray,
-        num_classes: int | None = None,
-        paths: Sequence[pathlib.Path] = (),
-        input_range: Range = PIXELS,
-    ) -> None:
-        self.images, self.targets, self.paths = images, targets, paths
-        self.input_range = input_range
-        self._num_classes = num_classes
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def inputs(self, rows: Any = slice(None)) -> np.ndarray:
-        """float32 pixels of some rows, 0 to 255 or in the `input_range`."""
-        return scaled(self.images[rows], self.input_range)
-
-    def sample(self, count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """At most `count` pictures drawn at random: what is measured on them needs no more."""
-        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
-        return self.inputs(rows), self.targets[rows]
-
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        seed: int | None = None,
-        augment: Augment = None,
-        one_hot: bool = True,
-    ) -> tf.data.Dataset:
-        """Dataset of `(pixels, targets)`: shuffled and augmented by `seed`, or in order."""
-        return make_dataset(
-            self.images,
-            self.targets,
-            batch_size=batch_size,
-            seed=seed,
-            augment=augment,
-            num_classes=self._num_classes if one_hot else None,
-        )
-
-    def at(self, rows: np.ndarray) -> "PictureExamples":
-        """The pictures of some rows, an int array; none is copied."""
-        rows = np.asarray(rows, np.int64)
-        images: Any = self.images
-        if isinstance(images, Rows):
-            some = Rows(images.array, images.index[rows])
-        else:
-            some = Rows(images, rows)
-        return PictureExamples(
-            some,
-            self.targets[rows],
-            self._num_classes,
-            [self.paths[row] for row in rows] if len(self.paths) else (),
-            self.input_range,
-        )
-
-    def with_targets(self, targets: np.ndarray) -> "PictureExamples":
-        """The same pictures with other targets."""
-        return PictureExamples(
-            self.images, targets, self._num_classes, self.paths, self.input_range
-        )
-
-    def prepared(self, prepare: PreparePictures, rows: np.ndarray) -> "PictureExamples":
-        """The pictures of some rows, read again from their files at another size."""
-        paths = [self.paths[row] for row in rows]
-        pixels = decode_files(paths, image_size=prepare.image_size, resize=prepare.resize)[0]
-        targets = self.targets[np.asarray(rows)]
-        return PictureExamples(pixels, targets, self._num_classes, paths, prepare.input_range)
 
 
 class Pictures:

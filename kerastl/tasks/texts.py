@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl import _keras, backbones
+from kerastl import backbones
 from kerastl._base import checks
 from kerastl._base.types import OnProgress, PathLike
 from kerastl.data.images.scan import Kind
@@ -172,6 +172,7 @@ class TextTable:
     def __init__(self, found: ScannedTexts) -> None:
         self.found, self.path = found, pathlib.Path(found.path)
         self._ids: dict[str, list[list[np.ndarray]]] = {}
+        self._of_network: tuple[str, ...] = ()
 
     @classmethod
     def scan(cls, path: PathLike) -> "TextTable | None":
@@ -232,11 +233,12 @@ class TextTable:
     def prepare_for(self, model: keras.Model, settings: Any) -> PrepareTexts:
         """`PrepareTexts` with the tokenizer of the network, as long as the texts ask for."""
         tokens = _tokens_of(settings.backbone, model)
+        self._of_network = backbones.notices(settings.backbone)
         for split, texts in self.found.splits.items():
             self._ids[split] = [
                 tokens.ids([text.parts[i] for text in texts]) for i in range(self.found.num_parts)
             ]
-        longest = _longest_of(model)
+        longest = backbones.max_length(model)
         prepare = PrepareTexts(tokens, longest or 10**6, self.found.num_parts)
         first = "all" if "all" in self._ids else "train"
         lengths = prepare.of_ids(self._ids[first]).lengths
@@ -276,7 +278,13 @@ class TextTable:
             found.class_names,
             prepare,
             self.objective,
-            (*_skipped(found), *found.notices, *notices, *_told(prepare, train)),
+            (
+                *self._of_network,
+                *_skipped(found),
+                *found.notices,
+                *notices,
+                *_told(prepare, train),
+            ),
             found.skipped,
         )
 
@@ -328,16 +336,6 @@ def _tokens_of(name, model):
     """The tokenizer of a preset, or that which a run has written down."""
     run = pathlib.Path(name) / FOLDER
     return backbones.load_tokens(run if run.is_dir() else name, backbone=model)
-
-
-def _longest_of(model):
-    """How many positions a network has embeddings of, or None where it has as many as one likes."""
-    lengths = [
-        layer.sequence_length
-        for layer in _keras.with_sublayers(model)
-        if isinstance(getattr(layer, "sequence_length", None), int)
-    ]
-    return min(lengths, default=None)
 
 
 def _divided(parts: dict[str, TextExamples], found, seed, val_share) -> Any:
