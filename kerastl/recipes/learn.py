@@ -177,6 +177,7 @@ def _chosen(learnt, trials, settings, finer):
         choice = choice.after(finer.row, finer.reason)
         learnt.notices += finer.notices
     learnt.choice, learnt.seconds["comparing"] = choice, trials.passed
+    learnt.notices += choice.notices
     if choice.ended_by == "minutes":
         learnt.notices.append(
             f"The {settings.minutes:g} minutes of --minutes ended the comparison: with more, "

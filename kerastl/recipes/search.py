@@ -35,6 +35,7 @@ class Choice:
         table: List of a dict a candidate.
         reason: One sentence.
         ended_by: `"minutes"` where more time might have chosen otherwise, else None.
+        notices: Tuple of lines for the user.
     """
 
     plan: TransferPlan | None
@@ -42,6 +43,7 @@ class Choice:
     table: list[dict[str, Any]]
     reason: str
     ended_by: str | None = None
+    notices: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What `metrics.json` says of it."""
@@ -56,6 +58,16 @@ class Choice:
         """`plan` with the reason and a line for each row of the table."""
         tried = tuple(line_of(row, is_share=objective.is_share) for row in self.table)
         return dataclasses.replace(plan, reason=self.reason, tried=tried)
+
+
+def _advice(beside, told):
+    if beside.difference >= 0:
+        return ()
+    return (
+        f"With augmentation, as asked for, held-back examples were answered less well: {told}; not "
+        "by so much that it could not be chance. If it changes what an example means, as a mirror "
+        "does with writing, pass --augment none.",
+    )
 
 
 def line_of(row: Mapping[str, Any], *, is_share: bool) -> str:
@@ -176,7 +188,9 @@ class Search:
             return dataclasses.replace(choice, table=self._table())
         self._fates[name] = f"{twin.name} does as well: {told}"
         chosen = self._concluded([twin])
-        return dataclasses.replace(chosen, reason=f"{chosen.reason} That is {told}.")
+        return dataclasses.replace(
+            chosen, reason=f"{chosen.reason} That is {told}.", notices=_advice(beside, told)
+        )
 
     def _tried(self, candidates):
         return [one for one in candidates if one.name in self._found]

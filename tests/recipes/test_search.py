@@ -266,6 +266,8 @@ def test_augmentation_that_is_asked_for_is_done_where_held_back_examples_do_not_
     assert fates["full"].startswith("full, light augmentation does as well: -")
     assert chosen.reason.startswith("full, light augmentation does better than the probe")
     assert chosen.reason.endswith("beside full.")
+    (advice,) = chosen.notices
+    assert "answered less well: -2.1 points" in advice and "--augment none" in advice
 
 
 @pytest.mark.parametrize(
