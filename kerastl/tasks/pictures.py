@@ -17,6 +17,7 @@ from kerastl.data.images.decode import Resize
 from kerastl.data.images.read import decode_files
 from kerastl.data.images.scan import ScannedImages
 from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
+from kerastl.data.targets import targets_of
 from kerastl.tasks.picture_examples import PictureExamples
 from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
 
@@ -308,8 +309,6 @@ class Pictures:
 
     def targets_of(self, targets: Sequence[Any]) -> np.ndarray:
         """The targets of files, a list, as an array."""
-        from kerastl.data.images.folder import targets_of
-
         return targets_of(self.found, targets)
 
     def named(self, split: str) -> str:

@@ -11,12 +11,11 @@ import numpy as np
 from kerastl import backbones
 from kerastl._base import checks
 from kerastl._base.types import OnProgress, PathLike
-from kerastl.data.images.scan import Kind
 from kerastl.data.split import TEST_SHARE, stratified_split
+from kerastl.data.targets import Kind, targets_of
 from kerastl.data.texts.passes import TokenRows
 from kerastl.data.texts.table import (
     ScannedTexts,
-    Text,
     find_text_tables,
     read_texts,
     scan_texts,
@@ -294,19 +293,9 @@ class TextTable:
         known = self._ids.get(split)
         rows = prepare.rows(parts) if known is None else prepare.of_ids(known)
         num_classes = len(self.found.class_names) if self.found.kind == "class" else None
-        return TextExamples(parts, rows, self.targets_of(texts), num_classes)
-
-    def targets_of(self, texts: Sequence[Text]) -> np.ndarray:
-        """The targets of texts as one array."""
-        targets = [text.target for text in texts]
-        if self.found.kind == "class":
-            return np.array(targets, np.int64)
-        if self.found.kind == "value":
-            return np.array(targets, np.float32).reshape(-1, 1)
-        has = np.zeros((len(targets), len(self.found.class_names)), np.float32)
-        for row, labels in enumerate(targets):
-            has[row, list(labels)] = 1.0
-        return has
+        return TextExamples(
+            parts, rows, targets_of(self.found, [text.target for text in texts]), num_classes
+        )
 
     def read_held_out(self, prepare: Any, *, progress: OnProgress | None = None) -> HeldOut:
         """`HeldOut`: the texts of the test or validation part if there is one, else all."""

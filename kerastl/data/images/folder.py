@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from kerastl.data.images.read import decode_files
 from kerastl.data.images.scan import Kind, ScannedImages, scan_images
 from kerastl.data.rows import Rows
 from kerastl.data.split import TEST_SHARE, VAL_SHARE, check_seed, stratified_split
+from kerastl.data.targets import targets_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,18 +199,6 @@ def read_scanned(
         resize,
         found.kind,
     )
-
-
-def targets_of(found: ScannedImages, targets: Sequence[Any]) -> np.ndarray:
-    """The `targets` of `found`, a list, as one array: see `Split.labels`."""
-    if found.kind == "class":
-        return np.array(targets, np.int64)
-    if found.kind == "value":
-        return np.array(targets, np.float32).reshape(-1, 1)
-    has = np.zeros((len(targets), len(found.class_names)), np.float32)
-    for row, labels in enumerate(targets):
-        has[row, list(labels)] = 1.0
-    return has
 
 
 def _check_settings(image_size, resize, seed, val_share):

@@ -3,13 +3,12 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from kerastl._base.checks import closest, is_one_line, listed, near_path, one_spelling
 from kerastl._base.files import may_be_read
 from kerastl._base.types import PathLike
-
-Kind: TypeAlias = Literal["class", "labels", "value"]
+from kerastl.data.targets import Kind
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 EXTENSIONS = (*JPEG, ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")

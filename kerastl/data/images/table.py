@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kerastl._base.checks import closest, listed, one_spelling
 from kerastl._base.types import PathLike
-from kerastl.data.images.scan import SPLIT_FOLDERS, Kind, ScannedImages, check_name
+from kerastl.data.images.scan import SPLIT_FOLDERS, ScannedImages, check_name
+from kerastl.data.targets import Kind
 
 NAMES = ("labels.csv", "labels.tsv")  # looked for in a folder
 KINDS: dict[str, Kind] = {

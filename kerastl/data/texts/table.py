@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 from kerastl._base.checks import closest, is_one_line, listed, one_spelling
 from kerastl._base.types import PathLike
-from kerastl.data.images.scan import EXTENSIONS, SPLIT_FOLDERS, Kind
+from kerastl.data.images.scan import EXTENSIONS, SPLIT_FOLDERS
 from kerastl.data.images.table import BETWEEN_LABELS, KINDS
+from kerastl.data.targets import Kind
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (*SEPARATORS, ".jsonl")
