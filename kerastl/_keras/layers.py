@@ -28,6 +28,18 @@ def with_sublayers(layer: Any) -> Iterable[keras.Layer]:
     return layer._flatten_layers()
 
 
+def key_biases(model: keras.Model) -> list[keras.Variable]:
+    """The biases of the keys of attention layers, whose gradient is zero.
+
+    They add the same to what a query gives for each key, which a softmax does not see: they move by
+    rounding alone, or not at all.
+    """
+    attention = keras.layers.MultiHeadAttention
+    layers = [layer for layer in with_sublayers(model) if isinstance(layer, attention)]
+    biases = [getattr(getattr(layer, "_key_dense", None), "bias", None) for layer in layers]
+    return [bias for bias in biases if bias is not None]
+
+
 def own_trainable_variables(layer: keras.Layer) -> list[keras.Variable]:
     """Variables that `layer` itself created as trainable, whatever their flag is now."""
     return list(layer._trainable_variables)

@@ -124,15 +124,19 @@ def expectations(model: keras.Model) -> tuple[list[keras.Variable], list[keras.V
     """The variables of `model` that must move in training, and those that must not.
 
     Non-trainable state of layers in training mode other than batch-normalization statistics
-    (seeds, counters) is in neither list.
+    (seeds, counters) is in neither list, nor are biases of attention keys that train, whose
+    gradient is zero.
     """
     multipliers = model.multipliers if is_fine_tuner(model) else {}
     training = {id(v) for v in model.trainable_variables}
     visible = training_ids(model)
+    unmoved = {id(bias) for bias in _keras.key_biases(model)}
     move, stay = [], []
     for layer in all_leaves(model):
         inert = id(layer) not in visible or is_inert(layer)
         for variable in _keras.own_variables(layer):
+            if id(variable) in training and id(variable) in unmoved:
+                continue
             if id(variable) in training:
                 (move if multipliers.get(variable.path, 1) else stay).append(variable)
             elif _is_statistic(layer, variable):

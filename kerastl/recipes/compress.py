@@ -104,6 +104,8 @@ def compress(
     source = find_source(data)  # what is wrong with the data is told before anything is loaded
     progress.stage("Loading the model")
     loaded = load_run(model)
+    if loaded.trained_for.prepare is not None:
+        loaded.trained_for.prepare.check_device_file(loaded.path)
     finished, settings = _ready(loaded, settings)
     known, seed = finished.trained_for, settings.seed
     job = _job(finished, data, settings)

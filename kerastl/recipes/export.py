@@ -95,6 +95,8 @@ def export_model(
     progress = progress or Silent()
     progress.stage("Loading the model")
     finished = load_run(model)
+    if finished.trained_for.prepare is not None:
+        finished.trained_for.prepare.check_device_file(finished.path)
     settings.check_data(data, has_ranges=is_quantized(finished.model))
     out = free(out or default_out(finished.path, settings), settings, overwrite)
     if settings.format != "litert":

@@ -74,8 +74,7 @@ class FinerProbe:
         candidate = Candidate(name, strategies.probe(coarse.model.groups), finer.settings, (1.0,))
         standing = self._on_sample(coarse, finer, candidate, started)
         if not standing.is_worth_it:
-            saved = max(standing.saved, 0.0)
-            fate = f"saves {saved:.0%} of the probe's loss, and {WORTH:.0%} is asked"
+            fate = f"saves {standing.told_saving} of the probe's loss, and {WORTH:.0%} is asked"
             return Tried(None, standing.row(fate))
         return self._on_all(coarse, finer, candidate, started)
 
@@ -120,7 +119,7 @@ class FinerProbe:
         solved = Solved.of(model, data, finer.settings, self._progress)
         seconds = time.perf_counter() - started
         standing = _beside(candidate, coarse, solved.probe, coarse.probe, targets, seconds)
-        saved = f"{max(standing.saved, 0.0):.0%} of the probe's loss"
+        saved = f"{standing.told_saving} of the probe's loss"
         if not standing.is_surely_better:
             return Tried(None, standing.row(f"saves {saved} on all examples: not surely better"))
         said = finer.said[0].upper() + finer.said[1:]

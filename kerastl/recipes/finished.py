@@ -19,9 +19,9 @@ from kerastl.export.answers import Answers, answers_of, answers_of_file
 from kerastl.export.calibration import range_of_file
 from kerastl.export.metadata import read_labels
 from kerastl.tasks import Source, TrainedFor, find_source
+from kerastl.tasks.prepare_texts import shapes_of
 from kerastl.tasks.protocols import HeldOut, TaskData
 from kerastl.tasks.settings import ReadSettings
-from kerastl.tasks.texts import shapes_of
 
 SEEN = 64  # examples at most of which the range is looked at
 

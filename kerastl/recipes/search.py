@@ -197,16 +197,16 @@ class Search:
 
     def _not_worth_it(self, first, dearer):
         """The cheapest candidate says that dearer ones do not pay; it may be better itself."""
-        name, saved = first.candidate.name, max(first.saved, 0.0)
+        name, saved = first.candidate.name, first.told_saving
         self._fates |= {one.name: f"not tried: {name} saves too little" for one in dearer}
         if first.has_won:
             choice = self._concluded([first.candidate])
-            told = f"It saves {saved:.0%} of the probe's loss: below {WORTH:.0%} more does not pay."
+            told = f"It saves {saved} of the probe's loss: below {WORTH:.0%} more does not pay."
             return dataclasses.replace(choice, reason=f"{choice.reason} {told}")
-        self._fates[name] = f"saves {saved:.0%} of the probe's loss, and {WORTH:.0%} is asked"
+        self._fates[name] = f"saves {saved} of the probe's loss, and {WORTH:.0%} is asked"
         count = first.num_rows
         reason = (
-            f"{name} saves {saved:.0%} of the probe's loss on {count} examples held back: "
+            f"{name} saves {saved} of the probe's loss on {count} examples held back: "
             f"below {WORTH:.0%} training more does not pay."
         )
         return Choice(None, None, self._table(), reason)
@@ -215,7 +215,9 @@ class Search:
         ranked = sorted(alive, key=lambda one: -self._found[one.name].saved)
         left = ranked[: (len(ranked) + 1) // 2]
         for one in ranked[len(left) :]:
-            self._fates[one.name] = f"dropped: {left[0].name} gains more"
+            known = len(self._found[one.name].trials)
+            after = f"after {known} fold{'s' * (known > 1)}"
+            self._fates[one.name] = f"dropped {after}: {left[0].name} saves more there"
         return left
 
     def _has_time(self, candidate, folds, like=None):
@@ -298,5 +300,8 @@ class Search:
         count = best.num_rows
         told = f"{best.difference.text(is_share=share)} on {count} examples held back"
         loss = f"loss {-best.gain:+.3f}, standard error {best.error:.3f}"
-        verb = "does better than" if kept else "does not do better than"
-        return f"{best.candidate.name} {verb} the probe: {told}; {loss}."
+        name = best.candidate.name
+        if kept:
+            return f"{name} does better than the probe: {told}; {loss}."
+        why = "its score is lower" if best.difference.difference < 0 else "its loss says no"
+        return f"{name} does not do better than the probe, {why}: {told}; {loss}."

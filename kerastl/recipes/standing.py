@@ -74,6 +74,11 @@ class Standing:
         return self.gain / self.loss if self.loss else 0.0
 
     @property
+    def told_saving(self) -> str:
+        """What it saves, in words."""
+        return f"{self.saved:.0%}" if self.saved >= 0.005 else "nothing"
+
+    @property
     def is_worth_it(self) -> bool:
         """Whether it saves so much that more of it, or dearer ones, pay."""
         return self.saved >= WORTH

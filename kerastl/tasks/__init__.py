@@ -7,6 +7,7 @@ from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.paired import Paired, paired, pooled
 from kerastl.tasks.picture_examples import PictureExamples
 from kerastl.tasks.pictures import PreparePictures
+from kerastl.tasks.prepare_texts import PrepareTexts
 from kerastl.tasks.protocols import (
     Examples,
     Finer,
@@ -21,7 +22,7 @@ from kerastl.tasks.protocols import (
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.task import TrainedFor, find_source, objective_named
 from kerastl.tasks.text_examples import TextExamples
-from kerastl.tasks.texts import PrepareTexts, TextTable
+from kerastl.tasks.text_table import TextTable
 
 __all__ = [
     "Classification",

@@ -154,8 +154,8 @@ def pooled(
     balance = np.bincount(number, change)
     return Paired(
         float(difference),
-        float(difference - error),
-        float(difference + error),
+        float(max(difference - error, -1.0)),  # no share differs by more
+        float(min(difference + error, 1.0)),
         int((change > 0).sum()),
         int((change < 0).sum()),
         _mcnemar(int((balance > 0).sum()), int((balance < 0).sum())),

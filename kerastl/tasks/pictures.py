@@ -125,6 +125,9 @@ class PreparePictures:
                 "keras.Input, keras.layers.Rescaling and this one, and save that."
             )
 
+    def check_device_file(self, model_path: pathlib.Path) -> None:
+        """Nothing to refuse."""
+
     def find(self, paths: Any) -> list[pathlib.Path]:
         """The picture files that `paths`, files and folders, stand for."""
         return find_images(paths)

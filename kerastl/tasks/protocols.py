@@ -122,6 +122,9 @@ class Prepare(Protocol):
     def check_training(self, model_path: Path) -> None:
         """Refuse inputs that cannot be trained on."""
 
+    def check_device_file(self, model_path: Path) -> None:
+        """Refuse inputs of which there are no device files."""
+
     def to_config(self) -> dict:
         """Dict ready for JSON."""
 

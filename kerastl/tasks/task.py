@@ -16,9 +16,10 @@ from kerastl.tasks.image_folder import ImageFolder
 from kerastl.tasks.image_table import ImageTable
 from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.pictures import PreparePictures
+from kerastl.tasks.prepare_texts import PrepareTexts
 from kerastl.tasks.protocols import Objective, Source
 from kerastl.tasks.regression import Regression
-from kerastl.tasks.texts import PrepareTexts, TextTable
+from kerastl.tasks.text_table import TextTable
 
 SOURCES = (TextTable, ImageTable, ImageFolder)  # asked in this order
 OBJECTIVES = {one.name: one for one in (Classification, MultiLabel, Regression)}

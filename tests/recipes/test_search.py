@@ -190,8 +190,8 @@ def test_the_better_half_goes_on_and_the_best_is_kept():
     assert choice.plan is not None
     fates = {row["name"]: row["fate"] for row in choice.table}
     assert fates == {
-        "cheap": "dropped: dear gains more",
-        "middle": "dropped: dear gains more",
+        "cheap": "dropped after 3 folds: dear saves more there",
+        "middle": "dropped after 1 fold: dear saves more there",
         "dear": "kept",
     }
     assert choice.ended_by is None
@@ -322,7 +322,7 @@ def test_a_plan_says_what_was_tried_and_what_became_of_it():
     plan = choice.said_in(choice.plan, Classification())
     assert plan.reason == choice.reason
     assert [line.split(":")[0] for line in plan.tried] == ["cheap", "middle", "dear"]
-    assert plan.tried[1].endswith("dropped: dear gains more")
+    assert plan.tried[1].endswith("dropped after 1 fold: dear saves more there")
     assert "points" in plan.tried[0] and "on 36 examples held back; loss -" in plan.tried[2]
     assert "seconds" not in "".join(plan.tried)  # so that equal runs have equal plans
 

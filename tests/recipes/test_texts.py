@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kerastl import FineTuner, fine_tune, freeze_to
-from kerastl.recipes import evaluate, predict, training
+from kerastl.callbacks.audit import expectations
+from kerastl.recipes import compress, evaluate, export_model, predict, training
 from kerastl.recipes.run_folder import Silent
 from kerastl.tasks import TextTable, find_source
 from kerastl.tasks.settings import TuneSettings
@@ -185,6 +186,8 @@ def test_auto_compares_on_held_back_texts_and_goes_on_after_a_kill(network, tabl
         ({"adapt_statistics": True}, "`adapt_statistics`"),
         ({"backbone": "mobilenet_v2"}, "a network that reads them"),
         ({"max_length": 17}, "at most 16, the positions"),
+        ({"export": "int8"}, "not here yet.*export='int8'"),
+        ({"cache_dir": "cc"}, "`cache_dir`"),
         ({"backbone": "mobilenet", "weights": None}, "must take texts"),
     ],
 )
@@ -251,3 +254,34 @@ def test_the_network_of_a_run_is_taken_for_new_texts(run, table):
     model, data, _ = begun(run.folder, table)
     assert isinstance(model, FineTuner)
     assert data.prepare.tokens.vocabulary_size > 10
+
+
+def test_the_file_of_a_run_brings_its_vocabulary(run, table):
+    _, data, _ = begun(run.folder / "model.keras", table)
+    assert data.prepare.tokens.vocabulary_size > 10
+
+
+def test_what_is_not_here_yet_is_refused(run, table, tmp_path):
+    with pytest.raises(ValueError, match="Device files of texts are not here yet"):
+        export_model(run.folder, out=tmp_path / "model.tflite")
+    with pytest.raises(ValueError, match="Device files of texts are not here yet"):
+        compress(run.folder, table, tmp_path / "small")
+    assert not list(tmp_path.iterdir())
+
+
+def test_pairs_are_not_taken_for_texts(run, tmp_path):
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("text_a,text_b,label\nthe cat,a,pet\nold dog,b,beast\n" * 2)
+    with pytest.raises(ValueError, match="takes one text an example"):
+        evaluate(run.folder, pairs)
+
+
+def test_no_audit_stops_a_training_for_the_biases_of_keys(network, table):
+    model, *_ = begun(network, table)
+    model.compile("sgd", "mse")
+    keys = [v for v in model.trainable_variables if v.path.endswith("key/bias")]
+    must_move, must_stay = expectations(model)
+    assert len(keys) == 2
+    known = {id(v) for v in (*must_move, *must_stay)}
+    assert not known & {id(key) for key in keys}
+    assert len(must_move) == len(model.trainable_variables) - 2

@@ -175,6 +175,8 @@ def read_texts(path: PathLike, num_parts: int = 1) -> list[tuple[str, ...]]:
         [('I liked it',), ('Not at all',)]
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"Texts must lie in a file. Received: the folder {path}; name its files")
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     if path.suffix.lower() == ".txt" and num_parts == 1:
@@ -404,6 +406,9 @@ def _without_header(table, lines, header):
 def _refuse_columns(table, header) -> NoReturn:
     names = [*dict.fromkeys(name for pair in PAIRS for name in pair), *TEXTS, *KINDS]
     near = closest(header[0], names) if header else "'text'"
+    if len(header) == 1 and table.suffix.lower() in SEPARATORS:
+        sign = {",": "commas", "\t": "tabs"}[SEPARATORS[table.suffix.lower()]]
+        near += f". Between the values of a {table.suffix} are {sign}"
     raise ValueError(
         f"{table} must have a first line with the columns {_COLUMNS}, each once; or two columns, a "
         "label that repeats itself and a text. "
@@ -505,6 +510,11 @@ class _Targets:
 
 
 def _class(row):
+    if isinstance(row.said, (list, dict)):
+        raise ValueError(
+            f"The row at {row.place} must have one label; several go into a column labels. "
+            f"Received: {row.said!r}"
+        )
     said = "" if row.said is None else _spelt(row.said)
     if not said:
         raise ValueError(f"The row at {row.place} must have a label. Received: nothing")

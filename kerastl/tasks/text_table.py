@@ -1,8 +1,8 @@
-"""`TextTable`: texts in a table as a source, and how they become ids."""
+"""`TextTable`: a table of texts as a source of examples."""
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -13,22 +13,26 @@ from kerastl._base import checks
 from kerastl._base.types import OnProgress, PathLike
 from kerastl.data.split import TEST_SHARE, stratified_split
 from kerastl.data.targets import Kind, targets_of
-from kerastl.data.texts.passes import TokenRows
 from kerastl.data.texts.table import (
     ScannedTexts,
     find_text_tables,
-    read_texts,
     scan_texts,
 )
 from kerastl.tasks.classification import Classification
 from kerastl.tasks.multi_label import MultiLabel
+from kerastl.tasks.prepare_texts import (
+    FOLDER,
+    NO_FILES,
+    NOUN,
+    PrepareTexts,
+    around_of,
+    shapes_of,
+)
 from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.tf_idf import tf_idf
 
-NOUN = "texts"
-FOLDER = "tokens"  # of a run, with the files of its tokenizer
 PERCENTILE = 99  # of the lengths of texts to train on; longer ones are cut
 UNKNOWN = 0.01  # share of ids that the vocabulary lacks, from which on a notice says so
 RATE = 1e-3  # of a head that starts at zero; encoders take a tenth of what other networks take
@@ -37,126 +41,6 @@ OBJECTIVES: dict[Kind, Objective] = {
     "labels": MultiLabel(),
     "value": Regression(),
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class PrepareTexts:
-    """Texts, or pairs of texts, to ids.
-
-    Args:
-        tokens: `backbones.Tokens`.
-        length: Int > 0, ids of an example at most, those around it included.
-        num_parts: 1 for texts, 2 for pairs.
-    """
-
-    tokens: backbones.Tokens
-    length: int
-    num_parts: int = 1
-    kind = "texts"
-    noun = NOUN
-
-    @property
-    def gives(self) -> str:
-        return f"ids below {self.tokens.vocabulary_size:,}"
-
-    def rows(self, parts: Sequence[tuple[str, ...]]) -> TokenRows:
-        """`TokenRows` of texts, each a tuple of `num_parts` strings."""
-        return self.of_ids([self.tokens.ids([part[i] for part in parts]) for i in self._places])
-
-    def of_ids(self, ids: Sequence[Sequence[np.ndarray]]) -> TokenRows:
-        """`TokenRows` of the ids of texts, a list for each of the `num_parts`."""
-        tokens = self.tokens
-        around = len(tokens.start) + len(tokens.end)
-        around += len(tokens.between) if self.num_parts > 1 else 0
-        second = ids[1] if self.num_parts > 1 else None
-        return TokenRows(ids[0], second, tokens.pack, tokens.inputs, around, self.length)
-
-    @property
-    def _places(self):
-        return range(self.num_parts)
-
-    def __call__(self, raw: Any) -> dict[str, np.ndarray]:
-        """Dict of int32 arrays for texts, padded to the longest of them.
-
-        Raises:
-            ValueError: If a text has no ids.
-        """
-        rows = self.rows([tuple(parts) for parts in raw])
-        if empty := [i for i, ids in enumerate(rows.ids) if not len(ids)]:
-            raise ValueError(
-                "Every text must have something that the vocabulary knows. Received: "
-                f"{raw[empty[0]]!r}"
-            )
-        return rows.padded(np.arange(len(rows.ids)))
-
-    def in_range(self, input_range: Sequence[float]) -> "PrepareTexts":
-        """Refused: ids have no range to choose.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(
-            "`input_range` is for models of pictures, and this one takes texts. "
-            f"Received: input_range={tuple(input_range)}"
-        )
-
-    def check_range(
-        self, model_path: pathlib.Path, model: keras.Model, inputs: Any, asked: bool
-    ) -> str | None:
-        """None: a vocabulary is written down with the run."""
-        return None
-
-    def check_backbone(self, model: keras.Model, inputs: Any) -> None:
-        """Refuse a backbone that has no embedding for some of the ids, or takes other inputs."""
-        self.tokens.check_fits(model)
-        self.check(pathlib.Path(model.name), shapes_of(model))
-
-    def question(self, model_path: pathlib.Path) -> str:
-        """What is missing of a model that nobody wrote down the vocabulary of."""
-        return f"{model_path} takes ids, and nothing says of which words."
-
-    def check_file_range(self, model_path: pathlib.Path, taken: Any) -> None:
-        """Nothing to refuse."""
-
-    def check_training(self, model_path: pathlib.Path) -> None:
-        """Nothing to refuse."""
-
-    def find(self, paths: Any) -> list[tuple[str, ...]]:
-        """The texts in files: one a line of a `.txt`, or those of tables; see `read_texts`."""
-        files = [paths] if isinstance(paths, (str, pathlib.Path)) else list(paths)
-        return [parts for path in files for parts in read_texts(path, self.num_parts)]
-
-    def named(self, raw: tuple[str, ...]) -> dict[str, str]:
-        """What says in an answer which example it is about."""
-        if len(raw) == 1:
-            return {"text": raw[0]}
-        return {"text_a": raw[0], "text_b": raw[1]}
-
-    def check(self, model_path: pathlib.Path, input_shape: Any) -> None:
-        """Refuse a model that does not take the inputs that texts become."""
-        names = set(input_shape) if isinstance(input_shape, Mapping) else set()
-        if names != set(self.tokens.inputs):
-            raise ValueError(
-                f"The model must take {checks.listed(self.tokens.inputs)}, a dict of ids as "
-                f"KerasHub's networks of texts do. Received: {model_path} with input shape "
-                f"{input_shape}"
-            )
-
-    def to_config(self) -> dict[str, Any]:
-        return {"length": self.length, "num_parts": self.num_parts}
-
-    def write(self, folder: pathlib.Path) -> None:
-        """Write into the folder of a run what `from_config` reads there."""
-        self.tokens.save(folder / FOLDER)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: pathlib.Path) -> "PrepareTexts":
-        tokens = backbones.Tokens.load(folder / FOLDER)
-        return cls(tokens, config["length"], config["num_parts"])
-
-    def describe(self) -> list[tuple[str, str]]:
-        """Rows for the table of a run."""
-        return [("ids of a text at most", str(self.length))]
 
 
 class TextTable:
@@ -195,6 +79,7 @@ class TextTable:
             ("alpha", None),
             ("augmented_copies", None),
             ("adapt_statistics", False),
+            ("cache_dir", None),
         ):
             if name in fields and getattr(said, name) != other:
                 raise ValueError(
@@ -216,6 +101,8 @@ class TextTable:
         if said.learning_rate == fields["learning_rate"]:
             given["learning_rate"] = RATE
         if "export" in fields:
+            if said.export not in ("none", fields["export"]):
+                raise ValueError(f"{NO_FILES} Received: export={said.export!r} (--export)")
             given["export"] = "none"
         return dataclasses.replace(said, **given)
 
@@ -241,6 +128,12 @@ class TextTable:
         prepare = PrepareTexts(tokens, longest or 10**6, self.found.num_parts)
         first = "all" if "all" in self._ids else "train"
         lengths = prepare.of_ids(self._ids[first]).lengths
+        least = around_of(tokens, self.found.num_parts) + self.found.num_parts
+        if settings.max_length is not None and settings.max_length < least:
+            raise ValueError(
+                f"`max_length` (--max-length) must be at least {least}: what is around a text, and "
+                f"something of it. Received: max_length={settings.max_length}"
+            )
         length = settings.max_length or int(np.percentile(lengths, PERCENTILE, method="higher"))
         if longest is not None and length > longest:
             raise ValueError(
@@ -288,6 +181,12 @@ class TextTable:
         )
 
     def _examples(self, split, prepare):
+        if prepare.num_parts != self.found.num_parts:
+            has = ("one text", "two texts")
+            raise ValueError(
+                f"The model takes {has[prepare.num_parts - 1]} an example. Received: {self.path}, "
+                f"which has {has[self.found.num_parts - 1]}"
+            )
         texts = self.found.splits[split]
         parts = [text.parts for text in texts]
         known = self._ids.get(split)
@@ -310,20 +209,10 @@ class TextTable:
         return tf_idf(data, seed=settings.seed)
 
 
-def shapes_of(model: keras.Model) -> Any:
-    """The shape of the input of `model`; of several with names, a dict of them.
-
-    `input_shape` alone has lost the names.
-    """
-    inputs: Any = model.input
-    if isinstance(inputs, Mapping):
-        return {name: tuple(tensor.shape) for name, tensor in inputs.items()}
-    return model.input_shape
-
-
 def _tokens_of(name, model):
     """The tokenizer of a preset, or that which a run has written down."""
-    run = pathlib.Path(name) / FOLDER
+    run = pathlib.Path(name)
+    run = (run.parent if run.suffix == ".keras" else run) / FOLDER
     return backbones.load_tokens(run if run.is_dir() else name, backbone=model)
 
 
