@@ -149,7 +149,8 @@ def shapes_of(model: keras.Model) -> Any:
 
     `input_shape` alone has lost the names.
     """
-    inputs: Any = model.input
+    # A Sequential has one input, and no `input` before its first call.
+    inputs: Any = None if isinstance(model, keras.Sequential) else model.input
     if isinstance(inputs, Mapping):
         return {name: tuple(tensor.shape) for name, tensor in inputs.items()}
     return model.input_shape
