@@ -57,6 +57,11 @@ class Learnt:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     notices: list[str] = dataclasses.field(default_factory=list)
 
+    @property
+    def of_kept(self) -> np.ndarray:
+        """What was kept gives for the examples held out."""
+        return self.probe_outputs if self.outputs is None or self.kept == "probe" else self.outputs
+
     def side_by_side(self) -> dict[str, Any]:
         """What `metrics.json` says of the probe and of what was trained, on what is held out."""
         data, probe = self.solved.data, self.solved.probe

@@ -221,9 +221,15 @@ def train(
 
 
 def outputs_of(model: keras.Model, examples: Examples, batch_size: int = 32) -> np.ndarray:
-    """What `model` gives for `examples`, batch by batch."""
-    inputs = examples.batches(batch_size).map(lambda given, _: given)
-    return model.predict(inputs, verbose=0)
+    """What `model` gives for `examples`, batch by batch, in their order."""
+    passes: Any = examples.batches(batch_size)
+    order = passes.repeatable.computing_order
+    if order is None:
+        return model.predict(passes.map(lambda given, _: given), verbose=0)
+    given = model.predict(passes.repeatable.in_computing_order(), verbose=0)
+    outputs = np.empty_like(given)
+    outputs[order] = given
+    return outputs
 
 
 def check_losses(losses: Sequence[float], settings: StrategySettings | CompressSettings) -> None:

@@ -115,9 +115,8 @@ def run_name_for(data: PathLike, settings: TrainSettings) -> str:
 
 
 def _evaluate(model, data, settings, learnt):
-    outputs = training.outputs_of(model, data.test, settings.batch_size)
     objective, history = data.objective, learnt.history
-    judged = objective.judge(outputs, data.test.targets, data.outputs)
+    judged = objective.judge(learnt.of_kept, data.test.targets, data.outputs)
     return {
         "objective": objective.name,
         "score_name": objective.score_name,
@@ -146,10 +145,9 @@ def _beside_rival(source, data, settings, learnt, progress):
         return {}
     objective, targets = data.objective, data.test.targets
     judged = objective.judge(rival.outputs, targets, data.outputs)
-    ours = learnt.probe_outputs if learnt.kept == "probe" else learnt.outputs
     told = {"name": rival.name, "score": judged.score, "loss": judged.loss}
     told["seconds"] = round(rival.seconds, 1)
-    told["difference"] = paired(objective, ours, rival.outputs, targets).to_dict()
+    told["difference"] = paired(objective, learnt.of_kept, rival.outputs, targets).to_dict()
     return {"rival": told}
 
 
