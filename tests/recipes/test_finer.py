@@ -180,3 +180,33 @@ def test_a_strategy_that_is_named_takes_the_examples_as_they_are(curve, tmp_path
     model, data = training.begin(source, own, Silent())
     learn(model, data, own, tmp_path, Silent(), source)
     assert source.loaded == [SMALL]
+
+
+class StoppedInTrial(Silent):
+    """Stops the run, as Ctrl-C does, when the first trial begins."""
+
+    def stage(self, name, total=None):
+        if name.startswith("Trying head"):
+            raise KeyboardInterrupt
+
+
+def test_a_run_stopped_after_finer_ones_were_taken_goes_on_to_the_same_end(
+    curve, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("kerastl.recipes.standing.WORTH", -10.0)
+    monkeypatch.setattr("kerastl.recipes.search.ROUNDS", ((0,), (1,)))
+    monkeypatch.setattr("kerastl.recipes.learn.CANDIDATES", {"head": 1.0})
+    source, own = Drawn(1, 6), settings(augment="light")
+
+    def run(folder, progress):
+        model, data = training.begin(source, own, Silent())
+        return learn(model, data, own, folder, progress, source)
+
+    whole = run(tmp_path / "whole", Silent())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", StoppedInTrial())
+    again = run(tmp_path / "stopped", Silent())
+    assert again.plan == whole.plan
+    assert again.plan.tried[0].startswith("probe, pictures of 16 pixels")
+    pairs = zip(again.solved.model.get_weights(), whole.solved.model.get_weights(), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
