@@ -50,10 +50,17 @@ def _option(field):
     )
 
 
+class _Words(click.Choice):
+    """One of several words; `few-shot` is `few_shot`, too."""
+
+    def convert(self, value, param, ctx):
+        return super().convert(str(value).replace("-", "_"), param, ctx)
+
+
 def _type(field):
     """What click makes of the words given; the range is checked by the settings themselves."""
     if field.metadata["choices"]:
-        return click.Choice(list(field.metadata["choices"]))
+        return _Words(list(field.metadata["choices"]))
     if field.metadata["count"]:
         return int
     kinds = {"int": int, "float": float}

@@ -93,9 +93,9 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
 
 def _tried(metrics):
     """The table of what was compared with the regression on examples held back, if anything was."""
-    from kerastl.tasks import Paired, objective_named
+    from kerastl.tasks import Paired, objective_of
 
-    share, rows = objective_named(metrics["objective"]).is_share, []
+    share, rows = objective_of(metrics).is_share, []
     for one in (metrics.get("choice") or {}).get("tried", ()):
         told = ("-", "-", "-")
         if one["folds"]:
@@ -138,10 +138,10 @@ def _rival(metrics):
 
 
 def _difference(difference, metrics):
-    from kerastl.tasks import Paired, objective_named
+    from kerastl.tasks import Paired, objective_of
 
     found = Paired(**difference)
-    text = found.text(is_share=objective_named(metrics["objective"]).is_share)
+    text = found.text(is_share=objective_of(metrics).is_share)
     rows = [("  difference, 95 % interval", f"{text}, {found.verdict()}")]
     if found.p is not None:
         said = f"{found.gained}, {found.lost} (p = {found.p:.2g})"
@@ -158,9 +158,9 @@ def score_tables(title: str, report: Mapping[str, Any]) -> None:
 
 
 def _tables(metrics):
-    from kerastl.tasks import objective_named
+    from kerastl.tasks import objective_of
 
-    for title, header, rows in objective_named(metrics["objective"]).tables(metrics):
+    for title, header, rows in objective_of(metrics).tables(metrics):
         print_table(title, header, rows)
 
 
@@ -173,9 +173,9 @@ def score(value: float | None, metrics: Mapping[str, Any]) -> str:
     """
     if value is None:
         return "-"
-    from kerastl.tasks import objective_named
+    from kerastl.tasks import objective_of
 
-    is_share = objective_named(metrics["objective"]).is_share
+    is_share = objective_of(metrics).is_share
     return percent(value) if is_share else f"{value:.3f}"
 
 

@@ -92,7 +92,7 @@ class FollowPlan(keras.callbacks.Callback):
     @property
     def reads_passes(self) -> bool:
         """Whether `fit` must read data that can be read again: asked by `FineTuner.fit`."""
-        return self.plan.start == "probe"
+        return "probe" in (self.plan.start, self.plan.end)
 
     @property
     def rates(self) -> list[tuple[int, dict[str, float]]]:
@@ -205,13 +205,7 @@ class FollowPlan(keras.callbacks.Callback):
                 f"temperature={self.plan.temperature:g}"
             )
         if self.plan.start == "probe" and state.probe is None and begins:
-            if state.passes is None:
-                raise ValueError(
-                    f"The plan {self.plan.name!r} starts with a probe, which reads the data again "
-                    "row by row. Give `fit` arrays or a dataset of `kerastl.data.make_dataset`. "
-                    "Received: data that only Keras can read."
-                )
-            solve_head(self.model, state.passes, class_weight=state.class_weight)
+            self._solve("starts")
         if self.plan.wise_ft < 1 and self._started_from is None:
             self._started_from = [variable.numpy() for variable in self.model.weights]
             self._start_mark = _mark(self._started_from)
@@ -261,9 +255,21 @@ class FollowPlan(keras.callbacks.Callback):
         start, self._started_from = self._started_from, None
         if start is not None:
             blend_weights(self.model, start, self.plan.wise_ft)
+        if self._is_to_end and self.plan.end == "probe":
+            self._solve("ends")
         if self._is_to_end and self.plan.temperature != 1:
             head_of(self.model).divide(self.plan.temperature)
         self._is_to_end = False
+
+    def _solve(self, does):
+        state = self.model.fit_state
+        if state.passes is None:
+            raise ValueError(
+                f"The plan {self.plan.name!r} {does} with a probe, which reads the data again "
+                "row by row. Give `fit` arrays or a dataset of `kerastl.data.make_dataset`. "
+                "Received: data that only Keras can read."
+            )
+        solve_head(self.model, state.passes, class_weight=state.class_weight)
 
     @property
     def _optimizer(self):

@@ -32,6 +32,7 @@ def encode(plan: "TransferPlan") -> dict[str, Any]:
         "start": plan.start,
         "wise_ft": plan.wise_ft,
         "temperature": plan.temperature,
+        "end": plan.end,
         "tried": list(plan.tried),
         "phases": [_encode_phase(phase) for phase in plan.phases],
     }

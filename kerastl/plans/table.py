@@ -73,6 +73,8 @@ def _table(plan, groups, cells, *, show_train):
         lines.append("begins with the head solved on frozen features")
     if plan.wise_ft != 1:
         lines.append(f"ends {plan.wise_ft:.3g} of the way from there to the trained weights")
+    if plan.end == "probe":
+        lines.append("ends with the head solved on the trained features")
     if plan.temperature != 1:
         lines.append(f"ends with the scores of the head divided by {plan.temperature:.3g}")
     if plan.schedule is not None:

@@ -41,6 +41,8 @@ class TransferPlan:
             that training ended with; see Wortsman et al., 2022, https://arxiv.org/abs/2109.01903.
         temperature: Float >= 1, by which the scores of the head are divided at the end: no answer
             changes, only how sure it is; see Guo et al., 2017, https://arxiv.org/abs/1706.04599.
+        end: `"as_is"`, or `"probe"`: after the last step the head is solved on what the layers
+            below it have become.
         tried: Sequence of strings, a line for each plan that was compared before this one was
             chosen, and what became of it.
 
@@ -71,10 +73,12 @@ class TransferPlan:
     start: Start = "as_is"
     wise_ft: float = 1.0
     temperature: float = 1.0
+    end: Start = "as_is"
     tried: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         checks.one_of(self.start, STARTS, "start")
+        checks.one_of(self.end, STARTS, "end")
         phases = tuple(self.phases) if isinstance(self.phases, (list, tuple)) else (None,)
         solved = self.start == "probe"
         if not (phases or solved) or not all(isinstance(phase, Phase) for phase in phases):

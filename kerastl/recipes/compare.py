@@ -16,7 +16,7 @@ from kerastl._base.types import PathLike
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.recipes.tune import run_name_for
 from kerastl.report import draw_comparison
-from kerastl.tasks import Paired, find_source, pooled
+from kerastl.tasks import Paired, find_source, pooled, said_of
 from kerastl.tasks.protocols import Objective
 from kerastl.tasks.settings import CompareSettings
 
@@ -86,7 +86,7 @@ def compare(
     started = time.perf_counter()
     default = "saved_models", f"{run_name_for(data, settings)}-comparison"
     with RunFolder(out or free_name(*default), overwrite=overwrite) as run:
-        objective = source.objective
+        objective = source.objective.by(settings.metric)
         rows, answers = [], {}
         for name in (PROBE, *(name for name in settings.names if name != PROBE)):
             doing = "Solving the probe" if name == PROBE else f"Training by {name}"
@@ -100,8 +100,7 @@ def compare(
             difference = None if name == PROBE else pooled(objective, runs).to_dict()
             rows.append({**row, "difference": difference})
         metrics = {
-            "objective": objective.name,
-            "score_name": objective.score_name,
+            **said_of(objective),
             "examples": source.noun,
             "rows": rows,
             "seeds": settings.seeds,

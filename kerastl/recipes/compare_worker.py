@@ -45,7 +45,8 @@ def run(
     settings = TuneSettings(**job["settings"])
     source = find_source(job["data"])
     prepare = source.prepare_for(source.load_backbone(settings), settings)
-    examples = source.read(prepare, settings, seed=settings.seed)
+    read = source.read(prepare, settings, seed=settings.seed)
+    examples = dataclasses.replace(read, objective=read.objective.by(settings.metric))
     examples.objective.check_data(examples)
     scores, seconds, outputs = [], [], []
     for i in range(job["seeds"]):

@@ -26,7 +26,7 @@ from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.recipes.stage_store import StageMeasurements, StageStore
 from kerastl.recipes.stages import StageJob, stages_of
 from kerastl.report import draw_stages
-from kerastl.tasks import find_source
+from kerastl.tasks import find_source, said_of
 from kerastl.tasks.settings import CompressSettings
 from kerastl.training import FineTuner
 
@@ -124,8 +124,7 @@ def compress(
         progress.stage("Measuring")
         rows = measured.rows()
         metrics = {
-            "objective": examples.objective.name,
-            "score_name": examples.objective.score_name,
+            **said_of(examples.objective),
             "score": rows[-1]["score"],
             "examples": known.prepare.noun,
             "rows": rows,

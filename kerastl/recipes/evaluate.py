@@ -8,6 +8,7 @@ from kerastl._base.types import PathLike
 from kerastl.recipes.device_files import Entry, file_rows, in_parts
 from kerastl.recipes.finished import SEEN, held_out, load_predictor
 from kerastl.recipes.run_folder import Progress, Silent
+from kerastl.tasks import said_of
 
 BESIDE = ("model.keras", "float.tflite")
 
@@ -54,8 +55,7 @@ def evaluate(
     names = known.outputs or ()  # a model without any has numbers for names
     judged = objective.judge(outputs, found.examples.targets, names)
     report = {
-        "objective": objective.name,
-        "score_name": objective.score_name,
+        **said_of(objective),
         "score": judged.score,
         **judged.details,
         "data": found.path,

@@ -27,7 +27,7 @@ from kerastl.recipes.device_files import (
 )
 from kerastl.recipes.finished import check_range, checked, load_run, read_for
 from kerastl.recipes.run_folder import Progress, Silent
-from kerastl.tasks import find_source
+from kerastl.tasks import find_source, said_of
 from kerastl.tasks.settings import LADDERS, ExportSettings, ReadSettings
 
 
@@ -137,8 +137,7 @@ def _litert(finished, examples: Any, out, settings, progress):
 
 
 def _metrics(finished):
-    objective = finished.trained_for.objective
-    return {"objective": objective.name, "score_name": objective.score_name}
+    return said_of(finished.trained_for.objective)
 
 
 def _names(finished):

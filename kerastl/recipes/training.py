@@ -1,5 +1,6 @@
 """Begin a run: load its network, read its examples, give it a head; and train it."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +15,17 @@ from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
 from kerastl.plans import TrainingWork, TransferPlan, strategies
 from kerastl.recipes.run_folder import Progress
 from kerastl.tasks.protocols import Examples, Source, TaskData
-from kerastl.tasks.settings import CHOSEN, STARTS, CompressSettings, StrategySettings
-from kerastl.training import FineTuner, Probe, solve_head
+from kerastl.tasks.settings import (
+    CHOSEN,
+    FEW_SHOT,
+    RATE,
+    STARTS,
+    CompressSettings,
+    StrategySettings,
+)
+from kerastl.training import FineTuner, Probe, SamePairs, solve_head
 
+OF_PAIRS = 10  # steps at least of what counts as an epoch where pairs of few examples are learnt
 VIEWS = 2  # augmented views of each example that a probe tries where nobody says how many
 HEAD = "head_dropout"  # the layer with which the head of a run begins
 RANGED = 64  # training examples at most whose range is compared with what a backbone takes
@@ -35,7 +44,8 @@ def begin(
     backbone = source.load_backbone(settings)
     progress.stage(f"Reading {source.noun}")
     prepare = source.prepare_for(backbone, settings)
-    data = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
+    read = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
+    data = dataclasses.replace(read, objective=read.objective.by(settings.metric))
     data.objective.check_data(data)
     model = build(backbone, data, dropout=settings.dropout, name="tuned")
     adapt(model, data, settings)
@@ -83,23 +93,34 @@ def batches(data: TaskData, settings: StrategySettings | CompressSettings) -> tf
 def plan_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> TransferPlan:
     """The plan that `settings` name.
 
+    Of few examples a pass has few steps, so that an epoch of `few_shot` is as many passes as make
+    ten steps: 200 in the 20 epochs where nobody says how many.
+
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
     the rate stands still, from the probe after a warm-up: their average settles in its place. Thaws
     are joined where tracing takes longer than the epochs it serves.
     """
     if settings.strategy == "probe":
         return strategies.probe(model.groups)
+    epochs, steps = settings.epochs, math.ceil(len(data.train) / settings.batch_size)
+    if settings.strategy == FEW_SHOT:
+        epochs *= math.ceil(OF_PAIRS / steps)
     start: Any = STARTS[settings.start]
     steady = strategies.WARMUP if start == "probe" else None
     return strategies.by_name(
         settings.strategy,
         model.groups,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
+        epochs=epochs,
+        learning_rate=rate_of(settings),
         schedule=steady if settings.averages else strategies.COSINE,
         start=start,
         work=work_for(model, data, settings),
     )
+
+
+def rate_of(settings: StrategySettings | CompressSettings) -> float:
+    """The peak rate that `settings` say, or the default of settings that no source has settled."""
+    return RATE if settings.learning_rate is None else settings.learning_rate
 
 
 def compile_for(
@@ -108,7 +129,8 @@ def compile_for(
     """Compile `model` for `plan`."""
     steps = plan.epochs * math.ceil(len(data.train) / settings.batch_size)
     averaged = settings.averaging * steps if settings.averages else 0
-    compile_at_peak(model, data, settings, averaged=averaged)
+    pairs = {"terms": [SamePairs()]} if settings.strategy == FEW_SHOT else {}
+    compile_at_peak(model, data, settings, averaged=averaged, **pairs)
 
 
 def solve(model: FineTuner, data: TaskData, settings: StrategySettings, **options: Any) -> Probe:
@@ -161,7 +183,7 @@ def compile_at_peak(
     average = {"use_ema": True, "ema_momentum": 1 - 1 / averaged} if averaged > 1 else {}
     model.compile(
         keras.optimizers.AdamW(
-            settings.learning_rate,
+            rate_of(settings),
             weight_decay=settings.weight_decay,
             global_clipnorm=1.0,
             **average,
@@ -242,7 +264,7 @@ def check_losses(losses: Sequence[float], settings: StrategySettings | CompressS
         raise FloatingPointError(
             f"The loss stopped being a number in epoch {len(losses)}. "
             "Lower --learning-rate (a tenth of it is a good next try). "
-            f"Received: learning_rate={settings.learning_rate}"
+            f"Received: learning_rate={rate_of(settings)}"
         )
 
 

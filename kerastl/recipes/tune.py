@@ -16,7 +16,7 @@ from kerastl.recipes.device_files import write_device_files
 from kerastl.recipes.learn import learn
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.report import draw_curves
-from kerastl.tasks import TrainedFor, find_source, paired
+from kerastl.tasks import TrainedFor, find_source, paired, said_of
 from kerastl.tasks.settings import TrainSettings, TuneSettings
 
 PACKAGES = ("kerastl", "tensorflow", "keras", "keras-hub", "ai-edge-litert")
@@ -118,8 +118,7 @@ def _evaluate(model, data, settings, learnt):
     objective, history = data.objective, learnt.history
     judged = objective.judge(learnt.of_kept, data.test.targets, data.outputs)
     return {
-        "objective": objective.name,
-        "score_name": objective.score_name,
+        **said_of(objective),
         "score": judged.score,
         **judged.details,
         "evaluated_on": f"held-out {data.prepare.noun} that training never saw",

@@ -20,7 +20,13 @@ from kerastl.tasks.protocols import (
     TaskData,
 )
 from kerastl.tasks.regression import Regression
-from kerastl.tasks.task import TrainedFor, find_source, objective_named
+from kerastl.tasks.task import (
+    TrainedFor,
+    find_source,
+    objective_named,
+    objective_of,
+    said_of,
+)
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.text_table import TextTable
 
@@ -48,6 +54,8 @@ __all__ = [
     "TrainedFor",
     "find_source",
     "objective_named",
+    "objective_of",
     "paired",
     "pooled",
+    "said_of",
 ]

@@ -10,6 +10,15 @@ import numpy as np
 from kerastl._base import checks
 from kerastl.data import UNBALANCED, class_weights, imbalance
 from kerastl.export.answers import Answers
+from kerastl.tasks.measures import (
+    CLASSES,
+    auc,
+    f1_of,
+    matthews_of,
+    measure_named,
+    rows_of,
+    value_of,
+)
 from kerastl.tasks.protocols import Judgement, TaskData
 
 PROBABILITIES = Answers("classes", logits=False)
@@ -22,6 +31,8 @@ class Classification:
     Args:
         reads: `export.answers.Answers`, how to read a model that gives logits, or one score of two
             classes. What this objective trains gives probabilities.
+        scored_by: `"accuracy"`, `"macro_f1"`, `"matthews"` or `"auc"`, what the score is; None for
+            the accuracy.
     """
 
     name = "classification"
@@ -29,11 +40,27 @@ class Classification:
     metric = "accuracy"
     is_share = True
 
-    def __init__(self, reads: Answers = PROBABILITIES) -> None:
+    def __init__(self, reads: Answers = PROBABILITIES, scored_by: str | None = None) -> None:
         self.reads = reads
+        self.scored_by = measure_named(scored_by, CLASSES, self.name)
+        self._measure = CLASSES[self.scored_by]
+        self.score_name, self.is_share = self._measure.name, self._measure.is_share
+
+    def by(self, metric: str | None) -> "Classification":
+        return Classification(self.reads, metric)
 
     def check_data(self, data: TaskData) -> None:
-        """Nothing: sources refuse classes without examples."""
+        """Refuse examples to measure on of one class, where the score needs two.
+
+        Sources refuse classes without examples to train on.
+        """
+        there = np.unique(np.asarray(data.test.targets))
+        if self.scored_by in ("matthews", "auc") and len(there) < 2:
+            raise ValueError(
+                f"The {self.score_name} (`metric`, --metric) needs two classes among the examples "
+                f"to measure on. Received: {len(data.test)} of "
+                f"{checks.listed([data.outputs[i] for i in there] or ['none'])}"
+            )
 
     def head(self, features: keras.KerasTensor, data: TaskData) -> keras.KerasTensor:
         """A softmax over the classes.
@@ -70,7 +97,8 @@ class Classification:
 
         Returns:
             `Judgement`. `loss` is the mean of `-log p[label]` in nats; `confusion[i][j]` counts
-            examples of class `i` that were taken for class `j`.
+            examples of class `i` that were taken for class `j`; `macro_f1`, `matthews` and `auc`
+            are None where they are not defined, as of one class. So is a score that is one of them.
 
         Raises:
             ValueError: If there are no examples or the numbers of classes differ.
@@ -97,21 +125,35 @@ class Classification:
         loss = float(-np.log(np.maximum(of_label, 1e-12)).mean())
         details = {
             "accuracy": right,
+            **_measured(confusion, probabilities, labels),
             "loss": loss,
             "per_class": _per_class(confusion, names),
             "confusion": confusion.tolist(),
             "num_examples": len(labels),
         }
-        return Judgement(right, loss, details)
+        return Judgement(details[self.scored_by], loss, details)
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
-        return self.reads.accuracy(outputs, targets)
+        if self.scored_by == "accuracy":
+            return self.reads.accuracy(outputs, targets)
+        labels = np.asarray(targets)
+        value = value_of(self._measure, self.reads.probabilities(outputs), labels)
+        if value is None:
+            raise ValueError(
+                f"The {self.score_name} is defined where examples of two classes are measured. "
+                f"Received: {len(labels)} examples of {len(np.unique(labels))} class"
+            )
+        return value
 
-    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return self.reads.right(outputs, targets)
+    def hits(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
+        """Right or wrong, where the score is the share of right answers."""
+        return self.reads.right(outputs, targets) if self.scored_by == "accuracy" else None
 
     def scores(self, outputs: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        right, size = counts @ self.hits(outputs, targets), counts.sum(axis=1)
+        if self.scored_by != "accuracy":
+            shares = self.reads.probabilities(outputs)
+            return self._measure.of(shares, np.asarray(targets), counts)
+        right, size = counts @ self.reads.right(outputs, targets), counts.sum(axis=1)
         return np.divide(right, size, where=size > 0, out=np.full(len(size), np.nan))
 
     def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
@@ -175,7 +217,10 @@ class Classification:
             (name, f"{100 * said['recall']:.1f} %", said["num_examples"])
             for name, said in worst[:SHOWN]
         ]
-        return [("Classes, hardest first", ("class", "found", "examples"), rows)]
+        return [
+            ("By each measure", ("", ""), rows_of(CLASSES, metrics)),
+            ("Classes, hardest first", ("class", "found", "examples"), rows),
+        ]
 
 
 _OF_ONE = (
@@ -201,3 +246,11 @@ def _per_class(confusion, names):
         }
         for i, name in enumerate(names)
     }
+
+
+def _measured(confusion, probabilities, labels):
+    """The measures beside accuracy; of the first two the confusion matrix says all."""
+    sums = [part[None] for part in (np.diag(confusion), confusion.sum(1), confusion.sum(0))]
+    values = {"macro_f1": f1_of(*sums)[0], "matthews": matthews_of(*sums)[0]}
+    values["auc"] = auc(probabilities, labels, np.ones((1, len(labels)), np.int64))[0]
+    return {key: float(value) if np.isfinite(value) else None for key, value in values.items()}

@@ -9,6 +9,7 @@ import numpy as np
 
 from kerastl.export.answers import Answers
 from kerastl.tasks.classification import SHOWN, check_count
+from kerastl.tasks.measures import LABELS, measure_named, rows_of, value_of
 from kerastl.tasks.protocols import Judgement, TaskData
 
 PROBABILITIES = Answers("labels", logits=False)
@@ -21,6 +22,8 @@ class MultiLabel:
     Args:
         reads: `export.answers.Answers`, how to read a model that gives logits. What this objective
             trains gives probabilities.
+        scored_by: `"mean_average_precision"` or `"macro_f1"`, what the score is; None for the
+            former.
     """
 
     name = "multi_label"
@@ -28,8 +31,14 @@ class MultiLabel:
     metric = "label_accuracy"
     is_share = True
 
-    def __init__(self, reads: Answers = PROBABILITIES) -> None:
+    def __init__(self, reads: Answers = PROBABILITIES, scored_by: str | None = None) -> None:
         self.reads = reads
+        self.scored_by = measure_named(scored_by, LABELS, self.name)
+        self._measure = LABELS[self.scored_by]
+        self.score_name, self.is_share = self._measure.name, self._measure.is_share
+
+    def by(self, metric: str | None) -> "MultiLabel":
+        return MultiLabel(self.reads, metric)
 
     def check_data(self, data: TaskData) -> None:
         """Refuse examples to train on or to measure on of which none has a label."""
@@ -69,9 +78,9 @@ class MultiLabel:
             names: The `num_labels` names.
 
         Returns:
-            `Judgement`. The score is the mean of the average precisions of the labels that are
-            there at all; `exact` is the share of examples with all labels right, `f1_macro` the
-            mean over the labels of F1 at a threshold of 1/2.
+            `Judgement`. `mean_average_precision` is the mean of the average precisions of the
+            labels that are there at all; `exact` is the share of examples with all labels right,
+            `macro_f1` the mean over the labels of F1 at a threshold of 1/2.
 
         Raises:
             ValueError: If shapes differ, or no label is there.
@@ -92,36 +101,29 @@ class MultiLabel:
         near = np.clip(scores, 1e-7, 1 - 1e-7)
         loss = float(-np.where(there, np.log(near), np.log(1 - near)).mean())
         details = {
-            "mean_average_precision": self.score(outputs, there),
+            "mean_average_precision": _mean_average_precision(scores, there),
             "loss": loss,
             "exact": float((said == there).all(axis=1).mean()),
             "label_accuracy": float((said == there).mean()),
-            "f1_macro": float(np.mean([label["f1"] for label in per_label.values()])),
+            "macro_f1": float(np.mean([label["f1"] for label in per_label.values()])),
             "per_label": per_label,
             "num_examples": len(there),
         }
-        return Judgement(details["mean_average_precision"], loss, details)
+        return Judgement(details[self.scored_by], loss, details)
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
-        from sklearn.metrics import average_precision_score
-
         scores, there = self.reads.probabilities(outputs), np.asarray(targets) > THRESHOLD
-        known = there.any(axis=0)
-        if not known.any():
-            raise ValueError(
-                "To measure, at least one of the examples must have a label. Received: none has"
-            )
-        return float(average_precision_score(there[:, known], scores[:, known], average="macro"))
+        if self.scored_by == "mean_average_precision":
+            return _mean_average_precision(scores, there)
+        value: Any = value_of(self._measure, scores, there)  # F1 is defined of any answers
+        return value
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
-        """None: a precision is of an order of examples, not of one."""
+        """None: neither score is a mean over examples."""
 
     def scores(self, outputs: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
         scores, there = self.reads.probabilities(outputs), np.asarray(targets) > THRESHOLD
-        each = [_precisions(scores[:, i], there[:, i], counts) for i in range(there.shape[1])]
-        known = np.isfinite(each)
-        total = np.where(known, each, 0.0).sum(axis=0)
-        return np.divide(total, known.sum(axis=0), where=known.any(axis=0), out=total * np.nan)
+        return self._measure.of(scores, there, counts)
 
     def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         """The share of all decisions at 1/2 that are the same."""
@@ -183,7 +185,10 @@ class MultiLabel:
             for name, said in worst[:SHOWN]
         ]
         header = ("label", "average precision", "F1", "examples")
-        return [("Labels, hardest first", header, rows)]
+        return [
+            ("By each measure", ("", ""), rows_of(LABELS, metrics)),
+            ("Labels, hardest first", header, rows),
+        ]
 
 
 def _of_label(scores, there):
@@ -200,22 +205,15 @@ def _of_label(scores, there):
     }
 
 
-def _precisions(scores, there, counts):
-    """Average precision of one label in each resample, NaN where none of its examples has it.
+def _mean_average_precision(scores, there):
+    from sklearn.metrics import average_precision_score
 
-    As scikit-learn's: the sum over the thresholds of the precision times what recall rises there.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # equals fall together
-    in_order = counts[:, order]
-    right = np.cumsum(in_order * there[order], axis=1)[:, ends].astype(float)
-    said = np.cumsum(in_order, axis=1)[:, ends]
-    precision = right / np.maximum(said, 1)
-    rises = np.diff(right, axis=1, prepend=0)
-    total = right[:, -1]
-    return np.divide(
-        (rises * precision).sum(axis=1), total, where=total > 0, out=np.full(len(total), np.nan)
-    )
+    known = there.any(axis=0)
+    if not known.any():
+        raise ValueError(
+            "To measure, at least one of the examples must have a label. Received: none has"
+        )
+    return float(average_precision_score(there[:, known], scores[:, known], average="macro"))
 
 
 def _percent(share):

@@ -20,6 +20,8 @@ from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.targets import targets_of
 from kerastl.tasks.picture_examples import PictureExamples
 from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.settings import RATE
+from kerastl.tasks.settling import settled_for
 
 NOUN = "pictures"
 LARGER, STEP = 4 / 3, 32  # how much larger finer pictures are, in multiples of so many pixels
@@ -222,18 +224,19 @@ class Pictures:
         return PreparePictures(tuple(shape[1:3]))
 
     def settled(self, settings: S) -> S:
-        """`settings` as they are; what is for texts is refused.
+        """`settings` with their learning rate; what is for texts is refused.
 
         Raises:
-            ValueError: If `max_length` is given.
+            ValueError: If one is given that pictures have no use for.
         """
-        length = getattr(settings, "max_length", None)
-        if length is not None:
-            raise ValueError(
-                f"`max_length` (--max-length) is for texts, and {self.path} holds pictures. "
-                f"Received: max_length={length}"
-            )
-        return settings
+        for name in ("max_length", "pooling"):
+            value = getattr(settings, name)
+            if value is not None:
+                raise ValueError(
+                    f"`{name}` (--{name.replace('_', '-')}) is for texts, and {self.path} holds "
+                    f"pictures. Received: {name}={value!r}"
+                )
+        return settled_for(self.objective, settings, rate=RATE)
 
     def rival(self, data: TaskData, settings: Any) -> Rival | None:
         """None: the probe is what pictures are beaten by."""

@@ -140,15 +140,20 @@ class Objective(Protocol):
 
     Attributes:
         name: Word that says so in `task.json`.
+        scored_by: Which of its measures the score is, as the setting `metric` calls it.
         score_name: What its score is called; higher is better, and `max_drop` counts it.
         metric: Name under which `fit` reports progress beside the loss.
         is_share: Boolean, whether the score lies in [0, 1] and is shown in percent.
     """
 
     name: str
+    scored_by: str
     score_name: str
     metric: str
     is_share: bool
+
+    def by(self, metric: str | None) -> Objective:
+        """The same whose score is `metric`; None is its default. Refuses what is none of it."""
 
     def check_data(self, data: TaskData) -> None:
         """Refuse data that cannot be learnt from or measured on, before anything trains."""
@@ -321,11 +326,11 @@ class Judgement:
     """How good a model's outputs are.
 
     Attributes:
-        score: Float, higher is better.
+        score: Float, higher is better; None where it is not defined on what was held out.
         loss: Float, the loss on what was held out.
         details: Dict ready for JSON: what else is to be told, by objective.
     """
 
-    score: float
+    score: float | None
     loss: float
     details: dict

@@ -7,16 +7,29 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl.tasks.measures import NUMBERS, measure_named, rows_of, value_of
 from kerastl.tasks.protocols import Judgement, TaskData
 
 
 class Regression:
-    """A number an example, in its own units; the model gives one."""
+    """A number an example, in its own units; the model gives one.
+
+    Args:
+        scored_by: `"r2"`, `"spearman"` or `"pearson"`, what the score is; None for R².
+    """
 
     name = "regression"
     score_name = "R²"
     metric = "mean_absolute_error"
     is_share = False
+
+    def __init__(self, scored_by: str | None = None) -> None:
+        self.scored_by = measure_named(scored_by, NUMBERS, self.name)
+        self._measure = NUMBERS[self.scored_by]
+        self.score_name = self._measure.name
+
+    def by(self, metric: str | None) -> "Regression":
+        return Regression(metric)
 
     def check_data(self, data: TaskData) -> None:
         """Refuse examples to train on or to measure on that all have one value."""
@@ -65,60 +78,47 @@ class Regression:
             names: Not used.
 
         Returns:
-            `Judgement`. The score is R², the share of the variance of `targets` that is explained:
-            1 for all right, 0 for as good as their mean, below 0 for worse. Errors are in the units
-            of the values.
+            `Judgement`. `r2` is the share of the variance of `targets` that is explained: 1 for all
+            right, 0 for as good as their mean, below 0 for worse. `spearman` is the correlation of
+            ranks, `pearson` that of values; both are 0 where all outputs are the same. All three
+            are None where all targets are. Errors are in the units of the values.
 
         Raises:
-            ValueError: If the numbers of both differ, or all targets are the same.
+            ValueError: If the numbers of both differ, or there are none.
 
         Example:
             >>> said = Regression().judge([[1.0], [3.0]], [[1.0], [2.0]])
             >>> said.score, said.details["mean_absolute_error"]
             (-1.0, 0.5)
         """
-        given = np.asarray(outputs, np.float64).reshape(-1)
-        true = np.asarray(targets, np.float64).reshape(-1)
-        error = np.square(given - true).mean() if len(given) == len(true) else np.nan
-        score = self.score(given, true)
+        given, true = _numbers(outputs, targets)
+        error = float(np.square(given - true).mean())
         details = {
-            "r2": score,
-            "loss": float(error),
+            **{key: value_of(measure, given, true) for key, measure in NUMBERS.items()},
+            "loss": error,
             "mean_absolute_error": float(np.abs(given - true).mean()),
             "root_mean_squared_error": float(np.sqrt(error)),
             "mean": float(true.mean()),
             "deviation": float(true.std()),
             "num_examples": len(true),
         }
-        return Judgement(score, float(error), details)
+        return Judgement(details[self.scored_by], error, details)
 
     def score(self, outputs: np.ndarray, targets: np.ndarray) -> float:
-        given = np.asarray(outputs, np.float64).reshape(-1)
-        true = np.asarray(targets, np.float64).reshape(-1)
-        if len(given) != len(true):
-            raise ValueError(
-                "`outputs` must be one number for each target. "
-                f"Received: {len(given)} outputs for {len(true)} targets"
-            )
-        spread = np.square(true - true.mean()).sum() if len(true) else 0.0
-        if spread == 0:
+        given, true = _numbers(outputs, targets)
+        value = value_of(self._measure, given, true)
+        if value is None:
             raise ValueError(
                 "To measure, the values must differ among the examples held out. "
-                f"Received: {len(true)} values, all {true[0] if len(true) else 'none'}"
+                f"Received: {len(true)} values, all {true[0]}"
             )
-        return float(1 - np.square(given - true).sum() / spread)
+        return value
 
     def hits(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
         """None: a number is not right or wrong."""
 
     def scores(self, outputs: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        true = np.asarray(targets, np.float64).reshape(-1)
-        errors = np.square(np.asarray(outputs, np.float64).reshape(-1) - true)
-        true = true - true.mean()  # the same spread, and no digits are lost to a large mean
-        squares = counts @ np.square(true)
-        spread = squares - np.square(counts @ true) / np.maximum(counts.sum(axis=1), 1)
-        differ = spread > 1e-9 * squares  # what rounding leaves of one value is no spread
-        return 1 - np.divide(counts @ errors, spread, where=differ, out=spread * np.nan)
+        return self._measure.of(*_numbers(outputs, targets), counts)
 
     def agreement(self, ours: np.ndarray, theirs: np.ndarray) -> float | None:
         """None: a number decides nothing."""
@@ -162,7 +162,24 @@ class Regression:
             ("root mean squared error", f"{metrics['root_mean_squared_error']:.4g}"),
             ("values held out", f"{metrics['mean']:.4g} ± {metrics['deviation']:.4g}"),
         ]
-        return [("In the units of the values", ("", ""), rows)]
+        return [
+            ("By each measure", ("", ""), rows_of(NUMBERS, metrics)),
+            ("In the units of the values", ("", ""), rows),
+        ]
+
+
+def _numbers(outputs, targets):
+    """Both as vectors of float64."""
+    given = np.asarray(outputs, np.float64).reshape(-1)
+    true = np.asarray(targets, np.float64).reshape(-1)
+    if len(given) != len(true):
+        raise ValueError(
+            "`outputs` must be one number for each target. "
+            f"Received: {len(given)} outputs for {len(true)} targets"
+        )
+    if not len(true):
+        raise ValueError("`targets` must hold at least one number. Received: none")
+    return given, true
 
 
 def _spread(values):

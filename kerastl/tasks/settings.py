@@ -11,10 +11,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai")
+STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai", "few_shot")
+FEW_SHOT = STRATEGIES[-1]  # learns from pairs, so that it is for classes alone
 PLAIN = STRATEGIES[:4]  # whose schedule is ours to choose
 CHOSEN = ("auto", "probe")  # the one by comparing, the other without any training
 STARTS = {"probe": "probe", "zero": "as_is"}  # of a head, with what a plan calls each
+METRICS = (  # what a score may be, by objective; the first of each is the default
+    *("accuracy", "macro_f1", "matthews", "auc"),
+    *("mean_average_precision",),
+    *("r2", "spearman", "pearson"),
+)
+RATE = 1e-2  # of a head that starts at zero, where nobody and no source says another
+POOLINGS = ("mean", "pooled", "first")  # of what a network of texts says of each token
 AUGMENTATIONS = ("none", "light", "medium", "strong")
 # Of a run's device file, with what `export.to_litert` calls each.
 EXPORTS = {"float": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
@@ -134,9 +142,16 @@ class TrainSettings(ReadSettings):
         max_length: Int > 0, ids of a text at most. None takes the 99th percentile of the texts to
             train on, and at most what the network has positions for.
         epochs: Int > 0.
+        pooling: `"mean"`, `"pooled"` or `"first"`: what a head reads of a text. The mean over its
+            real tokens; the network's own pooled output; or what it gives for the first token. None
+            is the mean, or what the network of a run has already.
+        metric: What the score is that choices, `compare` and `max_drop` count, one of `METRICS`:
+            `"accuracy"`, `"macro_f1"`, `"matthews"` or `"auc"` of classes,
+            `"mean_average_precision"` or `"macro_f1"` of several labels, `"r2"`, `"spearman"` or
+            `"pearson"` of a number. None is the first of these.
         learning_rate: Float > 0, peak rate of a head that starts at zero; the layers below learn
-            more slowly, and a head from the probe no faster than what is below it. Of texts a tenth
-            where it is not changed.
+            more slowly, and a head from the probe no faster than what is below it. None is 0.01,
+            and 0.001 of texts.
         averaging: Float in [0, 1), the share of the training whose weights make the final ones:
             their exponential moving average, with a time constant of that share of all steps,
             while the rate stands still (from the probe, after a warm-up). 0 keeps the last weights
@@ -178,10 +193,20 @@ class TrainSettings(ReadSettings):
         low=4,
         high=100_000,
     )
+    pooling: str | None = setting(
+        None,
+        "What the head reads of a text; if not said, the mean over its tokens.",
+        choices=POOLINGS,
+    )
+    metric: str | None = setting(
+        None,
+        "What the score is that counts; if not said, accuracy, or what suits DATA.",
+        choices=METRICS,
+    )
     epochs: int = setting(20, "Passes over the training examples.", low=1, high=100_000)
-    learning_rate: float = setting(
-        1e-2,
-        "Peak rate of a head that starts at zero; all else learns more slowly.",
+    learning_rate: float | None = setting(
+        None,
+        "Peak rate of a head that starts at zero; if not said, 0.01, and 0.001 of texts.",
         low=1e-12,
         high=1e3,
     )
@@ -240,7 +265,7 @@ class StrategySettings(TrainSettings):
         from kerastl.plans import strategies
 
         # What a strategy refuses, it refuses whatever the groups: now, not when all is read.
-        groups, rate = ("stem", "body", "head"), self.learning_rate
+        groups, rate = ("stem", "body", "head"), self.learning_rate or RATE
         strategies.by_name(self.strategy, groups, epochs=self.epochs, learning_rate=rate)
 
     @property
@@ -346,7 +371,7 @@ class CompareSettings(TrainSettings):
         """The names of the strategies as a list."""
         said = self.strategies
         listed = said.split(",") if isinstance(said, str) else said
-        return [name.strip() for name in listed if name.strip()]
+        return [name.strip().replace("-", "_") for name in listed if name.strip()]
 
     def for_strategy(self, name: str) -> TuneSettings:
         """`TuneSettings` for one training by the strategy `name`; `"probe"` is for none."""
@@ -377,7 +402,7 @@ class LRFindSettings(StrategySettings):
     strategy: str = setting(
         "full",
         "What trains: the head alone, or every layer, those below the head more slowly.",
-        choices=STRATEGIES,
+        choices=[name for name in STRATEGIES if name != FEW_SHOT],
     )
     augment: str = setting("none", "Random changes of training examples.", choices=AUGMENTATIONS)
 

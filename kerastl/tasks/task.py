@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kerastl._base import checks
@@ -52,9 +52,25 @@ def find_source(path: PathLike) -> Source:
     )
 
 
-def objective_named(name: str) -> Objective:
-    """The `Objective` called `name`."""
-    return OBJECTIVES[checks.one_of(name, list(OBJECTIVES), "objective")]()
+def objective_named(name: str, metric: str | None = None) -> Objective:
+    """The `Objective` called `name`, scored by `metric`; None is its default."""
+    return OBJECTIVES[checks.one_of(name, list(OBJECTIVES), "objective")]().by(metric)
+
+
+def said_of(objective: Objective) -> dict[str, str]:
+    """What a file of a run says of its objective; `objective_of` reads it.
+
+    Example:
+        >>> said_of(Classification(scored_by="auc"))
+        {'objective': 'classification', 'metric': 'auc', 'score_name': 'AUC'}
+    """
+    score = {"metric": objective.scored_by, "score_name": objective.score_name}
+    return {"objective": objective.name, **score}
+
+
+def objective_of(said: Mapping[str, Any]) -> Objective:
+    """The `Objective` that a run has written down; earlier ones did not say by which metric."""
+    return objective_named(said["objective"], said.get("metric"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +97,7 @@ class TrainedFor:
         """What stands in `task.json`."""
         said = {
             "objective": self.objective.name,
+            "metric": self.objective.scored_by,
             "outputs": None if self.outputs is None else list(self.outputs),
             "prepare": {"kind": self.prepare.kind, **self.prepare.to_config()},
             "seed": self.seed,
@@ -93,7 +110,7 @@ class TrainedFor:
         said = json.loads(text)
         prepare = PREPARES[said["prepare"].pop("kind")].from_config(said["prepare"], folder)
         outputs = None if said["outputs"] is None else tuple(said["outputs"])
-        return cls(objective_named(said["objective"]), prepare, outputs, said["seed"])
+        return cls(objective_of(said), prepare, outputs, said["seed"])
 
     @classmethod
     def beside(

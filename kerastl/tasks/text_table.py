@@ -30,12 +30,14 @@ from kerastl.tasks.prepare_texts import (
 )
 from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
 from kerastl.tasks.regression import Regression
+from kerastl.tasks.settling import settled_for
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.tf_idf import tf_idf
 
 PERCENTILE = 99  # of the lengths of texts to train on; longer ones are cut
 UNKNOWN = 0.01  # share of ids that the vocabulary lacks, from which on a notice says so
 RATE = 1e-3  # of a head that starts at zero; encoders take a tenth of what other networks take
+POOLED: dict[str, Any] = {"mean": "avg", "pooled": "auto", "first": "token"}  # of `backbones.load`
 OBJECTIVES: dict[Kind, Objective] = {
     "class": Classification(),
     "labels": MultiLabel(),
@@ -74,23 +76,7 @@ class TextTable:
         """
         said: Any = settings
         fields = {field.name: field.default for field in dataclasses.fields(said)}
-        for name, other in (
-            ("image_size", None),
-            ("alpha", None),
-            ("augmented_copies", None),
-            ("adapt_statistics", False),
-            ("cache_dir", None),
-        ):
-            if name in fields and getattr(said, name) != other:
-                raise ValueError(
-                    f"`{name}` (--{name.replace('_', '-')}) is for pictures, and {self.path} holds "
-                    f"texts. Received: {name}={getattr(said, name)!r}"
-                )
-        if getattr(said, "augment", "none") not in ("none", fields.get("augment")):
-            raise ValueError(
-                f"`augment` (--augment) is for pictures, and {self.path} holds texts. "
-                f"Received: augment={said.augment!r}"
-            )
+        _refuse_those_of_pictures(said, fields, self.path)
         if said.backbone == fields["backbone"]:
             raise ValueError(
                 "Texts need a network that reads them: --backbone with a preset of KerasHub, such "
@@ -98,17 +84,15 @@ class TextTable:
                 f"Received: backbone={said.backbone!r}, which sees pictures"
             )
         given: dict[str, Any] = {"augment": "none"}
-        if said.learning_rate == fields["learning_rate"]:
-            given["learning_rate"] = RATE
         if "export" in fields:
-            if said.export not in ("none", fields["export"]):
-                raise ValueError(f"{NO_FILES} Received: export={said.export!r} (--export)")
-            given["export"] = "none"
-        return dataclasses.replace(said, **given)
+            given["export"] = _no_device_file(said.export, fields["export"])
+        settled = settled_for(self.objective, said, rate=RATE)
+        return dataclasses.replace(settled, **given)
 
     def load_backbone(self, settings: Any) -> keras.Model:
-        """The network that the settings name, as the mean of what it says of each real token."""
-        model = backbones.load(settings.backbone, weights=settings.weights, pooling="avg")
+        """The network that the settings name, with one vector a text, by their `pooling`."""
+        pooled = POOLED[settings.pooling or "mean"]
+        model = backbones.load(settings.backbone, weights=settings.weights, pooling=pooled)
         if not isinstance(shapes_of(model), Mapping):
             raise ValueError(
                 f"The backbone must take texts, as the data at {self.path} are. Received: "
@@ -207,6 +191,28 @@ class TextTable:
     def rival(self, data: Any, settings: Any) -> Rival | None:
         """What counts words: the cheapest way to learn of texts."""
         return tf_idf(data, seed=settings.seed)
+
+
+def _refuse_those_of_pictures(said, fields, path):
+    """Refuse what texts have no use for; `fields` says what stands there where nothing is said."""
+    unused = ("image_size", "alpha", "augmented_copies", "adapt_statistics", "cache_dir")
+    none = {name: (fields[name],) for name in unused if name in fields}
+    if "augment" in fields:
+        none["augment"] = ("none", fields["augment"])
+    for name, nothing in none.items():
+        value = getattr(said, name)
+        if value not in nothing:
+            raise ValueError(
+                f"`{name}` (--{name.replace('_', '-')}) is for pictures, and {path} holds texts. "
+                f"Received: {name}={value!r}"
+            )
+
+
+def _no_device_file(asked, default):
+    """The `export` of texts: none, and another is refused if somebody asked for it."""
+    if asked not in ("none", default):
+        raise ValueError(f"{NO_FILES} Received: export={asked!r} (--export)")
+    return "none"
 
 
 def _tokens_of(name, model):

@@ -26,13 +26,13 @@ def compare(data: str, out: str | None, overwrite: bool, as_json: bool, **option
     start_tensorflow()
     from kerastl import compare as run
     from kerastl.recipes.compare import cells, header
-    from kerastl.tasks import objective_named
+    from kerastl.tasks import objective_of
 
     with Progress() as progress:
         result = run(data, out, progress=progress, overwrite=overwrite, **options)
     if as_json:
         output.print_json({**result.metrics, "folder": str(result.folder)})
         return
-    objective = objective_named(result.metrics["objective"])
+    objective = objective_of(result.metrics)
     rows = [cells(row, objective) for row in result.rows]
     output.print_table(str(result.folder), header(objective), rows)

@@ -30,7 +30,7 @@ def test_several_labels_as_scikit_learn():
     outputs, targets = RNG.random((50, 4)), RNG.integers(0, 2, (50, 4))
     said = MultiLabel().judge(outputs, targets, list("abcd"))
     expected = f1_score(targets, outputs > 0.5, average="macro")
-    assert said.details["f1_macro"] == pytest.approx(expected)
+    assert said.details["macro_f1"] == pytest.approx(expected)
     loss = keras.losses.BinaryCrossentropy()(targets.astype("float32"), outputs.astype("float32"))
     assert said.loss == pytest.approx(float(loss), rel=1e-5)
 
@@ -52,7 +52,7 @@ def test_numbers_as_scikit_learn():
     assert said.details["mean_absolute_error"] == pytest.approx(np.abs(given - true).mean())
     assert pearsonr(given, true).statistic > 0.9  # the case is one where R² means something
     with pytest.raises(ValueError, match="must differ"):
-        Regression().judge([[1.0], [2.0]], [[3.0], [3.0]])
+        Regression().score([[1.0], [2.0]], [[3.0], [3.0]])
 
 
 @pytest.mark.parametrize("name, given", [

@@ -1,7 +1,7 @@
 """Strategies of the field, each a function that returns one plan.
 
 `probe`, `head`, `partial`, `full` and `gradual` are the measured defaults: what `tune`, `compare`
-and `recommend` mean by these names. `ulmfit`, `lp_ft` and `fastai` are papers' own.
+and `recommend` mean by these names. `ulmfit`, `lp_ft`, `fastai` and `few_shot` are papers' own.
 """
 
 from kerastl.plans.strategies.measured import (
@@ -14,7 +14,7 @@ from kerastl.plans.strategies.measured import (
     probe,
 )
 from kerastl.plans.strategies.names import NAMES, PLAIN, by_name
-from kerastl.plans.strategies.papers import fastai, lp_ft, ulmfit
+from kerastl.plans.strategies.papers import fastai, few_shot, lp_ft, ulmfit
 
 __all__ = [
     "COSINE",
@@ -23,6 +23,7 @@ __all__ = [
     "WARMUP",
     "by_name",
     "fastai",
+    "few_shot",
     "full",
     "gradual",
     "head",

@@ -10,7 +10,7 @@ from kerastl._base import checks
 from kerastl.graph.layer_groups import Groups
 from kerastl.plans.joining import join_thaws
 from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial
-from kerastl.plans.strategies.papers import fastai, lp_ft
+from kerastl.plans.strategies.papers import fastai, few_shot, lp_ft
 from kerastl.plans.transfer_plan import Start, TransferPlan
 from kerastl.plans.work import TrainingWork
 from kerastl.schedules.schedule import Schedule
@@ -20,7 +20,7 @@ _OWN_RATES = {"lp_ft": lp_ft, "fastai": fastai}
 
 # Those with one schedule over the plan, which an optimizer that averages the weights may replace.
 PLAIN = tuple(_MEASURED)
-NAMES = (*PLAIN, *_OWN_RATES)
+NAMES = (*PLAIN, *_OWN_RATES, "few_shot")
 
 
 def by_name(
@@ -36,8 +36,8 @@ def by_name(
     """The plan that the strategy called `name` returns; its other arguments keep their defaults.
 
     Args:
-        name: One of `strategies.NAMES`: `"head"`, `"partial"`, `"full"`, `"gradual"`, `"lp_ft"`
-            or `"fastai"`, each the function of that name.
+        name: One of `strategies.NAMES`: `"head"`, `"partial"`, `"full"`, `"gradual"`, `"lp_ft"`,
+            `"fastai"` or `"few_shot"`, each the function of that name.
         groups: `LayerGroups`, or names of groups, ordered from input to head.
         epochs: Int > 0; > 1 for `lp_ft` and `fastai`.
         learning_rate: Float > 0, the peak rate of the head. None is what the model was compiled
@@ -66,8 +66,8 @@ def by_name(
 
 def _as_defined(name, groups, epochs, learning_rate, schedule, start):
     checks.one_of(name, NAMES, "strategy")
-    if name in PLAIN:
-        strategy = _MEASURED[name]
+    if name in (*PLAIN, "few_shot"):
+        strategy = _MEASURED.get(name, few_shot)
         given = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
         return strategy(groups, **given, start=start)
     if learning_rate is None:

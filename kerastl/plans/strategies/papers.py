@@ -1,4 +1,4 @@
-"""The strategies of three papers, with the papers' own rates and schedules.
+"""The strategies of four papers, with the papers' own rates and schedules.
 
 Where a plan departs from its paper, its docstring says so.
 """
@@ -9,11 +9,12 @@ from kerastl.optimizers import discriminative_rates, layer_decay
 from kerastl.plans.phase import Phase
 from kerastl.plans.resolved import group_names
 from kerastl.plans.strategies.measured import COSINE, HEAD_OVER_BACKBONE
-from kerastl.plans.transfer_plan import TransferPlan
+from kerastl.plans.transfer_plan import Start, TransferPlan
 from kerastl.schedules import OneCycle, SlantedTriangular
 from kerastl.schedules.schedule import Schedule
 
 TRIANGLE = SlantedTriangular()
+OF_PAIRS = 50.0  # so that a rate of 1e-3 gives the 2e-5 of SetFit
 
 
 def ulmfit(
@@ -213,3 +214,66 @@ def fastai(
         schedule=OneCycle(warmup=0.3, start_div=5.0, momentum=momentum),
     )
     return TransferPlan([head, everything], name="fastai")
+
+
+def few_shot(
+    groups: Groups,
+    *,
+    epochs: int,
+    learning_rate: float | None = None,
+    divisor: float = OF_PAIRS,
+    schedule: Schedule | None = COSINE,
+    start: Start = "as_is",
+) -> TransferPlan:
+    """Everything below the head, to tell pairs of one class from pairs of two; then the head.
+
+    For 8 to 64 examples a class: of few examples there are many pairs. What is learnt of pairs is
+    said to `compile`, `terms=[training.SamePairs()]`; the plan says what trains, and that the head
+    is solved when that is done.
+
+    It departs from SetFit in the pairs, which are all those of a batch, in a rate that falls by
+    half a cosine and not by a line, and in the strength of the head's penalty, which is chosen by
+    cross-validation.
+
+    Args:
+        groups: `LayerGroups`, or names of groups, ordered from input to head; two at least.
+        epochs: Int > 0.
+        learning_rate: Float > 0, `divisor` times the peak rate of all groups below the head. None
+            is what the model was compiled with.
+        divisor: Float > 0. The paper has no ratio, and a peak rate of 2e-5.
+        schedule: Schedule of `kerastl.schedules` over the plan, or None for a constant rate.
+        start: `"as_is"`, or `"probe"` for a head that is solved before, too: what is measured while
+            it trains is then that of this head.
+
+    Returns:
+        `TransferPlan` of one phase.
+
+    Raises:
+        ValueError: If there is no group below the head.
+
+    Example:
+        >>> print(few_shot(["stem", "body", "head"], epochs=10, learning_rate=1e-3))
+        TransferPlan 'few_shot': 1 phase, 10 epochs
+        ends with the head solved on the trained features
+        schedule over the whole plan: WarmupCosine(start=0.04)
+                        pairs
+        epochs             10
+        train        2 groups
+        batch norm  inference
+        stem            2e-05
+        body            2e-05
+
+    References:
+        Tunstall et al., 2022 (SetFit), https://arxiv.org/abs/2209.11055
+    """
+    *body, top = group_names(groups)
+    if not body:
+        raise ValueError(
+            "To learn from pairs, there must be groups below the head, which is solved. "
+            f"Received: {top!r} alone"
+        )
+    checks.whole(epochs, 1, 1_000_000, "epochs")
+    checks.in_range(divisor, 1e-6, 1e6, "divisor")
+    multipliers = dict.fromkeys(body, 1.0 / divisor)
+    phase = Phase(epochs, body, name="pairs", learning_rate=learning_rate, multipliers=multipliers)
+    return TransferPlan([phase], name="few_shot", schedule=schedule, start=start, end="probe")

@@ -1,0 +1,37 @@
+"""What sources of every kind make of settings before any work is done."""
+
+import dataclasses
+from typing import Any
+
+from kerastl.tasks.protocols import Objective, S
+from kerastl.tasks.settings import FEW_SHOT
+
+
+def settled_for(objective: Objective, settings: S, *, rate: float) -> S:
+    """`settings` for an objective, with the learning rate that was said, or else `rate`.
+
+    Args:
+        objective: `Objective` of the data.
+        settings: Of `tune`, `compare` or `lr-find`.
+        rate: Float > 0, the peak rate where nobody says one.
+
+    Raises:
+        ValueError: If they ask for what the objective has not: a metric or a strategy of others.
+
+    Example:
+        >>> from kerastl.tasks import Classification
+        >>> from kerastl.tasks.settings import TuneSettings
+        >>> settled_for(Classification(), TuneSettings(), rate=0.01).learning_rate
+        0.01
+    """
+    said: Any = settings
+    objective.by(said.metric)
+    strategies = getattr(said, "names", [getattr(said, "strategy", None)])
+    if FEW_SHOT in strategies and objective.name != "classification":
+        raise ValueError(
+            f"The strategy {FEW_SHOT!r} learns from pairs of the same class and of two, so the "
+            f"data must be for classification. Received: strategy={FEW_SHOT!r} for "
+            f"{objective.name}"
+        )
+    taken = rate if said.learning_rate is None else said.learning_rate
+    return dataclasses.replace(said, learning_rate=taken)
