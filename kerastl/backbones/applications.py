@@ -47,9 +47,9 @@ def build(
     shape = image_shape(spec.image_size if image_size is None else image_size)
     _check_size(spec, shape)
     _check_options(spec, options)
-    if pooling == "token":
+    if pooling in ("token", "own"):
         raise ValueError(
-            f"`pooling='token'` needs a backbone of tokens. Received: name={spec.name!r}, "
+            f"`pooling={pooling!r}` needs a backbone of tokens. Received: name={spec.name!r}, "
             "which gives feature maps. Use 'avg' or 'max'."
         )
     image = keras.Input(shape, name="image")

@@ -53,7 +53,7 @@ def build(
     preset = checked(name)
     gelu = _gelu(name, options)
     keras_hub = import_keras_hub()
-    whole = huggingface.whole_checkpoint(preset, with_pooler=pooling == "auto")
+    whole = huggingface.whole_checkpoint(preset, with_pooler=pooling in ("auto", "own"))
     with explained(f"The weights of the preset {preset!r}"), whole:
         network = keras_hub.models.Backbone.from_preset(preset, load_weights=weights == "imagenet")
     if weights not in (None, "imagenet"):
@@ -66,6 +66,13 @@ def build(
     converter = _converter(keras_hub, preset)
     size = image_size or _own_size(network, converter)
     return image_backbone(network, image_shape(size), **_scaling(converter), pooling=pooling)
+
+
+def without_head(model: keras.Model) -> keras.Model:
+    """The backbone of `model` if it is a task of KerasHub, else `model` itself."""
+    if not type(model).__module__.startswith("keras_hub."):
+        return model
+    return model.backbone if isinstance(model, import_keras_hub().models.Task) else model
 
 
 def import_keras_hub() -> Any:

@@ -38,15 +38,17 @@ def load(
             `"cv:PRESET"` for KerasCV;
             a `.keras` file, a run folder with a `model.keras` in it, or a `keras.Model`, taken as
             it is: it prepares its own input, and only pooling is added where it ends in feature
-            maps or tokens.
+            maps or tokens. A backbone of KerasHub, or of keras_nlp, is such a model; of a task
+            of theirs the backbone is taken, without its head.
         weights: `"imagenet"` (for a preset: its own weights), None for random weights, or the
             path of a `.weights.h5`, `.h5` or `.keras` file, with or without the classifier.
             A `.keras` file or a model brings its weights along; only a path is looked at then.
         image_size: Int or `(height, width)` in pixels. None takes the size the published
             weights saw.
-        pooling: `"auto"`, `"avg"`, `"max"`, `"token"`, or None for feature maps or tokens.
-            `"auto"` is the mean over a feature map, an encoder's own pooled output where it
-            has one, else the mean over its real tokens.
+        pooling: `"auto"`, `"own"`, `"avg"`, `"max"`, `"token"`, or None for feature maps or tokens.
+            `"own"` is an encoder's own pooled output, and refused where it has none. `"auto"` is
+            the mean over a feature map, an encoder's own pooled output where it has one, else the
+            mean over its real tokens.
         **options: `alpha`, `depth_multiplier` and `minimalistic`, for the networks that have them.
             `gelu`, for text backbones: `"checkpoint"` computes the activation that a folder of
             Hugging Face says it was trained with, which KerasHub overlooks; `"exact"` or `"tanh"`
@@ -74,7 +76,7 @@ def load(
     settings = {"weights": weights, "image_size": image_size, "pooling": pooling}
     if isinstance(name, keras.Model):
         _no_options(options)
-        return local.wrap(name, **settings)
+        return local.wrap(hub.without_head(name), **settings)
     name = os.fspath(name)
     # Networks first: a folder that happens to be called resnet50 must not hide ResNet50.
     run = os.path.join(name, "model.keras")

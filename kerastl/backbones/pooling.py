@@ -6,7 +6,7 @@ import keras
 
 from kerastl._base.checks import one_of
 
-Pooling: TypeAlias = Literal["auto", "avg", "max", "token"]
+Pooling: TypeAlias = Literal["auto", "own", "avg", "max", "token"]
 POOLINGS = (*get_args(Pooling), None)
 
 
@@ -29,8 +29,9 @@ def pooled(
     Args:
         outputs: Keras tensor of rank 2 (returned as it is), 3 or 4, or a dict with
             `sequence_output` and perhaps `pooled_output`, as KerasHub's encoders give.
-        pooling: `"auto"`, `"avg"`, `"max"`, `"token"` (the first token, rank 3 only), or None
-            to return feature maps or tokens unpooled.
+        pooling: `"auto"`, `"own"` (a trained `pooled_output`, which must be there), `"avg"`,
+            `"max"`, `"token"` (the first token, rank 3 only), or None to return feature maps or
+            tokens unpooled.
         mask: Keras tensor `(B, T)` or None, nonzero where a token is real.
 
     Returns:
@@ -43,6 +44,8 @@ def pooled(
         >>> pooled(keras.Input((7, 7, 16))).shape
         (None, 16)
     """
+    if pooling == "own":
+        return _own(outputs)
     if isinstance(outputs, dict):
         if pooling == "auto" and "pooled_output" in outputs:
             return outputs["pooled_output"]
@@ -58,6 +61,16 @@ def pooled(
         f"`pooling={pooling!r}` needs outputs of rank {3 if pooling == 'token' else '2 to 4'}. "
         f"Received: outputs of shape {tuple(outputs.shape)}. Pass a backbone that ends in "
         "feature maps, tokens or a vector."
+    )
+
+
+def _own(outputs) -> Any:
+    if isinstance(outputs, dict) and "pooled_output" in outputs:
+        return outputs["pooled_output"]
+    found = ", ".join(outputs) if isinstance(outputs, dict) else f"of shape {tuple(outputs.shape)}"
+    raise ValueError(
+        "`pooling='own'` (--pooling pooled) needs a network that pools by itself, as BERT and "
+        f"ALBERT do. Received: outputs {found}. Take the mean over the tokens, or the first one."
     )
 
 

@@ -23,13 +23,14 @@ _CLEANING = "cleaning.json"
 _AS_BERT = ("ElectraTokenizer",)
 
 
-def load_tokens(name: PathLike, *, backbone: keras.Model | None = None) -> "Tokens":
+def load_tokens(name: Any, *, backbone: keras.Model | None = None) -> "Tokens":
     """The tokenizer that belongs to a text backbone, with what is packed around its ids.
 
     Args:
         name: What `load` takes for a text backbone: a preset of KerasHub by name, `"hub:PRESET"`,
             a handle, or a folder with a preset or with the files of Hugging Face. A folder that
-            `Tokens.save` wrote is taken too.
+            `Tokens.save` wrote is taken too. So is an object of KerasHub, or of keras_nlp, which is
+            today another name of it: a tokenizer, or a preprocessor or a task that has one.
         backbone: `keras.Model` that is to take the ids, to see whether they fit. None does not
             look.
 
@@ -42,9 +43,11 @@ def load_tokens(name: PathLike, *, backbone: keras.Model | None = None) -> "Toke
         FileNotFoundError: If a folder lacks the vocabulary.
         ConnectionError: If the tokenizer could not be downloaded.
         ImportError: If KerasHub is not installed.
+        TypeError: If it is an object without a tokenizer.
     """
-    name = os.fspath(name)
-    if _is_saved(name):
+    if not isinstance(name, (str, os.PathLike)):
+        tokens = Tokens(_tokenizer_in(name))
+    elif _is_saved(name := os.fspath(name)):
         tokens = Tokens.load(name)
     else:
         preset = hub.checked(name)
@@ -299,6 +302,19 @@ class Tokens:
 
 def _is_saved(folder):
     return all(os.path.isfile(os.path.join(folder, name)) for name in ("tokenizer.json", _CLEANING))
+
+
+def _tokenizer_in(given):
+    """The tokenizer that an object of KerasHub is, or has."""
+    for one in (given, getattr(given, "preprocessor", None)):
+        one = getattr(one, "tokenizer", one)
+        if hasattr(one, "tokenize") and hasattr(one, "vocabulary_size"):
+            return one
+    raise TypeError(
+        "`name` must be a preset, a folder, or a tokenizer of KerasHub, or a preprocessor or task "
+        f"with one. Received: {type(given).__module__}.{type(given).__qualname__}. A backbone has "
+        "no words: pass the tokenizer that it was trained with"
+    )
 
 
 def _tokenizer_of(preset):

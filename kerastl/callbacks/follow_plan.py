@@ -1,4 +1,8 @@
-"""Carry a transfer plan through one `fit`."""
+"""Carry a transfer plan through one `fit`.
+
+It is one file of over 400 lines because what a plan does at its start, in its phases and at its end
+hangs on the one position in it.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -39,10 +43,11 @@ class FollowPlan(keras.callbacks.Callback):
     stops.
 
     A plan that starts with a probe has the head solved on the data of `fit`, with its class
-    weights, before its first epoch, unless `training.solve_head` has been called on the model. A
-    plan with `wise_ft` below 1 keeps a copy of all weights and goes back towards it at its end; it
-    is begun later by `Resume` alone, which begins as the training did. Last, the scores of the head
-    are divided by the `temperature` of the plan.
+    weights, before its first epoch, unless `training.solve_head` has been called on the model; one
+    that ends with a probe has it solved after its last. A plan with `wise_ft` below 1 keeps a copy
+    of all weights and goes back towards it at its end; it is begun later by `Resume` alone, which
+    begins as the training did. Last, the scores of the head are divided by the `temperature` of the
+    plan.
 
     `initial_epoch` begins at that epoch of the plan. A callback that has been in a `fit`, or was
     given its state, goes on where it stopped and remembers phases that ended early and lowered
@@ -56,9 +61,9 @@ class FollowPlan(keras.callbacks.Callback):
 
     Raises:
         ValueError: In `fit`, if the plan does not fit the model, has fewer epochs than `fit`, or
-            has schedules or rates that the optimizer cannot follow; or it starts with a probe, and
-            the data cannot be read again or the head cannot be solved; or it has a temperature and
-            the model no head whose answers are more or less sure.
+            has schedules or rates that the optimizer cannot follow; or it has a probe, and the data
+            cannot be read again or the head cannot be solved; or it has a temperature and the model
+            no head whose answers are more or less sure.
         TypeError: If `plan` is no plan or the model no `FineTuner`.
 
     Example:
@@ -205,7 +210,9 @@ class FollowPlan(keras.callbacks.Callback):
                 f"temperature={self.plan.temperature:g}"
             )
         if self.plan.start == "probe" and state.probe is None and begins:
-            self._solve("starts")
+            self._solve()
+        if self.plan.end == "probe":
+            self._passes_to_solve_on()  # or it is refused now, and not when all is trained
         if self.plan.wise_ft < 1 and self._started_from is None:
             self._started_from = [variable.numpy() for variable in self.model.weights]
             self._start_mark = _mark(self._started_from)
@@ -251,25 +258,28 @@ class FollowPlan(keras.callbacks.Callback):
             self._end()
 
     def _end(self):
-        """End where `wise_ft` of the plan says, as sure as its `temperature` says."""
+        """End where `wise_ft` of the plan says, the head as `end` and `temperature` say."""
         start, self._started_from = self._started_from, None
         if start is not None:
             blend_weights(self.model, start, self.plan.wise_ft)
         if self._is_to_end and self.plan.end == "probe":
-            self._solve("ends")
+            self._solve()
         if self._is_to_end and self.plan.temperature != 1:
             head_of(self.model).divide(self.plan.temperature)
         self._is_to_end = False
 
-    def _solve(self, does):
-        state = self.model.fit_state
-        if state.passes is None:
-            raise ValueError(
-                f"The plan {self.plan.name!r} {does} with a probe, which reads the data again "
-                "row by row. Give `fit` arrays or a dataset of `kerastl.data.make_dataset`. "
-                "Received: data that only Keras can read."
-            )
-        solve_head(self.model, state.passes, class_weight=state.class_weight)
+    def _passes_to_solve_on(self):
+        if self.model.fit_state.passes is not None:
+            return self.model.fit_state.passes
+        raise ValueError(
+            f"The plan {self.plan.name!r} solves the head by a probe, which reads the data again "
+            "row by row. Give `fit` arrays or a dataset of `kerastl.data.make_dataset`. Received: "
+            "data that only Keras can read."
+        )
+
+    def _solve(self):
+        weights = self.model.fit_state.class_weight
+        solve_head(self.model, self._passes_to_solve_on(), class_weight=weights)
 
     @property
     def _optimizer(self):

@@ -266,7 +266,7 @@ def held_out(
     Raises:
         ValueError: If the data have a class that the model does not know.
     """
-    source = find_source(data)
+    source = find_source(data, least=1)
     trained_for = trained_for.for_data(path, source)
     found = source.read_held_out(trained_for.prepare, progress=progress)
     names: Any = trained_for.outputs

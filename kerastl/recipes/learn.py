@@ -43,6 +43,7 @@ class Learnt:
         frozen_features: As `History.frozen_features`.
         seconds: Dict from `"probe"`, `"comparing"`, `"tracing"` and `"training"` to seconds.
         notices: Lines for the user.
+        earlier: Float, those of `seconds` that processes before this one have spent.
     """
 
     solved: Solved
@@ -56,6 +57,7 @@ class Learnt:
     frozen_features: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     notices: list[str] = dataclasses.field(default_factory=list)
+    earlier: float = 0.0
 
     @property
     def of_kept(self) -> np.ndarray:
@@ -182,6 +184,7 @@ def _chosen(learnt, trials, settings, finer):
         choice = choice.after(finer.row, finer.reason)
         learnt.notices += finer.notices
     learnt.choice, learnt.seconds["comparing"] = choice, trials.passed
+    learnt.earlier += trials.earlier
     learnt.notices += choice.notices
     if choice.ended_by == "minutes":
         learnt.notices.append(
@@ -207,6 +210,7 @@ def _candidate(model, data, settings, name, *, augment="none"):
 def _trained(learnt, trials, candidate, checkpoints, progress):
     """Train by `candidate` on everything, and have `learnt` say what that gave and took."""
     model, data, settings = trials.model, trials.data, candidate.settings
+    began = time.perf_counter()
     progress.stage(f"Training by {candidate.name}", candidate.plan.epochs)
     trials.begin(candidate)
     history = training.train(
@@ -217,7 +221,8 @@ def _trained(learnt, trials, candidate, checkpoints, progress):
         callbacks=progress.callbacks(),
         checkpoints=checkpoints,
     )
-    spent = history.seconds
+    spent, here = history.seconds, time.perf_counter() - began
+    learnt.earlier += max(0.0, spent.tracing + spent.training - here)
     learnt.start = candidate.plan.start
     learnt.seconds |= {"tracing": spent.tracing, "training": spent.training}
     learnt.outputs = learnt.solved.outputs(settings)

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -124,7 +125,9 @@ class RunFolder:
             if kind is None:
                 self._publish()
             elif not issubclass(kind, KeyboardInterrupt):
-                if not self._goes_on:  # else what is done would be lost to an error that may pass
+                if self._goes_on:  # else what is done would be lost to an error that may pass
+                    warnings.warn(_LEFT.format(self.partial), stacklevel=2)
+                else:
                     shutil.rmtree(self.partial, ignore_errors=True)
             elif self._job is None:
                 shutil.rmtree(self.partial, ignore_errors=True)
@@ -160,6 +163,12 @@ class RunFolder:
     def write_lines(self, name: str, lines: Iterable[str]) -> None:
         """Write `lines`, one a line, in UTF-8."""
         self.file(name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+_LEFT = (
+    "What an earlier process has done is kept in {}: the same command goes on from there, and "
+    "--overwrite drops it."
+)
 
 
 def _empty(folder):

@@ -46,10 +46,24 @@ def begin(
     prepare = source.prepare_for(backbone, settings)
     read = source.read(prepare, settings, seed=settings.seed, progress=progress.count)
     data = dataclasses.replace(read, objective=read.objective.by(settings.metric))
+    data = dataclasses.replace(data, notices=(*data.notices, *_told_weights(data)))
     data.objective.check_data(data)
     model = build(backbone, data, dropout=settings.dropout, name="tuned")
     adapt(model, data, settings)
     return model, data
+
+
+def _told_weights(data):
+    """A notice of how much an example of a class counts where classes are far from even."""
+    weights = data.objective.class_weight(data)
+    if weights is None:
+        return ()
+    least, most = min(weights, key=weights.__getitem__), max(weights, key=weights.__getitem__)
+    return (
+        "Classes are of unlike size, and each counts alike in what is learnt: one of the "
+        f"{data.prepare.noun} of {data.outputs[least]!r} counts {weights[least]:.2g}, one of "
+        f"{data.outputs[most]!r} {weights[most]:.2g}.",
+    )
 
 
 def build(backbone: keras.Model, data: TaskData, *, dropout: float, name: str) -> FineTuner:

@@ -67,7 +67,8 @@ def fine_tune(
         `metrics.json`, `curves.png` if anything was trained, `float.tflite` beside a quantized
         `model.tflite`, and `skipped.csv` if files were skipped. `metrics` has the `probe`, what was
         `trained` and their paired `difference` on the examples held out, which was `kept` and why
-        (`choice`), and `seconds_of` each part. `metrics["score"]` is the accuracy, the mean average
+        (`choice`), and `seconds_of` each part, those of
+        processes that were stopped among them. `metrics["score"]` is the accuracy, the mean average
         precision of several labels or the R² of a number, on examples held out; the others are as
         the objective judges.
 
@@ -102,7 +103,8 @@ def fine_tune(
             metrics.update(write_device_files(run, model, examples, settings.export))
         seconds = {"reading": reading, **learnt.seconds, "writing": time.perf_counter() - written}
         metrics["seconds_of"] = {name: round(value, 1) for name, value in seconds.items()}
-        metrics["seconds"] = round(time.perf_counter() - started, 1)
+        metrics["seconds"] = round(time.perf_counter() - started + learnt.earlier, 1)
+        metrics["seconds_before_a_stop"] = round(learnt.earlier, 1)
         run.write_json("metrics.json", metrics)
     return TuneResult(model, metrics, pathlib.Path(out))
 
@@ -128,6 +130,7 @@ def _evaluate(model, data, settings, learnt):
         "num_val": len(data.val),
         "num_skipped": len(data.skipped),
         "num_weights": count_weights(model),
+        "learning_rate": settings.learning_rate,
         f"val_{objective.metric}": history.get(f"val_{objective.metric}", [None])[-1],
         "frozen_features": training.cache_summary(learnt.frozen_features),
         **learnt.side_by_side(),

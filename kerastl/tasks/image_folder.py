@@ -15,10 +15,12 @@ class ImageFolder(Pictures):
     objective = Classification()
 
     @classmethod
-    def scan(cls, path: PathLike) -> "ImageFolder | None":
+    def scan(cls, path: PathLike, *, least: int = 2) -> "ImageFolder | None":
         """The source at `path`, or None if that is no folder and not for this source to refuse."""
         path = pathlib.Path(path)
-        return cls(scan_images(path)) if path.is_dir() or not path.exists() else None
+        if path.exists() and not path.is_dir():
+            return None
+        return cls(scan_images(path, least=least))
 
     def named(self, split: str) -> str:
         return str(self.path) if split == "all" else str(self.path / split)

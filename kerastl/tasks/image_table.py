@@ -21,10 +21,10 @@ class ImageTable(Pictures):
     name = "image_table"
 
     @classmethod
-    def scan(cls, path: PathLike) -> "ImageTable | None":
+    def scan(cls, path: PathLike, *, least: int = 2) -> "ImageTable | None":
         """The source at `path`, or None if there is no table."""
         table = find_table(path)
-        return None if table is None else cls(scan_table(table))
+        return None if table is None else cls(scan_table(table, least=least))
 
     @property
     def objective(self) -> Objective:

@@ -41,8 +41,11 @@ class Source(Protocol):
     def objective(self) -> Objective: ...
 
     @classmethod
-    def scan(cls, path: PathLike) -> Source | None:
-        """The source at `path`; None if it is not of this kind. Raises what is wrong with it."""
+    def scan(cls, path: PathLike, *, least: int = 2) -> Source | None:
+        """The source at `path`; None if it is not of this kind. Raises what is wrong with it.
+
+        `least` is how many classes there must be: one is enough to measure on.
+        """
 
     def load_backbone(self, settings: TrainSettings) -> keras.Model:
         """The network that the settings name, with one feature vector an example as its output."""

@@ -8,6 +8,7 @@ looked for here, whatever the verb.
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -241,6 +242,17 @@ class TrainSettings(ReadSettings):
     adapt_statistics: bool = setting(
         False, "Give batch normalizations the statistics of the training examples first."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.backbone, (str, os.PathLike)):
+            given = type(self.backbone)
+            raise TypeError(
+                "`backbone` must be a name or a path, so that the run can be written down and gone "
+                f"on with. Received: a {given.__module__}.{given.__qualname__}. Save it first: a "
+                "task of KerasHub by `task.save_to_preset(folder)`, which saves its tokenizer too; "
+                "any other model by `model.save('mine.keras')`"
+            )
 
     @property
     def options(self) -> dict[str, Any]:

@@ -27,11 +27,12 @@ PREPARES = {one.kind: one for one in (PreparePictures, PrepareTexts)}
 FILE = "task.json"
 
 
-def find_source(path: PathLike) -> Source:
+def find_source(path: PathLike, *, least: int = 2) -> Source:
     """The `Source` of the data at `path`, found without opening an example.
 
     Args:
         path: A folder of class folders, a table, or a folder with a table in it.
+        least: Int > 0, classes that must be there: one is enough to measure a model on.
 
     Raises:
         FileNotFoundError: If there is nothing.
@@ -43,7 +44,7 @@ def find_source(path: PathLike) -> Source:
         FileNotFoundError: There is no folder no/such/folder.
     """
     for kind in SOURCES:
-        if (source := kind.scan(path)) is not None:
+        if (source := kind.scan(path, least=least)) is not None:
             return source
     raise ValueError(
         f"{path} must be a folder of class folders; or a .csv or .tsv table with the columns file "

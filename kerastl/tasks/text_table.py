@@ -37,7 +37,7 @@ from kerastl.tasks.tf_idf import tf_idf
 PERCENTILE = 99  # of the lengths of texts to train on; longer ones are cut
 UNKNOWN = 0.01  # share of ids that the vocabulary lacks, from which on a notice says so
 RATE = 1e-3  # of a head that starts at zero; encoders take a tenth of what other networks take
-POOLED: dict[str, Any] = {"mean": "avg", "pooled": "auto", "first": "token"}  # of `backbones.load`
+POOLED: dict[str, Any] = {"mean": "avg", "pooled": "own", "first": "token"}  # of `backbones.load`
 OBJECTIVES: dict[Kind, Objective] = {
     "class": Classification(),
     "labels": MultiLabel(),
@@ -60,9 +60,9 @@ class TextTable:
         self._of_network: tuple[str, ...] = ()
 
     @classmethod
-    def scan(cls, path: PathLike) -> "TextTable | None":
+    def scan(cls, path: PathLike, *, least: int = 2) -> "TextTable | None":
         """The source at `path`, or None if there are no tables of texts."""
-        return None if find_text_tables(path) is None else cls(scan_texts(path))
+        return None if find_text_tables(path) is None else cls(scan_texts(path, least=least))
 
     @property
     def objective(self) -> Objective:
@@ -92,6 +92,8 @@ class TextTable:
     def load_backbone(self, settings: Any) -> keras.Model:
         """The network that the settings name, with one vector a text, by their `pooling`."""
         pooled = POOLED[settings.pooling or "mean"]
+        if settings.pooling is not None:
+            _refuse_pooled(settings)
         model = backbones.load(settings.backbone, weights=settings.weights, pooling=pooled)
         if not isinstance(shapes_of(model), Mapping):
             raise ValueError(
@@ -196,7 +198,7 @@ class TextTable:
 def _refuse_those_of_pictures(said, fields, path):
     """Refuse what texts have no use for; `fields` says what stands there where nothing is said."""
     unused = ("image_size", "alpha", "augmented_copies", "adapt_statistics", "cache_dir")
-    none = {name: (fields[name],) for name in unused if name in fields}
+    none: dict[str, tuple] = {name: (fields[name],) for name in unused if name in fields}
     if "augment" in fields:
         none["augment"] = ("none", fields["augment"])
     for name, nothing in none.items():
@@ -206,6 +208,19 @@ def _refuse_those_of_pictures(said, fields, path):
                 f"`{name}` (--{name.replace('_', '-')}) is for pictures, and {path} holds texts. "
                 f"Received: {name}={value!r}"
             )
+
+
+def _refuse_pooled(settings):
+    """Refuse to pool what a run, or a `.keras` file, gives as one vector a text already."""
+    path = pathlib.Path(settings.backbone)
+    if path.suffix != ".keras" and not (path / "model.keras").is_file():
+        return
+    gives: Any = backbones.load(path, weights=settings.weights, pooling=None).output
+    if not isinstance(gives, Mapping) and len(gives.shape) == 2:
+        raise ValueError(
+            "`pooling` (--pooling) is for a network that gives a vector for each token. Received: "
+            f"pooling={settings.pooling!r} for {path}, which gives one for each text"
+        )
 
 
 def _no_device_file(asked, default):

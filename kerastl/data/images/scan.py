@@ -101,7 +101,7 @@ class PassedOver:
         ]
 
 
-def scan_images(path: PathLike) -> ScannedImages:
+def scan_images(path: PathLike, *, least: int = 2) -> ScannedImages:
     """Find the classes and files of a folder of pictures, without decoding any.
 
     Two layouts are known: `path/<class>/*` and `path/train/<class>/*` with `val/` (or
@@ -112,6 +112,7 @@ def scan_images(path: PathLike) -> ScannedImages:
 
     Args:
         path: The folder.
+        least: Int > 0, classes that must be there: one is enough to measure a model on.
 
     Returns:
         A `ScannedImages`.
@@ -119,9 +120,9 @@ def scan_images(path: PathLike) -> ScannedImages:
     Raises:
         FileNotFoundError: If there is no such folder.
         NotADirectoryError: If `path` is a file.
-        ValueError: If the folder is empty, holds no class folders or only one; if all pictures
-            of one are of a kind that is not read, or its name cannot stand on a line of its own;
-            if a class has the name of a purpose; or if `val/` or `test/` has a class that
+        ValueError: If the folder is empty, holds no class folders or fewer than `least`; if all
+            pictures of one are of a kind that is not read, or its name cannot stand on a line of
+            its own; if a class has the name of a purpose; or if `val/` or `test/` has a class that
             `train/` lacks.
 
     Example:
@@ -141,7 +142,7 @@ def scan_images(path: PathLike) -> ScannedImages:
     found = {split: _classes(folder, passed, notices) for split, folder in parts.items()}
     first = next(iter(parts))
     class_names = tuple(sorted(found[first]))
-    _check_classes(parts[first], class_names)
+    _check_classes(parts[first], class_names, least)
     _check_agreement(parts, found, class_names)
     splits = {split: _labelled(classes, class_names) for split, classes in found.items()}
     notices += _missing_notices(found, class_names) + passed.notices()
@@ -338,10 +339,10 @@ def _loose_notices(folder, classes):
     )
 
 
-def _check_classes(folder, class_names):
+def _check_classes(folder, class_names, least):
     if not class_names:
         raise ValueError(f"{folder} holds no pictures. {LAYOUT.format(root=folder)}")
-    if len(class_names) > 1:
+    if len(class_names) >= least:
         return
     inside = _subfolders(folder / class_names[0]) if (folder / class_names[0]).is_dir() else []
     hint = f" If the classes are inside it, pass {folder / class_names[0]}." if inside else ""

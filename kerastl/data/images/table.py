@@ -27,7 +27,7 @@ def find_table(path: PathLike) -> Path | None:
     return path if path.suffix.lower() in (".csv", ".tsv") else None
 
 
-def scan_table(path: PathLike) -> ScannedImages:
+def scan_table(path: PathLike, *, least: int = 2) -> ScannedImages:
     """Read a table of pictures, without opening any picture.
 
     The first line names the columns, in any order: `file`, a path relative to the table; one of
@@ -37,6 +37,7 @@ def scan_table(path: PathLike) -> ScannedImages:
 
     Args:
         path: The table, or a folder with a `labels.csv` or `labels.tsv` in it.
+        least: Int > 0, classes that must be there: one is enough to measure a model on.
 
     Returns:
         A `ScannedImages`; its files need not exist, which is found when they are read.
@@ -67,7 +68,7 @@ def scan_table(path: PathLike) -> ScannedImages:
         (line, row["file"], read(table, line, row[column]), row.get("split")) for line, row in rows
     ]
     _check_once(table, said)
-    names, as_target = _targets(table, column, [target for _, _, target, _ in said])
+    names, as_target = _targets(table, column, [target for _, _, target, _ in said], least)
     splits = {}
     for line, file, target, split in said:
         name = _split(table, line, split)
@@ -158,13 +159,13 @@ def _number(table, line, text):
     return number
 
 
-def _targets(table, column, targets):
+def _targets(table, column, targets, least):
     """Names of the outputs, and a function from what a line says to a target."""
     if column == "value":
         return ("value",), float
     many = column == "labels"
     names = tuple(sorted({n for target in targets for n in (target if many else (target,))}))
-    if len(names) < (1 if many else 2):
+    if len(names) < (1 if many else least):
         raise ValueError(
             f"{table} must have at least {'one label' if many else 'two classes'}. "
             f"Received: {listed(names or ['none'])}"

@@ -92,7 +92,7 @@ def find_text_tables(path: PathLike) -> dict[str, Path] | None:
     return None if any(map(_is_of_files, tables.values())) else tables
 
 
-def scan_texts(path: PathLike) -> ScannedTexts:
+def scan_texts(path: PathLike, *, least: int = 2) -> ScannedTexts:
     """Read a table of texts and what is said of them.
 
     A `.csv`, `.tsv` or `.jsonl` in UTF-8, with or without a byte order mark; or a folder with such
@@ -104,6 +104,7 @@ def scan_texts(path: PathLike) -> ScannedTexts:
 
     Args:
         path: The file or the folder.
+        least: Int > 0, classes that must be there: one is enough to measure a model on.
 
     Returns:
         `ScannedTexts`.
@@ -144,7 +145,7 @@ def scan_texts(path: PathLike) -> ScannedTexts:
                 skipped.append((row.place, "no text"))
     _check_parts(path, parts, skipped)
     kind: Kind = KINDS[column]
-    targets = _Targets(kind, path, parts)
+    targets = _Targets(kind, path, parts, least)
     order = [name for name in ("all", "train", "val", "test") if name in parts]
     splits = {
         name: tuple(Text(row.parts, targets(row), row.place) for row in parts[name])
@@ -159,7 +160,7 @@ def read_texts(path: PathLike, num_parts: int = 1) -> list[tuple[str, ...]]:
 
     Args:
         path: A `.txt` with one text a line; or a `.csv`, `.tsv` or `.jsonl` with the column `text`,
-            or the two of pairs.
+            or the two of pairs; or, as to train on, with two columns and no names.
         num_parts: 1 for texts, 2 for pairs.
 
     Raises:
@@ -203,18 +204,32 @@ def _texts_alone(table, num_parts):
     first = lines[0][1]
     header = [str(name).strip().lower() for name in first]
     names = _columns(header)[0]
+    if names is None and num_parts == 1 and (label := _label_column(lines, header)) is not None:
+        _check_widths(table, lines, 2)
+        return [(n, (cells[1 - label],)) for n, cells in lines]
     if names is None or len(names) != num_parts:
-        wanted = "text" if num_parts == 1 else "text_a and text_b"
-        raise ValueError(
-            f"{table} must have {'the column' if num_parts == 1 else 'the columns'} {wanted}, for "
-            f"what the model takes. Received: {listed([name[:30] for name in header], 20)}"
-        )
+        _refuse_columns_of_texts(table, header, num_parts)
     if isinstance(first, dict):
         rows = [(n, {str(key).lower(): value for key, value in said.items()}) for n, said in lines]
     else:
         _check_widths(table, lines, len(header))
         rows = [(n, dict(zip(header, cells, strict=True))) for n, cells in lines[1:]]
     return [(n, tuple(_text(table, n, row.get(name)) for name in names)) for n, row in rows]
+
+
+def _refuse_columns_of_texts(table, header, num_parts) -> NoReturn:
+    one = num_parts == 1
+    wanted = "the column text" if one else "the columns text_a and text_b"
+    how = (
+        "Without a first line of names a table has two columns, a text and a label that repeats "
+        "itself; texts alone go into a .txt, one a line"
+        if one
+        else "Give them in the first line"
+    )
+    raise ValueError(
+        f"{table} must have {wanted}, for what the model takes. {how}. "
+        f"Received: {listed([name[:30] for name in header], 20)}"
+    )
 
 
 def _check_widths(table, lines, width):
@@ -386,21 +401,26 @@ def _columns(header):
 
 def _without_header(table, lines, header):
     """The rows of a table of two columns whose first line is none of names."""
-    if {"text", *KINDS, *(name for pair in PAIRS for name in pair)} & set(header):
-        _refuse_columns(table, header)
-    if len(header) != 2:
+    label = _label_column(lines, header)
+    if label is None:
         _refuse_columns(table, header)
     _check_widths(table, lines, 2)
-    columns = [[cells[i].strip() for _, cells in lines] for i in range(2)]
-    distinct = [len(set(column)) / len(column) for column in columns]
-    label = 0 if distinct[0] < distinct[1] else 1
-    if distinct[label] > FEW or distinct[0] == distinct[1]:
-        _refuse_columns(table, header)
     found = _Table(table, "label", 1)
     for number, cells in lines:
         row = {"text": cells[1 - label], "label": cells[label]}
         found.rows.append(_row(table, number, TEXTS, "label", row))
     return found
+
+
+def _label_column(lines, header):
+    """Which of two columns without names is that of the labels: it repeats itself. None if none."""
+    names = {"text", *KINDS, *(name for pair in PAIRS for name in pair)}
+    if names & set(header) or len(header) != 2 or isinstance(lines[0][1], dict):
+        return None
+    columns = [[cells[i].strip() for _, cells in lines if len(cells) == 2] for i in range(2)]
+    distinct = [len(set(column)) / len(column) for column in columns]
+    label = 0 if distinct[0] < distinct[1] else 1
+    return None if distinct[label] > FEW or distinct[0] == distinct[1] else label
 
 
 def _refuse_columns(table, header) -> NoReturn:
@@ -474,8 +494,8 @@ def _check_parts(path, parts, skipped):
 class _Targets:
     """From what a row says to its target."""
 
-    def __init__(self, kind, path, parts: Mapping[str, Sequence[_Row]]) -> None:
-        self.kind = kind
+    def __init__(self, kind, path, parts: Mapping[str, Sequence[_Row]], least: int) -> None:
+        self.kind, self._least = kind, least
         self.names = ("value",) if kind == "value" else self._named(path, parts)
         self._number = {name: i for i, name in enumerate(self.names)}
 
@@ -500,7 +520,7 @@ class _Targets:
                     f"Closest to {unknown[0]!r}: {closest(unknown[0], sorted(said[first]), 1)}."
                 )
         names = tuple(sorted(said[first]))
-        needed = 1 if self.kind == "labels" else 2
+        needed = 1 if self.kind == "labels" else self._least
         if len(names) < needed:
             raise ValueError(
                 f"{path} must have at least {'one label' if needed == 1 else 'two classes'}. "
