@@ -19,10 +19,9 @@ from kerastl.data.texts.table import (
     scan_texts,
 )
 from kerastl.tasks.classification import Classification
+from kerastl.tasks.device_texts import FOLDER, QUANTIZED
 from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.prepare_texts import (
-    FOLDER,
-    NO_FILES,
     NOUN,
     PrepareTexts,
     around_of,
@@ -100,10 +99,8 @@ class TextTable:
         given: dict[str, Any] = {"augment": "none"}
         if said.learning_rate == fields["learning_rate"]:
             given["learning_rate"] = RATE
-        if "export" in fields:
-            if said.export not in ("none", fields["export"]):
-                raise ValueError(f"{NO_FILES} Received: export={said.export!r} (--export)")
-            given["export"] = "none"
+        if "export" in fields and said.export is None:
+            given["export"] = QUANTIZED
         return dataclasses.replace(said, **given)
 
     def load_backbone(self, settings: Any) -> keras.Model:
