@@ -221,3 +221,12 @@ def cut_as_trained(tokenizer: Any) -> None:
         cut = pre_tokenizers.Split(Regex(_PATTERNS[name]), "isolated")
         pairs = made(add_prefix_space=False, use_regex=False)
         tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, pairs])
+
+
+def fast_tokenizer(tokenizer: Any) -> str:
+    """The JSON of the tokenizer of the package `tokenizers` that a byte-pair tokenizer runs.
+
+    KerasHub 0.32.0 has no public way to it. Private name: `_tokenizer`. It can go when KerasHub
+    writes tokenizer.json of Hugging Face by itself.
+    """
+    return str(tokenizer._tokenizer.to_str())

@@ -3,6 +3,7 @@
 from kerastl.export.ladder import Ladder, Rung, to_litert_within
 from kerastl.export.litert_file import to_litert
 from kerastl.export.litert_model import LiteRTModel
+from kerastl.export.metadata import Carried
 from kerastl.export.parity import Parity, parity
 from kerastl.export.portable import to_onnx, to_saved_model
 from kerastl.export.selective import LayerReport, layer_errors
@@ -10,6 +11,7 @@ from kerastl.export.sizes import FileSize, SizeTable, file_sizes
 from kerastl.export.vocabulary import add_vocabulary
 
 __all__ = [
+    "Carried",
     "FileSize",
     "Ladder",
     "LayerReport",

@@ -21,7 +21,7 @@ from kerastl._base.files import full_disk
 from kerastl._base.quiet import quiet
 from kerastl.compression.quantize import as_converted
 from kerastl.export import flatbuffer
-from kerastl.export.naming import AnyModel, is_tf_keras, output_names
+from kerastl.export.naming import AnyModel, input_names, is_tf_keras, output_names
 from kerastl.export.quantization import IoDtype, Quantization
 from kerastl.export.saved_model import (
     has_fake_quant,
@@ -142,9 +142,9 @@ def one_by_one(samples: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarr
 
 
 def with_names(content: bytes, graph: AnyModel) -> bytes:
-    """`content` with the outputs called as in the model."""
-    outputs = _numbered(output_names(graph))
-    return flatbuffer.renamed(content, inputs={}, outputs=outputs)
+    """`content` with the outputs called as in the model, and its inputs in the model's order."""
+    outputs, order = _numbered(output_names(graph)), input_names(graph)
+    return flatbuffer.renamed(content, inputs={}, outputs=outputs, order=order)
 
 
 def _numbered(outputs):

@@ -7,7 +7,7 @@ offers a reader.
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,13 +101,20 @@ def cut_after(content: bytes, count: int) -> bytes:
     return packed(model, len(content))
 
 
-def renamed(content: bytes, *, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
+def renamed(
+    content: bytes,
+    *,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    order: Sequence[str] = (),
+) -> bytes:
     """The same file, tidied, with other names for the inputs and outputs of its one signature.
 
     Args:
         content: Bytes of a file.
         inputs: Dict from the signature's input names to new ones; others stay.
         outputs: The same for outputs.
+        order: New names of inputs in the order that the file is to list them in; others come last.
 
     Returns:
         Bytes of a file that differs in names alone; those inside are made short (`tidy`).
@@ -119,6 +126,9 @@ def renamed(content: bytes, *, inputs: Mapping[str, str], outputs: Mapping[str, 
         for entry in entries:
             old = entry.name.decode()
             entry.name = tensors[entry.tensorIndex].name = names.get(old, old).encode()
+    places = {name.encode(): place for place, name in enumerate(order)}
+    graph = model.subgraphs[0]
+    graph.inputs = sorted(graph.inputs, key=lambda k: places.get(tensors[k].name, len(places)))
     tidy(model)
     return packed(model, len(content))
 

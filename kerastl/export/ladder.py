@@ -18,6 +18,7 @@ from kerastl.export import labels as label_file
 from kerastl.export.answers import answers_of
 from kerastl.export.conversion import converted, needs_flex, saved_model
 from kerastl.export.litert_model import LiteRTModel
+from kerastl.export.metadata import Carried
 from kerastl.export.naming import (
     AnyModel,
     graph_of,
@@ -32,6 +33,7 @@ from kerastl.export.verify import check_outputs
 RungName: TypeAlias = Literal["int8", "int8_mixed", "dynamic", "float16", "int16x8"]
 RUNGS = get_args(RungName)
 _ROUNDING = 1e-9
+_SLOW = 1.1  # times the float32 file; what is less is noise
 _LARGEST = 0.75  # of the float32 file: int8 with more layers in float than that is none
 
 
@@ -46,6 +48,8 @@ def to_litert_within(  # noqa: PLR0913 (those of `to_litert`, and what is measur
     ladder: Sequence[RungName] = ("int8", "int8_mixed", "dynamic", "float16"),
     class_names: Sequence[str] | None = None,
     score: Callable[[np.ndarray, Any], float] | None = None,
+    carried: Carried | None = None,
+    slower: bool = True,
 ) -> "Ladder":
     """Write the first file of `ladder` that loses at most `max_drop` of the accuracy.
 
@@ -67,6 +71,9 @@ def to_litert_within(  # noqa: PLR0913 (those of `to_litert`, and what is measur
             in this order.
         class_names: Sequence of class names, written into the file and beside it.
         score: Function of `(outputs, labels)`, higher for better, to take in place of accuracy.
+        carried: As in `to_litert`.
+        slower: Bool, whether a file with integer activations may be taken though it is slower than
+            the float32 one, as int8 of encoders is on a CPU.
 
     Returns:
         A `Ladder`; `print(ladder)` shows a table.
@@ -95,6 +102,7 @@ Received: ladder='int4'. Closest: 'int8'.
     if representative_data is not None:
         samples = calibration.draw(graph, representative_data)
     task = _Task(model, graph, data, labels, max_drop, score or answers_of(model)[0].accuracy)
+    task.slower = slower
     with files.work_folder(path) as work, in_float32(graph):
         task.work, task.saved, task.samples = work, saved_model(graph, signature, work), samples
         if samples is None and any(_needs_samples(name) for name in ladder):
@@ -108,7 +116,8 @@ Received: ladder='int4'. Closest: 'int8'.
                 f"written. Train with quantization in the loop, or allow more.\n\n{result}"
             )
         litert_file.written(
-            litert_file.described(task.made, task.content, graph, class_names), task.made
+            litert_file.described(task.made, task.content, graph, class_names, carried),
+            task.made,
         )
         litert_file.put_in_place(task.made, path, class_names)
     return result
@@ -138,6 +147,7 @@ class _Task:
     samples: dict[str, np.ndarray] | None
     content: bytes
     made: str
+    slower = True  # than the float32 file a rung may be
 
     def __init__(
         self,
@@ -154,14 +164,14 @@ class _Task:
         scores = model.predict(in_structure(graph, self._data), verbose=0)
         self.accuracy = score(np.asarray(scores), labels)
         self.layers: tuple[LayerError, ...] = ()
-        self._float_size = 0
+        self._float_size, self._float_ms = 0, float("inf")
 
     def baseline(self) -> "Rung":
         """The float32 file, to compare sizes and times with."""
         content = converted(self.saved, self._graph)
         needs_flex(content, self.saved, self._graph)
         rung = self._measured("float32", content)
-        self._float_size = rung.size_bytes
+        self._float_size, self._float_ms = rung.size_bytes, rung.median_ms
         check_outputs(self._model, self._graph, self.made, samples=self.samples)
         return rung
 
@@ -214,15 +224,23 @@ class _Task:
         scores = next(iter(LiteRTModel(self.made).run(self._data).values()))
         sound = bool(np.isfinite(scores).all())
         reached = self._score(scores, self._labels) if sound else 0.0
+        taken = LiteRTModel(self.made, threads=1).milliseconds(self._data)
+        note = "" if sound else "gives what is not a number"
+        is_integer = name == "int8_mixed" or (name in MODES and MODES[name].calibrated)
+        is_slow = is_integer and not self.slower and taken > _SLOW * self._float_ms
+        if is_slow:
+            note = "slower than float32 here; for a device that wants it, leave out `max_drop`"
         return Rung(
             name,
             accuracy=reached,
             size_bytes=len(content),
             gzip_bytes=len(gzip.compress(content, mtime=0)),
-            median_ms=LiteRTModel(self.made, threads=1).milliseconds(self._data),
+            median_ms=taken,
             kept=tuple(kept),
-            accepted=sound and self.accuracy - reached <= self._max_drop + _ROUNDING,
-            note="" if sound else "gives what is not a number",
+            accepted=sound
+            and not is_slow
+            and self.accuracy - reached <= self._max_drop + _ROUNDING,
+            note=note,
         )
 
 

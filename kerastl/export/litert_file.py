@@ -20,7 +20,7 @@ from kerastl.export.saved_model import has_fake_quant, run_saved_model
 from kerastl.export.verify import check_outputs, check_same, warn_of_float
 
 
-def to_litert(
+def to_litert(  # noqa: PLR0913 (one for each thing that a file can have)
     model: AnyModel,
     path: PathLike,
     *,
@@ -29,6 +29,7 @@ def to_litert(
     representative_data: Any = None,
     batch_size: int | None = 1,
     labels: Sequence[str] | None = None,
+    carried: metadata.Carried | None = None,
     allow_flex: bool = False,
 ) -> str:
     """Write a model as a LiteRT (`.tflite`) file, check it, and only then put it in place.
@@ -67,6 +68,7 @@ def to_litert(
             accelerator can run.
         labels: Sequence of class names, one for each output; written into the file as
             TFLite metadata, and beside it as `labels.txt`. None writes none.
+        carried: `Carried`, what a network of texts needs besides, inside the file; or None.
         allow_flex: Bool, whether operations may be left in that the plain LiteRT runtime lacks.
             Such a file needs TensorFlow's Flex delegate, which Python has not: what the converter
             read is run beside the model in its place.
@@ -126,7 +128,7 @@ def to_litert(
         else:
             check_outputs(model, graph, made, quantization=quantization, samples=samples)
             warn_of_float(content, quantization)
-            written(described(made, content, graph, labels), made)
+            written(described(made, content, graph, labels, carried), made)
         put_in_place(made, path, labels)
     return path
 
@@ -177,16 +179,23 @@ def put_in_place(made: str, path: PathLike, labels: Sequence[str] | None) -> Non
     files.replaced(made, path)
 
 
-def described(made: str, content: bytes, graph: AnyModel, labels: Sequence[str] | None) -> bytes:
-    """`content`, which lies in the file `made`, with its metadata and labels."""
+def described(
+    made: str,
+    content: bytes,
+    graph: AnyModel,
+    labels: Sequence[str] | None,
+    carried: metadata.Carried | None = None,
+) -> bytes:
+    """`content`, which lies in the file `made`, with its metadata, labels and what it carries."""
     lite = LiteRTModel(made)
+    files = [] if labels is None else [metadata.label_file(labels)]
     return metadata.embedded(
         content,
         lite.inputs,
         lite.outputs,
         name=graph.name,
         pixels=expected_ranges(graph),
-        files=[] if labels is None else [metadata.label_file(labels)],
+        files=[*files, *(carried.files if carried else ())],
     )
 
 

@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 BUFFER = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
 _PARSER_VERSION = "1.0.1"  # the oldest reader that knows every field used here
+_PARSER_OF_WORDS = "1.1.0"  # and process units of a whole graph
 _AXIS_LABELS, _VOCABULARY, _RGB, _GRAYSCALE = 2, 5, 1, 2  # enumerations of the schema
 _FEATURE, _IMAGE = 1, 2  # members of the union ContentProperties
-_NORMALIZATION = 1  # member of the union ProcessUnitOptions
+_NORMALIZATION, _BERT_TOKENIZER = 1, 4  # members of the union ProcessUnitOptions
+_UNKNOWN = 0  # an enumeration's value for a file that the schema has no word for
+_BERT_TOKENIZER_FILE = -1  # ours alone: a vocabulary that belongs to a process unit
+TASK = "task.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of the files in the archive, so that equal files are equal
 
 
@@ -70,6 +74,35 @@ class AssociatedFile:
     description: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """What a file of texts carries inside, beside its labels.
+
+    Args:
+        task: String, what `task.json` says of the network: how texts are prepared and what its
+            answers mean.
+        words: Sequence of the words of a WordPiece vocabulary in the order of their numbers, which
+            an input process unit then points to as MediaPipe's TextClassifier wants it; or None.
+    """
+
+    task: str
+    words: Sequence[str] | None = None
+
+    @property
+    def files(self) -> tuple[AssociatedFile, ...]:
+        """Tuple of `AssociatedFile`."""
+        if self.words is None:
+            return (task_file(self.task),)
+        words = dataclasses.replace(vocabulary_file(self.words), kind=_BERT_TOKENIZER_FILE)
+        return (task_file(self.task), words)
+
+
+def task_file(text: str) -> AssociatedFile:
+    """What a network was trained for, JSON, as a file that belongs to the model."""
+    lines = tuple(text.removesuffix("\n").split("\n"))
+    return AssociatedFile(TASK, lines, _UNKNOWN, "How kerastl reads examples for this network.")
+
+
 def label_file(names: Sequence[str]) -> AssociatedFile:
     """The class names, as a file that belongs to the first output."""
     return AssociatedFile(
@@ -78,7 +111,14 @@ def label_file(names: Sequence[str]) -> AssociatedFile:
 
 
 def vocabulary_file(words: Sequence[str]) -> AssociatedFile:
-    """The words of a tokenizer, as a file that belongs to the first input."""
+    """The words of a tokenizer, as a file that belongs to the first input.
+
+    Raises:
+        ValueError: If there are no words, or one is no line of text.
+    """
+    for word in tuple(words) or (None,):
+        if not isinstance(word, str) or "\n" in word:
+            raise ValueError(f"`words` must be lines of text, one at least. Received: {word!r}")
     return AssociatedFile(
         "vocab.txt", tuple(words), _VOCABULARY, "Words of the tokenizer, one a line."
     )
@@ -90,8 +130,30 @@ def read_labels(content: bytes) -> tuple[str, ...] | None:
 
 
 def read_vocabulary(content: bytes) -> tuple[str, ...] | None:
-    """The words of the tokenizer that a file carries, or None."""
-    return _read(content, tensors=2, kind=_VOCABULARY)
+    """The words of the tokenizer that a file carries, of an input or a process unit; or None."""
+    name = _name_in_unit(content)
+    return _lines(content, name) if name else _read(content, tensors=2, kind=_VOCABULARY)
+
+
+def read_task(content: bytes) -> str | None:
+    """What the `task.json` inside a file says, or None where it has none."""
+    data = flatbuffer.read_buffer(content, BUFFER)
+    if data is None or TASK not in [file.text(0) for file in Reader.root(data).tables(6)]:
+        return None
+    lines = _lines(content, TASK)
+    return None if lines is None else "\n".join(lines)
+
+
+def _name_in_unit(content):
+    """Name of the vocabulary of a WordPiece tokenizer that the metadata speak of, or None."""
+    data = flatbuffer.read_buffer(content, BUFFER)
+    graphs = [] if data is None else Reader.root(data).tables(3)
+    for unit in [unit for graph in graphs for unit in graph.tables(5)]:
+        options = unit.table(1)
+        if unit.byte(0) == _BERT_TOKENIZER and options is not None:
+            for file in options.tables(0):
+                return file.text(0)
+    return None
 
 
 def read_name(content: bytes) -> str | None:
@@ -113,7 +175,11 @@ def read_pixels(content: bytes) -> tuple[str, ...]:
 
 
 def _read(content, tensors, kind):
-    name = _file_name(content, tensors, kind)
+    return _lines(content, _file_name(content, tensors, kind))
+
+
+def _lines(content, name):
+    """The lines of the file `name` in the archive behind a model, or None without one."""
     if name is None or not zipfile.is_zipfile(io.BytesIO(content)):
         return None
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -136,11 +202,18 @@ def _model(inputs, outputs, name, pixels, files):
     """ModelMetadata as `{field number: value}`, tables nested."""
     first = [_picture(tensor) if tensor.name in pixels else _plain(tensor) for tensor in inputs]
     last = [_plain(tensor) for tensor in outputs]
+    graph, model = {2: first, 3: last}, {0: name, 7: _PARSER_VERSION}
+    owners = {_AXIS_LABELS: last[0], _VOCABULARY: first[0], _UNKNOWN: model}
     for file in files:
-        owner = (last if file.kind == _AXIS_LABELS else first)[0]
+        if file.kind == _BERT_TOKENIZER_FILE:
+            words = {0: file.name, 1: file.description, 2: Byte(_VOCABULARY)}
+            graph[5] = [{0: Byte(_BERT_TOKENIZER), 1: {0: [words]}}]
+            model[7] = _PARSER_OF_WORDS
+            continue
+        owner = owners[file.kind]
         entry = {0: file.name, 1: file.description, 2: Byte(file.kind)}
         owner[6] = [*owner.get(6, []), entry]
-    return {0: name, 3: [{2: first, 3: last}], 7: _PARSER_VERSION}
+    return model | {3: [graph]}
 
 
 def _plain(tensor):

@@ -12,7 +12,8 @@ from kerastl.export.litert_model import LiteRTModel
 def add_vocabulary(path: PathLike, words: Sequence[str]) -> str:
     """Put a tokenizer's vocabulary into a LiteRT file, as TFLite metadata of its first input.
 
-    The labels that the file carries stay. It is written anew and put in place whole.
+    The labels that the file carries stay, and its `task.json`. It is written anew and put in place
+    whole.
 
     Args:
         path: The file, as `to_litert` wrote it.
@@ -31,16 +32,15 @@ def add_vocabulary(path: PathLike, words: Sequence[str]) -> str:
         FileNotFoundError: `path` must be a .tflite file that exists. Received: 'moved.tflite'
     """
     lite = LiteRTModel(path)
-    words = tuple(words)
-    for word in words or (None,):
-        if not isinstance(word, str) or "\n" in word:
-            raise ValueError(f"`words` must be lines of text, one at least. Received: {word!r}")
+    added = metadata.vocabulary_file(tuple(words))
     with open(lite.path, "rb") as file:
         content = file.read()
-    files = [metadata.vocabulary_file(words)]
+    files = [added]
     named = metadata.read_labels(content)
     if named:
         files.append(metadata.label_file(named))
+    if (task := metadata.read_task(content)) is not None:
+        files.append(metadata.task_file(task))
     with disk.work_folder(lite.path) as work:
         made = os.path.join(work, "model.tflite")
         with open(made, "wb") as file:

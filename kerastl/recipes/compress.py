@@ -8,12 +8,11 @@ from typing import Any
 
 import keras
 
-from kerastl import export
 from kerastl._base.types import PathLike
 from kerastl.compression import restore
 from kerastl.compression.quantize import is_quantized
 from kerastl.data import write_skipped
-from kerastl.recipes.device_files import COMPARED, for_ranges, names_inside, rung_name
+from kerastl.recipes.device_files import Deployed, rung_name
 from kerastl.recipes.finished import (
     check_outputs,
     check_range,
@@ -104,8 +103,7 @@ def compress(
     source = find_source(data)  # what is wrong with the data is told before anything is loaded
     progress.stage("Loading the model")
     loaded = load_run(model)
-    if loaded.trained_for.prepare is not None:
-        loaded.trained_for.prepare.check_device_file(loaded.path)
+    settings = loaded.trained_for.settled(settings, loaded.path)
     finished, settings = _ready(loaded, settings)
     known, seed = finished.trained_for, settings.seed
     job = _job(finished, data, settings)
@@ -120,7 +118,7 @@ def compress(
         )
         progress.stage("Writing and checking model.tflite")
         notices = _write_int8(run, smaller, measured, examples, settings)
-        export.to_litert(plain, run.file("float.tflite"), labels=names_inside(examples))
+        Deployed.of(plain, examples).write(run.file("float.tflite"))
         progress.stage("Measuring")
         rows = measured.rows()
         metrics = {
@@ -203,36 +201,29 @@ def _run(stage, model, job, store):
 
 def _write_int8(run, model, measured, examples, settings):
     """Write `model.tflite` in 8 bits into `run`, and add it to `measured`; lines for the user."""
-    path = run.file("model.tflite")
+    path, deployed = run.file("model.tflite"), Deployed.of(model, examples)
+    deployed.form.prepare.write_beside(path.parent)
     if settings.qat:
         name, notices = "int8", []
-        export.to_litert(model, path, quantization="int8", labels=names_inside(examples))
+        deployed.write(path, quantization="int8")
     else:
-        name, notices = _within(path, model, examples, settings)
-    measured.add_file(name, path, model)
-    return notices
+        name, notices = _within(path, deployed, settings)
+    measured.add_file(name, path, model, deployed)
+    return [*notices, *examples.prepare.device_notices(examples)]
 
 
-def _within(path, model, examples, settings):
+def _within(path, deployed, settings):
     """Write the first file of the ladder that keeps the score; its name, and what to say."""
+    examples, first = deployed.data, deployed.form.smallest
     judged = examples.val if len(examples.val) else examples.train
-    ladder = export.to_litert_within(
-        model,
-        path,
-        *judged.sample(COMPARED),
-        max_drop=settings.max_drop,
-        representative_data=for_ranges(examples),
-        class_names=names_inside(examples),
-        score=examples.objective.score,
-    )
+    ladder = deployed.write_within(path, judged, first, settings.max_drop)
     chosen: Any = ladder.chosen  # without one it would have raised
-    if chosen.name == "int8":
-        return "int8", []
+    if chosen.name == first:
+        return first, []
     kept = [entry.layer for entry in chosen.kept]
     score_name = examples.objective.score_name
-    notice = (
-        f"int8 lost more than {settings.max_drop:g} of the {score_name}. Taken: {ladder.verdict()}"
-    )
+    lost = f"{first} lost more than {settings.max_drop:g} of the {score_name}."
+    notice = f"{lost} Taken: {ladder.verdict()}"
     if kept:
         notice += f" In float: {', '.join(kept)}."
     return rung_name(chosen), [notice]

@@ -13,7 +13,8 @@ from kerastl._base.types import PathLike
 from kerastl.export import LiteRTModel, Rung, file_sizes
 from kerastl.export.parity import Parity
 from kerastl.recipes.run_folder import RunFolder
-from kerastl.tasks.protocols import Examples, Objective, TaskData
+from kerastl.tasks import TrainedFor
+from kerastl.tasks.protocols import DeviceForm, Examples, Objective, TaskData
 from kerastl.tasks.settings import EXPORTS
 
 COMPARED = 1000  # examples at most on which file and model are compared, or ranges measured
@@ -38,13 +39,77 @@ def write_device_files(
         Dict with `tflite`, and for a quantized file `float_tflite`, each as `write_device_file`
         tells it.
     """
+    deployed = Deployed.of(model, data)
+    deployed.form.prepare.write_beside(run.file("model.tflite").parent)
     if mode == "float":
-        return {"tflite": write_device_file(run, model, data)}
-    float_file = write_device_file(run, model, data, name="float.tflite")
+        return {"tflite": _write(run, deployed)}
+    float_file = _write(run, deployed, name="float.tflite")
     options = {"quantization": EXPORTS[mode]}
     if mode == "int8":
-        options["representative_data"] = for_ranges(data)
-    return {"tflite": write_device_file(run, model, data, **options), "float_tflite": float_file}
+        options["representative_data"] = for_ranges(deployed.data)
+    return {"tflite": _write(run, deployed, **options), "float_tflite": float_file}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Deployed:
+    """A network ready to be written as a device file.
+
+    Attributes:
+        form: `DeviceForm`.
+        data: `TaskData` as the file takes them.
+        carried: `export.Carried`, or None.
+    """
+
+    form: DeviceForm
+    data: TaskData
+    carried: export.Carried | None
+
+    @classmethod
+    def of(cls, model: keras.Model, data: TaskData, form: DeviceForm | None = None) -> "Deployed":
+        """Of a model and data as it takes them; `form` if that is known already."""
+        known = TrainedFor(data.objective, data.prepare, data.outputs)
+        form = form or known.on_device(model)
+        return cls(form, form.examples(data), known.carried(form))
+
+    def write(self, path: PathLike, **options: Any) -> None:
+        """Write the file, with `options` of `export.to_litert`."""
+        labels = names_inside(self.data)
+        export.to_litert(self.form.model, path, labels=labels, carried=self.carried, **options)
+
+    def write_within(
+        self, path: PathLike, held: Examples, quantize: str, max_drop: float
+    ) -> export.Ladder:
+        """Write the first file of the ladder of `quantize` that keeps the score on `held`."""
+        form = self.form
+        return export.to_litert_within(
+            form.model,
+            path,
+            *held.sample(COMPARED),
+            max_drop=max_drop,
+            representative_data=for_ranges(self.data),
+            ladder=form.ladders[quantize],
+            class_names=names_inside(self.data),
+            score=self.data.objective.score,
+            carried=self.carried,
+            slower=form.slower,
+        )
+
+    def compared(self, path: PathLike, targets: np.ndarray | None = None) -> Parity:
+        """`export.Parity` of network and file on examples held out.
+
+        Args:
+            path: Of the `.tflite`.
+            targets: Of the first 1,000 examples held out, to measure the score by, or None.
+        """
+        objective = self.data.objective
+        return export.parity(
+            self.form.model,
+            path,
+            self.data.test.inputs(slice(0, COMPARED)),
+            targets,
+            score=objective.score,
+            agree=objective.agreement,
+        )
 
 
 def write_device_file(
@@ -69,9 +134,13 @@ def write_device_file(
         `max_abs_error` and `agreement` with Keras; `median_ms` of one example at one thread;
         and `compared_on`, the number of examples.
     """
+    return _write(run, Deployed.of(model, data), name, **options)
+
+
+def _write(run, deployed, name="model.tflite", **options):
     path = run.file(name)
-    export.to_litert(model, path, labels=names_inside(data), **options)
-    parity = compared(model, path, data, data.test.targets[:COMPARED])
+    deployed.write(path, **options)
+    parity = deployed.compared(path, deployed.data.test.targets[:COMPARED])
     return {
         "quantization": options.get("quantization"),
         "size_bytes": parity.size_bytes,
@@ -82,28 +151,6 @@ def write_device_file(
         "median_ms": parity.median_ms,
         "compared_on": parity.num_examples,
     }
-
-
-def compared(
-    model: keras.Model, path: PathLike, data: TaskData, targets: np.ndarray | None = None
-) -> Parity:
-    """`export.Parity` of `model` and the file at `path` on examples held out.
-
-    Args:
-        model: `keras.Model`.
-        path: Of the `.tflite`.
-        data: `TaskData`.
-        targets: Of the first 1,000 examples held out, to measure the score by, or None.
-    """
-    objective = data.objective
-    return export.parity(
-        model,
-        path,
-        data.test.inputs(slice(0, COMPARED)),
-        targets,
-        score=objective.score,
-        agree=objective.agreement,
-    )
 
 
 def for_ranges(data: TaskData) -> Any:

@@ -69,7 +69,7 @@ def evaluate(
         others, notices = _beside(predictor, input_range)
         report["notices"] += notices
         named = [*others, predictor]
-        entries = [Entry(pathlib.Path(one.path).name, one.predict, one.path) for one in named]
+        entries = [Entry(pathlib.Path(one.path).name, _on(known, one), one.path) for one in named]
         report["files"] = file_rows(entries, found.examples, objective)
     return report
 
@@ -87,7 +87,7 @@ def _beside(predictor, input_range):
             notices.append(f"{path} is not compared: {error}")
             continue
         ours, theirs = predictor.trained_for, other.trained_for
-        if _meaning(theirs) == _meaning(ours):
+        if ours.prepare.goes_with(theirs.prepare) and _meaning(theirs) == _meaning(ours):
             found.append(other)
         else:
             notices.append(f"{path} is not compared: it has another input or other classes.")
@@ -95,4 +95,11 @@ def _beside(predictor, input_range):
 
 
 def _meaning(known):
-    return known.prepare, known.outputs, getattr(known.objective, "reads", None)
+    return known.outputs, getattr(known.objective, "reads", None)
+
+
+def _on(known, predictor):
+    """The function of `predictor` on the inputs that device files of `known` take."""
+    if predictor.path.endswith(".tflite"):
+        return predictor.predict
+    return lambda inputs: predictor.predict(known.prepare.for_network(inputs))

@@ -16,7 +16,7 @@ from kerastl.compression.quantize import is_quantized
 from kerastl.export import Ladder
 from kerastl.export import labels as label_file
 from kerastl.recipes.device_files import (
-    COMPARED,
+    Deployed,
     Entry,
     file_rows,
     for_ranges,
@@ -25,10 +25,11 @@ from kerastl.recipes.device_files import (
     rung_name,
     sizes_of,
 )
-from kerastl.recipes.finished import check_range, checked, load_run, read_for
+from kerastl.recipes.finished import Finished, check_range, checked, load_run, read_for
 from kerastl.recipes.run_folder import Progress, Silent
 from kerastl.tasks import find_source, said_of
-from kerastl.tasks.settings import LADDERS, ExportSettings, ReadSettings
+from kerastl.tasks.protocols import DeviceForm, TaskData
+from kerastl.tasks.settings import ExportSettings, ReadSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,12 +96,14 @@ def export_model(
     progress = progress or Silent()
     progress.stage("Loading the model")
     finished = load_run(model)
-    if finished.trained_for.prepare is not None:
-        finished.trained_for.prepare.check_device_file(finished.path)
+    settings = finished.trained_for.settled(settings, finished.path)
     settings.check_data(data, has_ranges=is_quantized(finished.model))
     out = free(out or default_out(finished.path, settings), settings, overwrite)
+    form = finished.trained_for.on_device(finished.model, settings.length)
+    if form.prepare is not None:
+        form.prepare.check_beside(out.parent)
     if settings.format != "litert":
-        return _portable(finished, out, settings, progress)
+        return _portable(finished, form, out, settings, progress)
     examples: Any = None
     notices = []
     if data is not None:
@@ -115,24 +118,48 @@ def export_model(
             asked=settings.input_range is not None,
             calibrates=settings.quantize in ("int8", "int16x8") and not is_quantized(loaded.model),
         )
-    return dataclasses.replace(
-        _litert(finished, examples, out, settings, progress), notices=notices
-    )
+    if form.prepare is not None:
+        notices += form.prepare.device_notices(examples)
+    job = _Job(finished, form, examples, out, settings)
+    return dataclasses.replace(_litert(job, progress), notices=notices)
 
 
-def _litert(finished, examples: Any, out, settings, progress):
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Job:
+    """What is written, from what and where.
+
+    Attributes:
+        finished: `Finished`.
+        form: `DeviceForm` of its model.
+        examples: `TaskData` as the model takes them, or None.
+        out: Path.
+        settings: `ExportSettings`.
+    """
+
+    finished: Finished
+    form: DeviceForm
+    examples: TaskData | None
+    out: pathlib.Path
+    settings: ExportSettings
+
+
+def _litert(job, progress):
+    finished, out, examples = job.finished, job.out, job.examples
     labels = _names(finished) if examples is None else names_inside(examples)
     keep_labels(out, labels)
+    deployed: Any = examples and Deployed.of(finished.model, examples, job.form)
     with tempfile.TemporaryDirectory() as work:
         progress.stage("Converting to float32, to compare with")
-        files = _float_file(finished, work)
+        files = _float_file(finished, job.form, work)
         progress.stage(f"Writing and checking {out.name}")
+        if job.form.prepare is not None:
+            job.form.prepare.write_beside(out.parent)
         ladder: Any
-        ladder, judged_on = _written(finished.model, examples, out, labels, settings)
+        ladder, judged_on = _written(job, deployed, labels)
         progress.stage("Measuring")
-        name = rung_name(ladder.chosen) if ladder else settings.quantization or out.name
+        name = rung_name(ladder.chosen) if ladder else job.settings.quantization or out.name
         files[name] = str(out)
-        rows = _made_up_rows(files) if examples is None else _rows(files, examples)
+        rows = _made_up_rows(files) if examples is None else _rows(files, deployed.data)
     return ExportResult(str(out), rows, _metrics(finished), ladder, judged_on)
 
 
@@ -146,49 +173,43 @@ def _names(finished):
     return known.objective.names_inside(known.outputs) if known.outputs else None
 
 
-def _float_file(finished, work):
+def _float_file(finished, form, work):
     """The network in float32 as a dict from name to path, empty where it cannot be had."""
     if not is_quantized(finished.model):
         path = os.path.join(work, "float.tflite")
-        return {"float32": export.to_litert(finished.model, path)}
+        return {"float32": export.to_litert(form.model, path)}
     beside = finished.path.with_name("float.tflite")  # what was trained with rounding has no other
     return {"float32": str(beside)} if beside.is_file() else {}
 
 
-def _written(model, examples: Any, out, labels, settings):
+def _written(job, deployed: Any, labels):
     """Write the file; return the `Ladder` and what it judged on, or twice None."""
-    calibration = None
-    if examples is not None and settings.quantization and not is_quantized(model):
-        calibration = for_ranges(examples)
+    settings, model = job.settings, job.form.model
     if settings.max_drop is None:
+        calibration = None
+        if deployed is not None and settings.quantization and not is_quantized(model):
+            calibration = for_ranges(deployed.data)
         export.to_litert(
             model,
-            out,
+            job.out,
             quantization=settings.quantization,
             io_dtype=settings.io_dtype,
             representative_data=calibration,
             labels=labels,
+            carried=deployed.carried if deployed else job.finished.trained_for.carried(job.form),
         )
         return None, None
-    known: Any = examples  # there are some where there is `max_drop`
-    has_val = len(known.val) > 0
-    ladder = export.to_litert_within(
-        model,
-        out,
-        *(known.val if has_val else known.test).sample(COMPARED),
-        max_drop=settings.max_drop,
-        representative_data=calibration,
-        ladder=LADDERS[settings.quantize],
-        class_names=labels,
-        score=known.objective.score,
-    )
-    return ladder, "val/" if has_val else f"the {known.prepare.noun} held out"
+    data = deployed.data  # there are some where there is `max_drop`
+    has_val = len(data.val) > 0
+    held = data.val if has_val else data.test
+    ladder = deployed.write_within(job.out, held, settings.quantize, settings.max_drop)
+    return ladder, "val/" if has_val else f"the {data.prepare.noun} held out"
 
 
-def _portable(finished, out, settings, progress):
+def _portable(finished, form, out, settings, progress):
     progress.stage(f"Writing and checking {out.name}")
     write = export.to_onnx if settings.format == "onnx" else export.to_saved_model
-    return ExportResult(write(finished.model, out), [], _metrics(finished))
+    return ExportResult(write(form.model, out), [], _metrics(finished))
 
 
 def _rows(files, examples):

@@ -17,7 +17,7 @@ from kerastl._base.files import may_be_read
 from kerastl._base.types import OnProgress, PathLike
 from kerastl.export.answers import Answers, answers_of, answers_of_file
 from kerastl.export.calibration import range_of_file
-from kerastl.export.metadata import read_labels
+from kerastl.export.metadata import Carried, read_labels, read_task, read_vocabulary
 from kerastl.tasks import Source, TrainedFor, find_source
 from kerastl.tasks.prepare_texts import shapes_of
 from kerastl.tasks.protocols import HeldOut, TaskData
@@ -214,8 +214,11 @@ def load_predictor(path: PathLike, input_range: Sequence[float] | None = None) -
     path = _existing(path, "Give a run folder, a .keras or a .tflite file")
     read = _tflite if path.suffix == ".tflite" else _keras_file
     opened = read(path)
-    known = _told(TrainedFor.beside(path, opened.names, opened.answers))
+    known = _told(TrainedFor.beside(path, opened.names, opened.answers, opened.carried))
     unknown = known.prepare is None
+    if opened.model is None and not unknown:
+        prepare = known.prepare.of_file(path, opened.input_shape)
+        known = dataclasses.replace(known, prepare=prepare)
     known = known.check(path, opened.input_shape, opened.output_shape, input_range)
     prepare: Any = known.prepare
     if unknown:
@@ -311,6 +314,7 @@ class _Opened:
     model: keras.Model | None = None
     names: tuple[str, ...] | None = None
     taken: tuple[float, float] | None = None
+    carried: Carried | None = None
 
 
 def _keras_file(path):
@@ -347,9 +351,13 @@ def _tflite(path):
     from kerastl.export import LiteRTModel
 
     lite = LiteRTModel(path)
-    inputs, outputs = ((None, *tensors[0].shape[1:]) for tensors in (lite.inputs, lite.outputs))
+    shapes = {tensor.name: (None, *tensor.shape[1:]) for tensor in lite.inputs}
+    inputs = shapes if len(shapes) > 1 else next(iter(shapes.values()))
+    outputs = (None, *lite.outputs[0].shape[1:])
     content = path.read_bytes()
+    task = read_task(content)
+    carried = None if task is None else Carried(task, read_vocabulary(content))
     answers = answers_of_file(content, int(outputs[-1] or 1)) if len(lite.outputs) == 1 else None
     taken = range_of_file(content, lite.inputs[0])
     names = read_labels(content)
-    return _Opened(inputs, outputs, lite.predict, answers, names=names, taken=taken)
+    return _Opened(inputs, outputs, lite.predict, answers, None, names, taken, carried)

@@ -8,11 +8,10 @@ from typing import Any
 
 import keras
 
-from kerastl import export
 from kerastl._base import files
 from kerastl._base.types import PathLike
 from kerastl.compression import sparsity
-from kerastl.recipes.device_files import Entry, compared, file_rows, names_inside
+from kerastl.recipes.device_files import Deployed, Entry, file_rows
 from kerastl.tasks.protocols import TaskData
 from kerastl.training import FineTuner
 
@@ -61,7 +60,7 @@ class StageMeasurements:
     """
 
     def __init__(self, data: TaskData, folder: pathlib.Path) -> None:
-        self._data = data
+        self._data = self._taken = data
         self._folder = folder
         self._entries, self._said = [], []
 
@@ -72,12 +71,17 @@ class StageMeasurements:
             self._said.append({"sparsity": _sparsity(model), "keras": None})
             return
         path = self._folder / f"{name}.tflite"
-        export.to_litert(model, path, labels=names_inside(self._data))
-        self.add_file(name, path, model)
+        deployed = Deployed.of(model, self._data)
+        deployed.write(path)
+        self.add_file(name, path, model, deployed)
 
-    def add_file(self, name: str, path: PathLike, model: keras.Model) -> None:
-        """A stage gave the file at `path`, made from `model`."""
-        parity = compared(model, path, self._data)
+    def add_file(
+        self, name: str, path: PathLike, model: keras.Model, deployed: Deployed | None = None
+    ) -> None:
+        """A stage gave the file at `path`, made from `model`; see `Deployed`."""
+        deployed = deployed or Deployed.of(model, self._data)
+        parity = deployed.compared(path)
+        self._taken = deployed.data
         self._entries.append(Entry.of_file(name, path))
         self._said.append(
             {
@@ -93,7 +97,7 @@ class StageMeasurements:
     def rows(self) -> list[dict[str, Any]]:
         """List of one dict a stage: what `file_rows` measures, `sparsity` of the kernels of its
         model, and under `keras` how its file agrees with that model."""
-        rows = file_rows(self._entries, self._data.test, self._data.objective)
+        rows = file_rows(self._entries, self._taken.test, self._data.objective)
         return [{**row, **said} for row, said in zip(rows, self._said, strict=True)]
 
 

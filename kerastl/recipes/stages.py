@@ -130,7 +130,7 @@ def _for_all(model, target):
     Layers near the input have few weights, each used at many places: zeros there cost most and
     save least.
     """
-    kernels, _ = find_kernels(model)
+    kernels = [k for k in find_kernels(model)[0] if not isinstance(k.layer, keras.layers.Embedding)]
     total = sum(kernel.size for kernel in kernels)
     large = [kernel for kernel in kernels if kernel.size >= LARGE * total]
     raised = target * total / max(1, sum(kernel.size for kernel in large))

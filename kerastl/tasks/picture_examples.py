@@ -48,6 +48,10 @@ class PictureExamples:
         rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
         return self.inputs(rows), self.targets[rows]
 
+    def for_device(self, prepare: Any) -> "PictureExamples":
+        """The same: a device file takes what the network takes."""
+        return self
+
     def batches(
         self,
         batch_size: int,

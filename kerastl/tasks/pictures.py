@@ -19,7 +19,7 @@ from kerastl.data.images.scan import ScannedImages
 from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.targets import targets_of
 from kerastl.tasks.picture_examples import PictureExamples
-from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.protocols import DeviceForm, Finer, HeldOut, Objective, Rival, S, TaskData
 from kerastl.tasks.settings import RATE
 from kerastl.tasks.settling import settled_for
 
@@ -127,8 +127,44 @@ class PreparePictures:
                 "keras.Input, keras.layers.Rescaling and this one, and save that."
             )
 
-    def check_device_file(self, model_path: pathlib.Path) -> None:
+    def settled(self, settings: S, model_path: pathlib.Path) -> S:
+        """`settings` of `compress` or `export` as they are; what is for texts is refused.
+
+        Raises:
+            ValueError: If `length` is given.
+        """
+        return without_length(settings, model_path)
+
+    def for_device(self, model: keras.Model, length: int | None = None) -> DeviceForm:
+        """`DeviceForm`: a file takes what the network takes."""
+        return DeviceForm(model, self)
+
+    def device_notices(self, data: TaskData | None) -> tuple[str, ...]:
+        """None: an app gives pictures as a run does."""
+        return ()
+
+    def of_file(self, model_path: pathlib.Path, input_shape: Any) -> "PreparePictures":
+        """The same."""
+        return self
+
+    def for_network(self, inputs: Any) -> Any:
+        """The same."""
+        return inputs
+
+    def goes_with(self, other: Any) -> bool:
+        """Whether `other` prepares the same."""
+        return self == other
+
+    @property
+    def words(self) -> None:
+        """None: pictures have no words."""
+        return
+
+    def check_beside(self, folder: pathlib.Path) -> None:
         """Nothing to refuse."""
+
+    def write_beside(self, folder: pathlib.Path) -> None:
+        """Nothing."""
 
     def find(self, paths: Any) -> list[pathlib.Path]:
         """The picture files that `paths`, files and folders, stand for."""
@@ -177,6 +213,22 @@ _SAY = (
     "Say what it was trained on by --input-range 0 255, 0 1 or -1 1 (input_range=(0, 1), say), "
     "or put its scaling inside it, as a Rescaling layer in front."
 )
+
+
+def without_length(settings: S, model_path: pathlib.Path) -> S:
+    """`settings` of `compress` or `export` as they are for a network of pictures.
+
+    Raises:
+        ValueError: If `length` is given, which is for texts.
+    """
+    said: Any = settings
+    if getattr(said, "length", None) is not None:
+        raise ValueError(
+            f"`length` (--length) is for texts, and {model_path} takes pictures. Received: "
+            f"length={said.length}"
+        )
+    unsaid = getattr(said, "quantize", "none") is None
+    return dataclasses.replace(said, quantize="none") if unsaid else settings
 
 
 class Pictures:
@@ -236,7 +288,7 @@ class Pictures:
                     f"`{name}` (--{name.replace('_', '-')}) is for texts, and {self.path} holds "
                     f"pictures. Received: {name}={value!r}"
                 )
-        return settled_for(self.objective, settings, rate=RATE)
+        return settled_for(self.objective, settings, rate=RATE, export="float")
 
     def rival(self, data: TaskData, settings: Any) -> Rival | None:
         """None: the probe is what pictures are beaten by."""

@@ -6,10 +6,12 @@ A recipe knows these and nothing of pictures or texts. A new modality is a new `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from kerastl.tasks.settings import LADDERS
 
 if TYPE_CHECKING:
     import keras
@@ -125,8 +127,33 @@ class Prepare(Protocol):
     def check_training(self, model_path: Path) -> None:
         """Refuse inputs that cannot be trained on."""
 
-    def check_device_file(self, model_path: Path) -> None:
-        """Refuse inputs of which there are no device files."""
+    def settled(self, settings: S, model_path: Path) -> S:
+        """`settings` of `compress` or `export` as they are for these; refuses others' by name."""
+
+    def for_device(self, model: keras.Model, length: int | None = None) -> DeviceForm:
+        """`DeviceForm` of a network: of so many ids an example, where those are counted."""
+
+    def device_notices(self, data: TaskData | None) -> tuple[str, ...]:
+        """What whoever puts a device file into an app must know, with `data` to count in."""
+
+    def of_file(self, model_path: Path, input_shape: Any) -> Prepare:
+        """The same for a device file; refuses one that takes something else."""
+
+    def for_network(self, inputs: Any) -> Any:
+        """What the network itself takes of the inputs of its device file."""
+
+    def goes_with(self, other: Any) -> bool:
+        """Whether a model of another `Prepare` can be measured on what this gives."""
+
+    @property
+    def words(self) -> tuple[str, ...] | None:
+        """The words for the inside of a device file, or None."""
+
+    def check_beside(self, folder: Path) -> None:
+        """Refuse a folder for a device file in which others' files lie."""
+
+    def write_beside(self, folder: Path) -> None:
+        """Write beside a device file what it does not carry inside."""
 
     def to_config(self) -> dict:
         """Dict ready for JSON."""
@@ -235,6 +262,9 @@ class Examples(Protocol):
     def sample(self, count: int, *, seed: int = 0) -> tuple[Any, np.ndarray]:
         """`(inputs, targets)` of at most `count` examples, drawn at random, in their order."""
 
+    def for_device(self, prepare: Any) -> Examples:
+        """The same examples as the `prepare` of a device file gives them."""
+
     def at(self, rows: np.ndarray) -> Examples:
         """The examples of some rows, an int array, in its order."""
 
@@ -248,6 +278,34 @@ class Examples(Protocol):
         self, batch_size: int, *, seed: int | None = None, augment: str = "none"
     ) -> tf.data.Dataset:
         """Dataset of `(inputs, targets)`, with its `Passes` as its attribute `repeatable`."""
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceForm:
+    """A network as its device file computes it, and how examples are prepared for that.
+
+    Attributes:
+        model: `keras.Model`, which shares its weights.
+        prepare: `Prepare`, or None where nobody knows how examples are prepared.
+        ladders: Dict from a way to quantize to what is tried, that first, where it loses too much.
+        smallest: String, the way to quantize that `compress` begins with.
+        slower: Boolean, whether such a file may be slower than the float32 one.
+        carries: Boolean, whether the file says inside how examples are prepared for it.
+    """
+
+    model: keras.Model
+    prepare: Any
+    ladders: Mapping[str, tuple[Any, ...]] = field(default_factory=lambda: LADDERS)
+    smallest: str = "int8"
+    slower: bool = True
+    carries: bool = False
+
+    def examples(self, data: TaskData) -> TaskData:
+        """`data` as the file takes them."""
+        train, val, test = (
+            part.for_device(self.prepare) for part in (data.train, data.val, data.test)
+        )
+        return replace(data, train=train, val=val, test=test, prepare=self.prepare)
 
 
 @dataclass(frozen=True)

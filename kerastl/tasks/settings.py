@@ -300,7 +300,8 @@ class TuneSettings(StrategySettings):
             back first (or `val/` is asked), and the probe is kept where it does better there.
             `"last"`: what was trained is kept; without `val/` that takes half the time.
         export: The `.tflite` to write: `"none"`, `"float"`, `"float16"`, `"dynamic"` or `"int8"`;
-            see `export.to_litert`. int8 is calibrated on training examples.
+            see `export.to_litert`. int8 is calibrated on training examples. None writes `"float"`
+            of pictures, and of texts `"dynamic"`, which is smaller and faster.
     """
 
     strategy: str = setting(
@@ -316,9 +317,10 @@ class TuneSettings(StrategySettings):
         "The better of probe and trained, by examples held back; or what was trained last.",
         choices=("best", "last"),
     )
-    export: str = setting(
-        "float",
-        "Device file to write and check; a quantized one has float.tflite beside it.",
+    export: str | None = setting(
+        None,
+        "Device file to write and check, a quantized one with float.tflite beside it; if not said, "
+        "float of pictures and dynamic of texts.",
         choices=("none", *EXPORTS),
     )
 
@@ -524,19 +526,23 @@ class ExportSettings(Settings):
     """How to export.
 
     Attributes:
-        quantize: `"none"`, `"float16"`, `"dynamic"`, `"int8"` or `"int16x8"`.
+        quantize: `"none"`, `"float16"`, `"dynamic"`, `"int8"` or `"int16x8"`. None is `"none"` of
+            pictures and `"dynamic"` of texts.
         max_drop: Float in [0, 1], how much lower the score of the file may be. Where a file
             loses more, others are tried by `export.to_litert_within`. None takes the file as it is.
         io_dtype: Dtype of the file's inputs and outputs, as in `export.to_litert`.
+        length: Int > 0, ids of a text that the file takes, no more and no fewer. None takes those
+            of the run.
         format: `"litert"`, `"saved_model"` or `"onnx"`.
         seed: Int that divides the examples of a model of unknown seed.
         input_range: Pair of numbers between which the model takes values, or None where it says so
             itself.
     """
 
-    quantize: str = setting(
-        "none",
-        "Smaller numbers in the file: weights alone, or activations too (int8, int16x8).",
+    quantize: str | None = setting(
+        None,
+        "Smaller numbers in the file: weights alone, or activations too (int8, int16x8); if not "
+        "said, none of pictures and dynamic of texts.",
         choices=("none", *LADDERS),
     )
     max_drop: float | None = setting(
@@ -546,6 +552,9 @@ class ExportSettings(Settings):
         high=1.0,
     )
     io_dtype: str = setting("float32", "What the file takes and gives.", choices=IO_DTYPES)
+    length: int | None = setting(
+        None, "Ids of a text that the file takes; if not said, those of the run.", low=1, high=10**6
+    )
     format: str = setting("litert", "Kind of file.", choices=FORMATS)
     seed: int = setting(
         0, "Divides the examples of a model of unknown seed.", low=0, high=LARGEST_SEED
@@ -568,7 +577,8 @@ class ExportSettings(Settings):
                 "With `max_drop` the file takes and gives float32, since it need not become int8. "
                 f"Received: io_dtype={self.io_dtype!r}. Leave one of the two out."
             )
-        if self.format != "litert" and (self.quantize, self.io_dtype) != ("none", "float32"):
+        quantizes = self.quantize not in (None, "none")
+        if self.format != "litert" and (quantizes or self.io_dtype != "float32"):
             raise ValueError(
                 "`quantize` and `io_dtype` are for the format 'litert'. Received: "
                 f"format={self.format!r}, quantize={self.quantize!r}, io_dtype={self.io_dtype!r}"
@@ -597,4 +607,4 @@ class ExportSettings(Settings):
     @property
     def quantization(self) -> Any:
         """`quantize` as `export.to_litert` names it."""
-        return None if self.quantize == "none" else self.quantize
+        return None if self.quantize in (None, "none") else self.quantize

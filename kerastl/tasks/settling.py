@@ -7,13 +7,14 @@ from kerastl.tasks.protocols import Objective, S
 from kerastl.tasks.settings import FEW_SHOT
 
 
-def settled_for(objective: Objective, settings: S, *, rate: float) -> S:
-    """`settings` for an objective, with the learning rate that was said, or else `rate`.
+def settled_for(objective: Objective, settings: S, *, rate: float, export: str) -> S:
+    """`settings` for an objective: what nobody said is what suits the examples.
 
     Args:
         objective: `Objective` of the data.
         settings: Of `tune`, `compare` or `lr-find`.
         rate: Float > 0, the peak rate where nobody says one.
+        export: The device file of `tune` where nobody says one.
 
     Raises:
         ValueError: If they ask for what the objective has not: a metric or a strategy of others.
@@ -21,7 +22,7 @@ def settled_for(objective: Objective, settings: S, *, rate: float) -> S:
     Example:
         >>> from kerastl.tasks import Classification
         >>> from kerastl.tasks.settings import TuneSettings
-        >>> settled_for(Classification(), TuneSettings(), rate=0.01).learning_rate
+        >>> settled_for(Classification(), TuneSettings(), rate=0.01, export="float").learning_rate
         0.01
     """
     said: Any = settings
@@ -33,5 +34,6 @@ def settled_for(objective: Objective, settings: S, *, rate: float) -> S:
             f"data must be for classification. Received: strategy={FEW_SHOT!r} for "
             f"{objective.name}"
         )
-    taken = rate if said.learning_rate is None else said.learning_rate
-    return dataclasses.replace(said, learning_rate=taken)
+    unsaid = {"learning_rate": rate, "export": export}
+    given = {name: value for name, value in unsaid.items() if getattr(said, name, "") is None}
+    return dataclasses.replace(said, **given)

@@ -9,15 +9,15 @@ from typing import Any
 from kerastl._base import checks
 from kerastl._base.checks import one_spelling
 from kerastl._base.types import PathLike
-from kerastl.export import labels
+from kerastl.export import Carried, labels
 from kerastl.export.answers import Answers
 from kerastl.tasks.classification import Classification
 from kerastl.tasks.image_folder import ImageFolder
 from kerastl.tasks.image_table import ImageTable
 from kerastl.tasks.multi_label import MultiLabel
-from kerastl.tasks.pictures import PreparePictures
+from kerastl.tasks.pictures import PreparePictures, without_length
 from kerastl.tasks.prepare_texts import PrepareTexts
-from kerastl.tasks.protocols import Objective, Source
+from kerastl.tasks.protocols import DeviceForm, Objective, S, Source
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.text_table import TextTable
 
@@ -114,13 +114,56 @@ class TrainedFor:
         return cls(objective_of(said), prepare, outputs, said["seed"])
 
     @classmethod
+    def inside(cls, text: str, words: Sequence[str] | None, path: pathlib.Path) -> "TrainedFor":
+        """What `carried` put into the device file at `path`.
+
+        Raises:
+            ValueError: If kerastl has not written it.
+            FileNotFoundError: If the vocabulary of texts is neither inside nor beside it.
+        """
+        try:
+            said = json.loads(text)
+            prepare = PrepareTexts.inside(said["prepare"], words, path)
+            outputs = None if said["outputs"] is None else tuple(said["outputs"])
+            return cls(objective_named(said["objective"]), prepare, outputs, said["seed"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"The {FILE} inside {path} must be one that kerastl wrote. Received: {error}. "
+                "Export the model again."
+            ) from error
+
+    def settled(self, settings: S, path: pathlib.Path) -> S:
+        """`settings` of `compress` or `export` as they are for the model at `path`.
+
+        Raises:
+            ValueError: If one of them is for other examples than the model takes.
+        """
+        if self.prepare is None:
+            return without_length(settings, path)
+        return self.prepare.settled(settings, path)
+
+    def on_device(self, model: Any, length: int | None = None) -> DeviceForm:
+        """`DeviceForm` of a model; `length` as in `Prepare.for_device`."""
+        if self.prepare is None:
+            return DeviceForm(model, None)
+        return self.prepare.for_device(model, length)
+
+    def carried(self, form: DeviceForm) -> Carried | None:
+        """What the device file of `form` carries inside, or None."""
+        if not form.carries:
+            return None
+        told = dataclasses.replace(self, prepare=form.prepare)
+        return Carried(told.to_json(), form.prepare.words)
+
+    @classmethod
     def beside(
         cls,
         path: pathlib.Path,
         inside: tuple[str, ...] | None = None,
         answers: Answers | None = None,
+        carried: Carried | None = None,
     ) -> "TrainedFor":
-        """What the `task.json` beside the model at `path` says.
+        """What the device file at `path` carries, else what the `task.json` beside it says.
 
         Without one, what a model answers is read off its last layer and its loss, and `check`
         finds how examples are prepared for it. Names of outputs are those inside a `.tflite`, else
@@ -131,9 +174,12 @@ class TrainedFor:
             path: `pathlib.Path` of the model's file.
             inside: Names of the outputs inside the file, or None.
             answers: `export.answers.Answers` of the model, or None if they are not known.
+            carried: `Carried` of a device file, or None.
         """
         file, beside = path.with_name(FILE), labels.beside(path)
-        if file.is_file():
+        if carried is not None:
+            known = cls.inside(carried.task, carried.words, path)
+        elif file.is_file():
             known = cls.from_json(file.read_text(encoding="utf-8"), file.parent)
         else:
             known = cls(_objective_of(answers or Answers(), beside), None, None, inferred=True)
@@ -158,6 +204,11 @@ class TrainedFor:
             ValueError: If the model at `path` has learnt another kind.
         """
         ours, theirs = self.objective, source.objective
+        if self.prepare is not None and self.prepare.noun != source.noun:
+            raise ValueError(
+                f"The model {path} takes {self.prepare.noun}; the data must be such. "
+                f"Received: {source.path}, which holds {source.noun}"
+            )
         if ours.name == theirs.name:
             return self
         if self.inferred and isinstance(ours, MultiLabel) and isinstance(theirs, Classification):

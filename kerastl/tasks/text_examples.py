@@ -75,6 +75,12 @@ class TextExamples:
             parts, prepare.rows(parts), self.targets[np.asarray(rows)], self._num_classes
         )
 
+    def for_device(self, prepare: Any) -> "TextExamples":
+        """The same texts as the `PrepareTexts` of a device file gives them."""
+        known = self._rows
+        rows = prepare.of_ids([known.ids] if known.second is None else [known.ids, known.second])
+        return TextExamples(self.parts, rows, self.targets, self._num_classes, self._index)
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, augment: str = "none"
     ) -> tf.data.Dataset:

@@ -19,10 +19,9 @@ from kerastl.data.texts.table import (
     scan_texts,
 )
 from kerastl.tasks.classification import Classification
+from kerastl.tasks.device_texts import FOLDER, QUANTIZED
 from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.prepare_texts import (
-    FOLDER,
-    NO_FILES,
     NOUN,
     PrepareTexts,
     around_of,
@@ -83,11 +82,8 @@ class TextTable:
                 "as bert_tiny_en_uncased, or a folder of one. "
                 f"Received: backbone={said.backbone!r}, which sees pictures"
             )
-        given: dict[str, Any] = {"augment": "none"}
-        if "export" in fields:
-            given["export"] = _no_device_file(said.export, fields["export"])
-        settled = settled_for(self.objective, said, rate=RATE)
-        return dataclasses.replace(settled, **given)
+        settled = settled_for(self.objective, said, rate=RATE, export=QUANTIZED)
+        return dataclasses.replace(settled, augment="none")
 
     def load_backbone(self, settings: Any) -> keras.Model:
         """The network that the settings name, with one vector a text, by their `pooling`."""
@@ -221,13 +217,6 @@ def _refuse_pooled(settings):
             "`pooling` (--pooling) is for a network that gives a vector for each token. Received: "
             f"pooling={settings.pooling!r} for {path}, which gives one for each text"
         )
-
-
-def _no_device_file(asked, default):
-    """The `export` of texts: none, and another is refused if somebody asked for it."""
-    if asked not in ("none", default):
-        raise ValueError(f"{NO_FILES} Received: export={asked!r} (--export)")
-    return "none"
 
 
 def _tokens_of(name, model):

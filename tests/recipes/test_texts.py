@@ -8,7 +8,7 @@ import pytest
 
 from kerastl import FineTuner, fine_tune, freeze_to
 from kerastl.callbacks.audit import expectations
-from kerastl.recipes import compress, evaluate, export_model, predict, training
+from kerastl.recipes import evaluate, predict, training
 from kerastl.recipes.run_folder import Silent
 from kerastl.tasks import TextTable, find_source
 from kerastl.tasks.settings import TuneSettings
@@ -54,6 +54,7 @@ def begun(network, table, **options):
 def run(network, table, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
     options = {"strategy": "partial", "epochs": 2, "keep": "last", "learning_rate": 0.03}
+    options["export"] = "none"
     return fine_tune(table, out, backbone=str(network), **options)
 
 
@@ -157,7 +158,7 @@ def test_frozen_layers_stand_still_with_dropout_on(network, table):
 
 
 def test_auto_compares_on_held_back_texts_and_goes_on_after_three_kills(network, table, tmp_path):
-    options = {"backbone": str(network), "epochs": 2, "learning_rate": 0.03}
+    options = {"backbone": str(network), "epochs": 2, "learning_rate": 0.03, "export": "none"}
 
     class Stopped(Silent):
         def __init__(self, name):
@@ -194,7 +195,6 @@ def test_auto_compares_on_held_back_texts_and_goes_on_after_three_kills(network,
         ({"adapt_statistics": True}, "`adapt_statistics`"),
         ({"backbone": "mobilenet_v2"}, "a network that reads them"),
         ({"max_length": 17}, "at most 16, the positions"),
-        ({"export": "int8"}, "not here yet.*export='int8'"),
         ({"cache_dir": "cc"}, "`cache_dir`"),
         ({"backbone": "mobilenet", "weights": None}, "must take texts"),
     ],
@@ -229,7 +229,8 @@ def test_pairs_several_labels_and_numbers_are_learnt(network, tmp_path):
         path = tmp_path / f"{column}.csv"
         path.write_text("".join(lines))
         out = tmp_path / f"run-{column}"
-        result = fine_tune(path, out, backbone=str(network), strategy="probe")
+        options = {"strategy": "probe", "export": "none"}
+        result = fine_tune(path, out, backbone=str(network), **options)
         assert result.metrics["objective"] == TextTable.scan(path).objective.name
         assert (
             result.metrics["rival"]["difference"]["num_examples"] == result.metrics["num_examples"]
@@ -267,14 +268,6 @@ def test_the_network_of_a_run_is_taken_for_new_texts(run, table):
 def test_the_file_of_a_run_brings_its_vocabulary(run, table):
     _, data, _ = begun(run.folder / "model.keras", table)
     assert data.prepare.tokens.vocabulary_size > 10
-
-
-def test_what_is_not_here_yet_is_refused(run, table, tmp_path):
-    with pytest.raises(ValueError, match="Device files of texts are not here yet"):
-        export_model(run.folder, out=tmp_path / "model.tflite")
-    with pytest.raises(ValueError, match="Device files of texts are not here yet"):
-        compress(run.folder, table, tmp_path / "small")
-    assert not list(tmp_path.iterdir())
 
 
 def test_pairs_are_not_taken_for_texts(run, tmp_path):

@@ -29,6 +29,7 @@ class TokenRows:
         inputs: Tuple of the names in that dict.
         around: Int, how many ids `pack` puts around those of an example.
         longest: Int, positions of an example at most; what is longer is cut.
+        fixed: Boolean, whether every batch is padded to `longest`.
     """
 
     ids: Sequence[np.ndarray]
@@ -37,6 +38,7 @@ class TokenRows:
     inputs: tuple[str, ...]
     around: int
     longest: int
+    fixed: bool = False
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
@@ -48,6 +50,8 @@ class TokenRows:
 
     def width(self, rows: np.ndarray) -> int:
         """To how many positions a batch of these rows is padded."""
+        if self.fixed:
+            return self.longest
         longest = int(self.lengths[rows].max(initial=1))
         return min(STEP * math.ceil(longest / STEP), self.longest)
 
