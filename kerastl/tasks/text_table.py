@@ -106,6 +106,7 @@ class TextTable:
             self._ids[split] = [
                 tokens.ids([text.parts[i] for text in texts]) for i in range(self.found.num_parts)
             ]
+            _refuse_nothing(texts, self._ids[split])
         longest = backbones.max_length(model)
         prepare = PrepareTexts(tokens, longest or 10**6, self.found.num_parts)
         first = "all" if "all" in self._ids else "train"
@@ -173,6 +174,7 @@ class TextTable:
         parts = [text.parts for text in texts]
         known = self._ids.get(split)
         rows = prepare.rows(parts) if known is None else prepare.of_ids(known)
+        _refuse_nothing(texts, [part for part in (rows.ids, rows.second) if part is not None])
         num_classes = len(self.found.class_names) if self.found.kind == "class" else None
         return TextExamples(
             parts, rows, targets_of(self.found, [text.target for text in texts]), num_classes
@@ -203,6 +205,16 @@ def _refuse_those_of_pictures(said, fields, path):
             raise ValueError(
                 f"`{name}` (--{name.replace('_', '-')}) is for pictures, and {path} holds texts. "
                 f"Received: {name}={value!r}"
+            )
+
+
+def _refuse_nothing(texts, ids):
+    """Refuse a text of which the vocabulary knows nothing; `ids` has a list for each part."""
+    for text, *parts in zip(texts, *ids, strict=True):
+        if not any(map(len, parts)):
+            raise ValueError(
+                f"The text at {text.place} must have something that the vocabulary knows. "
+                f"Received: {' | '.join(text.parts)!r}"
             )
 
 

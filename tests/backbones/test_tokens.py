@@ -9,6 +9,7 @@ import pytest
 
 from kerastl import backbones
 from kerastl.backbones import Tokens, load_tokens, max_length
+from kerastl.tasks.settings import TuneSettings
 from tests.backbones import text_cases as cases
 
 keras_hub = pytest.importorskip("keras_hub")
@@ -235,3 +236,35 @@ def test_a_preset_by_its_bare_name(monkeypatch):
     with pytest.raises(ConnectionError, match=r"tokenizer of 'bert_tiny_en_uncased'.*a folder"):
         load_tokens("bert_tiny_en_uncased")
     assert asked == ["bert_tiny_en_uncased"] * 2
+
+
+def test_objects_of_keras_hub_and_keras_nlp_are_taken(tmp_path):
+    """A tokenizer, what has one, and networks; keras_nlp is another name of KerasHub."""
+    keras_nlp = pytest.importorskip("keras_nlp")
+    small = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+    tokenizer = keras_nlp.models.BertTokenizer(
+        cases.WORD_PIECES, lowercase=True, strip_accents=True
+    )
+    preprocessor = keras_nlp.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=8)
+    backbone = keras_nlp.models.BertBackbone(
+        len(cases.WORD_PIECES), max_sequence_length=16, **small
+    )
+    task = keras_nlp.models.BertTextClassifier(backbone, num_classes=2, preprocessor=preprocessor)
+    expected = load_tokens(tokenizer, backbone=backbone).ids(cases.TEXTS)
+    for one in (preprocessor, task):
+        for ids, wanted in zip(load_tokens(one).ids(cases.TEXTS), expected, strict=True):
+            np.testing.assert_array_equal(ids, wanted)
+    whole, headless = backbones.load(backbone, pooling="avg"), backbones.load(task, pooling="avg")
+    inputs = load_tokens(task).pack(expected[:1], 8)
+    np.testing.assert_array_equal(
+        whole.predict(inputs, verbose=0), headless.predict(inputs, verbose=0)
+    )
+    with pytest.raises(TypeError, match="A backbone has no words"):
+        load_tokens(backbone)
+    with pytest.raises(TypeError, match=r"a name or a path.*BertBackbone.*save_to_preset"):
+        TuneSettings(backbone=backbone)
+    task.save_to_preset(tmp_path / "task")  # as that message has it
+    again = load_tokens(
+        tmp_path / "task", backbone=backbones.load(tmp_path / "task", pooling="avg")
+    )
+    np.testing.assert_array_equal(again.ids(cases.TEXTS)[0], expected[0])

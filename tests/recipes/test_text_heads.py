@@ -178,6 +178,9 @@ def test_texts_of_one_class_are_measured(few, tmp_path):
     assert report["accuracy"] in (0.0, 0.5, 1.0) and report["num_examples"] == 2
     with pytest.raises(ValueError, match="two classes"):
         fine_tune(alone, tmp_path / "run", backbone="bert_tiny_en_uncased")
+    alone.write_text("text\tlabel\n\u200b\tpet\n")
+    with pytest.raises(ValueError, match=r"alone\.tsv, line 2 must have something"):
+        evaluate(few.folder, alone)
     alone.write_text("text\tlabel\nthe cat sat\tbird\n")
     with pytest.raises(ValueError, match="Received also: bird"):
         evaluate(few.folder, alone)

@@ -204,8 +204,8 @@ def _texts_alone(table, num_parts):
     first = lines[0][1]
     header = [str(name).strip().lower() for name in first]
     names = _columns(header)[0]
-    if names is None and num_parts == 1 and (label := _label_column(lines, header)) is not None:
-        _check_widths(table, lines, 2)
+    label = _label_column(table, lines, header) if names is None and num_parts == 1 else None
+    if label is not None:
         return [(n, (cells[1 - label],)) for n, cells in lines]
     if names is None or len(names) != num_parts:
         _refuse_columns_of_texts(table, header, num_parts)
@@ -401,10 +401,9 @@ def _columns(header):
 
 def _without_header(table, lines, header):
     """The rows of a table of two columns whose first line is none of names."""
-    label = _label_column(lines, header)
+    label = _label_column(table, lines, header)
     if label is None:
         _refuse_columns(table, header)
-    _check_widths(table, lines, 2)
     found = _Table(table, "label", 1)
     for number, cells in lines:
         row = {"text": cells[1 - label], "label": cells[label]}
@@ -412,19 +411,20 @@ def _without_header(table, lines, header):
     return found
 
 
-def _label_column(lines, header):
+def _label_column(table, lines, header):
     """Which of two columns without names is that of the labels: it repeats itself. None if none."""
     names = {"text", *KINDS, *(name for pair in PAIRS for name in pair)}
     if names & set(header) or len(header) != 2 or isinstance(lines[0][1], dict):
         return None
-    columns = [[cells[i].strip() for _, cells in lines if len(cells) == 2] for i in range(2)]
+    _check_widths(table, lines, 2)
+    columns = [[cells[i].strip() for _, cells in lines] for i in range(2)]
     distinct = [len(set(column)) / len(column) for column in columns]
     label = 0 if distinct[0] < distinct[1] else 1
     return None if distinct[label] > FEW or distinct[0] == distinct[1] else label
 
 
 def _refuse_columns(table, header) -> NoReturn:
-    names = [*dict.fromkeys(name for pair in PAIRS for name in pair), *TEXTS, *KINDS]
+    names = [*dict.fromkeys([*TEXTS, *(name for pair in PAIRS for name in pair), *KINDS])]
     near = closest(header[0], names) if header else "'text'"
     if len(header) == 1 and table.suffix.lower() in SEPARATORS:
         sign = {",": "commas", "\t": "tabs"}[SEPARATORS[table.suffix.lower()]]
