@@ -54,8 +54,9 @@ class LiteRTModel:
             whole(threads, 1, 1024, "threads")
         content = _read(self.path)
         self.size_bytes = len(content)
-        self.labels = metadata.read_labels(content) or labels.beside(self.path)
+        # First: the runtime alone checks that a file is whole.
         self._runner, inputs, outputs = _interpreter(self.path, content, threads)
+        self.labels = metadata.read_labels(content) or labels.beside(self.path)
         self.inputs = described(self._runner.get_input_details(), inputs)
         self.outputs = described(self._runner.get_output_details(), outputs)
         self.batch_size = self.inputs[0].shape[0]

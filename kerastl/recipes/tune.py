@@ -100,8 +100,9 @@ def fine_tune(
         _write(run, model, examples, settings, learnt)
         if settings.export not in (None, "none"):
             progress.stage("Exporting and checking model.tflite")
-            metrics.update(write_device_files(run, model, examples, settings.export))
-            metrics["notices"] += examples.prepare.device_notices(examples)
+            files = write_device_files(run, model, examples, settings.export)
+            metrics["notices"] += files.pop("notices")
+            metrics.update(files)
         seconds = {"reading": reading, **learnt.seconds, "writing": time.perf_counter() - written}
         metrics["seconds_of"] = {name: round(value, 1) for name, value in seconds.items()}
         metrics["seconds"] = round(time.perf_counter() - started + learnt.earlier, 1)
