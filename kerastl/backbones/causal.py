@@ -14,7 +14,7 @@ from kerastl._keras import hub_repairs
 from kerastl.backbones import hub, huggingface
 from kerastl.backbones import weights as weight_files
 from kerastl.backbones.packing import with_documents
-from kerastl.backbones.tokens import Tokens, load_tokens, max_length, packer_of
+from kerastl.backbones.tokens import load_tokens, max_length, packer_of
 from kerastl.graph import flatten
 
 PRESET = "preset"  # what a run folder calls the preset of its tuned model
@@ -128,9 +128,10 @@ def _check_kind(preset):
     kind = _class_said(preset)
     for made in vars(models).values():
         is_backbone = isinstance(made, type) and issubclass(made, models.Backbone)
-        if is_backbone and made is not models.Backbone and _task_class(made) is None:
-            if made.__name__ == kind or preset in made.presets:
-                raise _other_kind(preset, made.__name__)
+        if not is_backbone or made is models.Backbone or _task_class(made) is not None:
+            continue
+        if made.__name__ == kind or preset in made.presets:
+            raise _other_kind(preset, made.__name__)
 
 
 def _class_said(preset):
@@ -156,7 +157,11 @@ def _task_class(backbone_class):
     models = hub.import_keras_hub().models
     for made in vars(models).values():
         is_task = isinstance(made, type) and issubclass(made, models.CausalLM)
-        if is_task and made.backbone_cls is backbone_class:
+        if (
+            is_task
+            and not issubclass(made, models.Seq2SeqLM)
+            and made.backbone_cls is backbone_class
+        ):
             return made
     return None
 
@@ -190,7 +195,7 @@ def _in_float32(model):
 
 
 def _activation(network):
-    """The activation of GPT-2's blocks, serialized; None where the backbone's own config says it."""
+    """The activation of GPT-2's blocks, serialized; None of blocks whose config says it."""
     blocks = _plain_blocks(network)
     return keras.activations.serialize(blocks[0].activation) if blocks else None
 

@@ -58,7 +58,8 @@ def with_documents(model: keras.Model) -> keras.Model:
         return node.operation(*args, **kwargs)
 
     outputs = inline(model, model.inputs, call)
-    return keras.Model({**model.input, "documents": documents}, outputs, name=model.name)
+    inputs: Any = model.input
+    return keras.Model({**inputs, "documents": documents}, outputs, name=model.name)
 
 
 def _check_blocks(model):
