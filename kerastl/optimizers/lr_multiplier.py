@@ -360,8 +360,10 @@ class LRMultiplier(keras.optimizers.Optimizer):
         Args:
             weight: Scalar, the sum of the weights of its examples, over all replicas.
         """
-        weighs = self._steps is not None and self._steps.cycle_weight is not None
-        return self._steps.share_of(weight) if weighs else None
+        steps: Any = self.__dict__["_steps"]
+        if steps is None or steps.cycle_weight is None:
+            return None
+        return steps.share_of(weight)
 
     @contextlib.contextmanager
     def applying_share(self, share: CycleShare | None) -> Iterator[None]:
