@@ -23,6 +23,7 @@ from kerastl.tasks.regression import Regression
 from kerastl.tasks.task import TrainedFor, find_source, objective_named
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.text_table import TextTable
+from kerastl.tasks.writing import Writer, read_examples, read_prompts
 
 __all__ = [
     "Classification",
@@ -46,8 +47,11 @@ __all__ = [
     "TextExamples",
     "TextTable",
     "TrainedFor",
+    "Writer",
     "find_source",
     "objective_named",
     "paired",
     "pooled",
+    "read_examples",
+    "read_prompts",
 ]
