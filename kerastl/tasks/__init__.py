@@ -29,6 +29,7 @@ from kerastl.tasks.task import (
 )
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.text_table import TextTable
+from kerastl.tasks.writing import Writer, read_examples, read_prompts
 
 __all__ = [
     "Classification",
@@ -52,10 +53,13 @@ __all__ = [
     "TextExamples",
     "TextTable",
     "TrainedFor",
+    "Writer",
     "find_source",
     "objective_named",
     "objective_of",
     "paired",
     "pooled",
+    "read_examples",
+    "read_prompts",
     "said_of",
 ]

@@ -5,7 +5,6 @@ It is one file of over 400 lines because what is wrong with a table is told wher
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from kerastl._base.types import PathLike
 from kerastl.data.images.scan import EXTENSIONS, SPLIT_FOLDERS
 from kerastl.data.images.table import BETWEEN_LABELS, KINDS
 from kerastl.data.targets import Kind
+from kerastl.data.texts.reading import decoded, objects
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (*SEPARATORS, ".jsonl")
@@ -181,7 +181,7 @@ def read_texts(path: PathLike, num_parts: int = 1) -> list[tuple[str, ...]]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     if path.suffix.lower() == ".txt" and num_parts == 1:
-        read = [(number, (line,)) for number, line in enumerate(_decoded(path).splitlines(), 1)]
+        read = [(number, (line,)) for number, line in enumerate(decoded(path).splitlines(), 1)]
         read = [(number, parts) for number, parts in read if parts[0].strip()]
     elif path.suffix.lower() in ENDINGS:
         read = _texts_alone(path, num_parts)
@@ -241,16 +241,6 @@ def _check_widths(table, lines, width):
             )
 
 
-def _decoded(path):
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} must be UTF-8 text. Received: {error}") from error
-    if "\0" in text:
-        raise ValueError(f"{path} must be text. Received: a file with null characters in it")
-    return text
-
-
 @dataclass
 class _Row:
     parts: tuple[str, ...]
@@ -305,9 +295,9 @@ def _is_of_files(table):
 
 def _lines(table) -> Iterator[tuple[int, Any]]:
     """`(line number, cells or dict)` of each row of `table` that is not empty."""
-    text = _decoded(table)
+    text = decoded(table)
     if table.suffix.lower() == ".jsonl":
-        yield from _objects(table, text)
+        yield from objects(table, text)
     elif table.suffix.lower() == ".tsv" and not _is_quoted(text):
         for number, line in enumerate(text.splitlines() if "\r" in text else text.split("\n"), 1):
             if line.strip():
@@ -335,23 +325,6 @@ def _is_cell_in_quotes(cell):
     """Whether each quotation mark inside is doubled; one that is not closed goes on in a line."""
     inside = cell[1:-1] if len(cell) > 1 and cell.endswith('"') else cell[1:]
     return '"' not in inside.replace('""', "")
-
-
-def _objects(table, text):
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            said = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"Line {number} of {table} must be a JSON object. Received: {line[:60]!r} ({error})"
-            ) from error
-        if not isinstance(said, dict):
-            raise ValueError(
-                f"Line {number} of {table} must be a JSON object. Received: {line[:60]!r}"
-            )
-        yield number, said
 
 
 def _read(table):
