@@ -1,17 +1,21 @@
 """Pretrained networks by name: pixels or tokens in, pooled features out; texts to tokens."""
 
+from kerastl.backbones.causal import CausalLM, load_causal, save_preset
 from kerastl.backbones.loading import load, notices
 from kerastl.backbones.specs import Spec, find, names, transfer_size
 from kerastl.backbones.tokens import Tokens, load_tokens, max_length
 
 __all__ = [
+    "CausalLM",
     "Spec",
     "Tokens",
     "find",
     "load",
+    "load_causal",
     "load_tokens",
     "max_length",
     "names",
     "notices",
+    "save_preset",
     "transfer_size",
 ]

@@ -50,22 +50,36 @@ def build(
         pooling: As in `load`.
         options: Dict, perhaps with `gelu`, as in `huggingface.use_gelu`.
     """
+    network = load_network(name, weights=weights, with_pooler=pooling == "auto", options=options)
+    if not is_image_backbone(network):
+        _no_image_size(network, image_size)
+        return text_backbone(network, pooling)
+    converter = _converter(import_keras_hub(), checked(name))
+    size = image_size or _own_size(network, converter)
+    return image_backbone(network, image_shape(size), **_scaling(converter), pooling=pooling)
+
+
+def load_network(
+    name: str, *, weights: PathLike | None, with_pooler: bool, options: Mapping[str, Any]
+) -> Any:
+    """The preset's backbone as KerasHub makes it, mended, with its weights.
+
+    Args:
+        name: As in `build`, and so are `weights` and `options`.
+        with_pooler: Boolean, whether an encoder's trained pooler is wanted.
+    """
     preset = checked(name)
     gelu = _gelu(name, options)
     keras_hub = import_keras_hub()
-    whole = huggingface.whole_checkpoint(preset, with_pooler=pooling == "auto")
+    whole = huggingface.whole_checkpoint(preset, with_pooler=with_pooler)
     with explained(f"The weights of the preset {preset!r}"), whole:
         network = keras_hub.models.Backbone.from_preset(preset, load_weights=weights == "imagenet")
     if weights not in (None, "imagenet"):
         load_weights(network, weights)
     hub_repairs.mend_before_saving([network, *network.layers])
     if not is_image_backbone(network):
-        _no_image_size(network, image_size)
         huggingface.use_gelu(network, preset, gelu)
-        return text_backbone(network, pooling)
-    converter = _converter(keras_hub, preset)
-    size = image_size or _own_size(network, converter)
-    return image_backbone(network, image_shape(size), **_scaling(converter), pooling=pooling)
+    return network
 
 
 def import_keras_hub() -> Any:

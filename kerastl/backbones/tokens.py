@@ -331,6 +331,17 @@ def _preprocessor_of(tokenizer):
     )
 
 
+def packer_of(tokens: Tokens, length: int) -> Any:
+    """KerasHub's preprocessor of the family of `tokens`, which a task of KerasHub holds.
+
+    Args:
+        tokens: `Tokens`.
+        length: Int, the tokens of a row.
+    """
+    preprocessor, _ = _preprocessor_of(tokens.tokenizer)
+    return type(preprocessor)(tokens.tokenizer, sequence_length=length)
+
+
 def _built(preprocessor, tokenizer):
     made = preprocessor(tokenizer, sequence_length=8)
     made.build(None)
