@@ -91,12 +91,13 @@ def fine_tune(
         model, examples = training.begin(source, settings, progress)
         reading = time.perf_counter() - started
         learnt = learn(model, examples, settings, run.work, progress, source)
-        model, examples = learnt.solved.model, learnt.solved.data  # those of finer ones, maybe
+        model, examples = learnt.model, learnt.data  # those of finer ones, maybe
         metrics = _evaluate(model, examples, settings, learnt)
         metrics.update(_beside_rival(source, examples, settings, learnt, progress))
         progress.stage("Writing")
         written = time.perf_counter()
         _write(run, model, examples, settings, learnt)
+        source.write(run.file("model.keras").parent)
         if settings.export != "none":
             progress.stage("Exporting and checking model.tflite")
             metrics.update(write_device_files(run, model, examples, settings.export))
@@ -147,7 +148,9 @@ def _beside_rival(source, data, settings, learnt, progress):
     judged = objective.judge(rival.outputs, targets, data.outputs)
     told = {"name": rival.name, "score": judged.score, "loss": judged.loss}
     told["seconds"] = round(rival.seconds, 1)
-    told["difference"] = paired(objective, learnt.of_kept, rival.outputs, targets).to_dict()
+    told["difference"] = None
+    if rival.by_row:
+        told["difference"] = paired(objective, learnt.of_kept, rival.outputs, targets).to_dict()
     return {"rival": told}
 
 

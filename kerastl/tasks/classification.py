@@ -10,6 +10,7 @@ import numpy as np
 from kerastl._base import checks
 from kerastl.data import UNBALANCED, class_weights, imbalance
 from kerastl.export.answers import Answers
+from kerastl.tasks.answering import outputs_of
 from kerastl.tasks.protocols import Judgement, TaskData
 
 PROBABILITIES = Answers("classes", logits=False)
@@ -28,6 +29,8 @@ class Classification:
     score_name = "accuracy"
     metric = "accuracy"
     is_share = True
+    solves = True
+    outputs_of = staticmethod(outputs_of)
 
     def __init__(self, reads: Answers = PROBABILITIES) -> None:
         self.reads = reads

@@ -20,6 +20,7 @@ from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.targets import targets_of
 from kerastl.tasks.picture_examples import PictureExamples
 from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.refusals import refuse_others
 
 NOUN = "pictures"
 LARGER, STEP = 4 / 3, 32  # how much larger finer pictures are, in multiples of so many pixels
@@ -225,19 +226,18 @@ class Pictures:
         """`settings` as they are; what is for texts is refused.
 
         Raises:
-            ValueError: If `max_length` is given.
+            ValueError: If `max_length` or `packing` is given.
         """
-        length = getattr(settings, "max_length", None)
-        if length is not None:
-            raise ValueError(
-                f"`max_length` (--max-length) is for texts, and {self.path} holds pictures. "
-                f"Received: max_length={length}"
-            )
+        of_texts = f"is for texts, and {self.path} holds pictures."
+        refuse_others(settings, {"max_length": of_texts, "packing": of_texts})
         return settings
 
     def rival(self, data: TaskData, settings: Any) -> Rival | None:
         """None: the probe is what pictures are beaten by."""
         return None
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Nothing: all of the network is in `model.keras`."""
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """Pictures a third larger, in steps of 32 pixels, which every network takes.

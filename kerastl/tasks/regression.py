@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl.tasks.answering import outputs_of
 from kerastl.tasks.protocols import Judgement, TaskData
 
 
@@ -17,6 +18,8 @@ class Regression:
     score_name = "R²"
     metric = "mean_absolute_error"
     is_share = False
+    solves = True
+    outputs_of = staticmethod(outputs_of)
 
     def check_data(self, data: TaskData) -> None:
         """Refuse examples to train on or to measure on that all have one value."""

@@ -19,6 +19,7 @@ AUGMENTATIONS = ("none", "light", "medium", "strong")
 # Of a run's device file, with what `export.to_litert` calls each.
 EXPORTS = {"float": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
 FORMATS = ("litert", "saved_model", "onnx")
+PACKINGS = ("auto", "on", "off")
 IO_DTYPES = ("float32", "int8", "uint8", "int16")
 # What is tried when one way to quantize loses too much.
 LADDERS = {
@@ -132,7 +133,10 @@ class TrainSettings(ReadSettings):
         image_size: Int, side in pixels. None takes `backbones.transfer_size`, for most networks
             9/7 of the size the weights were trained on; random weights and presets, their own.
         max_length: Int > 0, ids of a text at most. None takes the 99th percentile of the texts to
-            train on, and at most what the network has positions for.
+            train on, and at most what the network has positions for; of running text at most 512.
+        packing: `"on"` puts several short texts into a row of a language model, which are kept
+            apart by a mask; `"off"` never does; `"auto"` where rows would be half empty and the
+            blocks of the network take a mask.
         epochs: Int > 0.
         learning_rate: Float > 0, peak rate of a head that starts at zero; the layers below learn
             more slowly, and a head from the probe no faster than what is below it. Of texts a tenth
@@ -177,6 +181,9 @@ class TrainSettings(ReadSettings):
         "Ids of a text at most; if not said, as many as 99 of 100 texts have.",
         low=4,
         high=100_000,
+    )
+    packing: str = setting(
+        "auto", "Several short texts in a row of a language model, kept apart.", choices=PACKINGS
     )
     epochs: int = setting(20, "Passes over the training examples.", low=1, high=100_000)
     learning_rate: float = setting(

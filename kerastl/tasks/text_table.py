@@ -21,14 +21,15 @@ from kerastl.data.texts.table import (
 from kerastl.tasks.classification import Classification
 from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.prepare_texts import (
-    FOLDER,
     NO_FILES,
     NOUN,
     PrepareTexts,
     around_of,
     shapes_of,
+    tokens_of,
 )
 from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.tf_idf import tf_idf
@@ -74,23 +75,8 @@ class TextTable:
         """
         said: Any = settings
         fields = {field.name: field.default for field in dataclasses.fields(said)}
-        for name, other in (
-            ("image_size", None),
-            ("alpha", None),
-            ("augmented_copies", None),
-            ("adapt_statistics", False),
-            ("cache_dir", None),
-        ):
-            if name in fields and getattr(said, name) != other:
-                raise ValueError(
-                    f"`{name}` (--{name.replace('_', '-')}) is for pictures, and {self.path} holds "
-                    f"texts. Received: {name}={getattr(said, name)!r}"
-                )
-        if getattr(said, "augment", "none") not in ("none", fields.get("augment")):
-            raise ValueError(
-                f"`augment` (--augment) is for pictures, and {self.path} holds texts. "
-                f"Received: augment={said.augment!r}"
-            )
+        refuse_pictures_settings(said, self.path)
+        refuse_others(said, {"packing": "is for language models, which learn to write."})
         if said.backbone == fields["backbone"]:
             raise ValueError(
                 "Texts need a network that reads them: --backbone with a preset of KerasHub, such "
@@ -118,7 +104,7 @@ class TextTable:
 
     def prepare_for(self, model: keras.Model, settings: Any) -> PrepareTexts:
         """`PrepareTexts` with the tokenizer of the network, as long as the texts ask for."""
-        tokens = _tokens_of(settings.backbone, model)
+        tokens = tokens_of(settings.backbone, model)
         self._of_network = backbones.notices(settings.backbone)
         for split, texts in self.found.splits.items():
             self._ids[split] = [
@@ -141,6 +127,9 @@ class TextTable:
                 f"has. Received: max_length={length}"
             )
         return dataclasses.replace(prepare, length=length)
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Nothing: all of the network is in `model.keras`."""
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """None: texts have no more detail than they have."""
@@ -207,13 +196,6 @@ class TextTable:
     def rival(self, data: Any, settings: Any) -> Rival | None:
         """What counts words: the cheapest way to learn of texts."""
         return tf_idf(data, seed=settings.seed)
-
-
-def _tokens_of(name, model):
-    """The tokenizer of a preset, or that which a run has written down."""
-    run = pathlib.Path(name)
-    run = (run.parent if run.suffix == ".keras" else run) / FOLDER
-    return backbones.load_tokens(run if run.is_dir() else name, backbone=model)
 
 
 def _divided(parts: dict[str, TextExamples], found, seed, val_share) -> Any:
