@@ -2,12 +2,14 @@
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 from keras.src.backend import compute_output_spec
 from keras.src.backend.common.global_state import get_global_attribute
+from keras.src.losses import loss as loss_module
 from keras.src.losses.loss import (  # noqa: F401 (re-exported)
     scale_loss_for_distribution,
     unscale_loss_for_distribution,
@@ -103,6 +105,31 @@ def compute_loss(model: keras.Model, *arguments: Any, training: bool) -> Any:
     Private name: `_compute_loss`, which is what Keras's own steps call for that reason.
     """
     return model._compute_loss(*arguments, training=training)
+
+
+@contextlib.contextmanager
+def noting_loss_weights() -> Iterator[list[Any]]:
+    """By what losses that are called meanwhile are divided: sums of weights, masks among them.
+
+    A loss object gives its mean alone, and of what it is the mean only `reduce_values` knows. Can
+    go when a loss tells. Private name: that function.
+
+    Returns:
+        List of scalar tensors, one for each loss that this thread reduces, filled meanwhile.
+    """
+    weights, thread, reduce_values = [], threading.get_ident(), loss_module.reduce_values
+
+    def noting(values, sample_weight=None, reduction="sum_over_batch_size"):
+        if threading.get_ident() == thread:
+            each = keras.ops.ones_like(values) if sample_weight is None else sample_weight
+            weights.append(keras.ops.sum(keras.ops.cast(each, values.dtype)))
+        return reduce_values(values, sample_weight, reduction)
+
+    loss_module.reduce_values = noting
+    try:
+        yield weights
+    finally:
+        loss_module.reduce_values = reduce_values
 
 
 def added_losses(model: keras.Model) -> Any:

@@ -144,6 +144,11 @@ def is_state(optimizer: keras.optimizers.Optimizer, name: str) -> bool:
     return bool(slots) and all(slot is None or isinstance(slot, keras.Variable) for slot in slots)
 
 
+def accumulators_of(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Where `optimizer` adds up the gradients of a cycle, one for each slot."""
+    return [one for one in optimizer._accumulated_gradients if one is not None]
+
+
 def product_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable | None:
     """Nadam's running product of momenta, the only state it shares among variables, or None."""
     return getattr(optimizer, "_u_product", None)

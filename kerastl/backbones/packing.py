@@ -118,8 +118,7 @@ class DocumentPositions(keras.layers.Layer):
     """The place of each token in its own document: how many tokens of it stand before.
 
     Input shape:
-        `(batch, length)`, int: the number of the document of each token; those of one document
-        lie together.
+        `(batch, length)`, int: the number of the document of each token; 0 for none.
 
     Output shape:
         `(batch, length)`, int32, from 0.
@@ -132,9 +131,10 @@ class DocumentPositions(keras.layers.Layer):
 
     def call(self, documents: Any) -> Any:
         place = keras.ops.arange(keras.ops.shape(documents)[1], dtype="int32")
-        before = keras.ops.concatenate([documents[:, :1], documents[:, :-1]], axis=1)
-        begins = keras.ops.where(documents == before, 0, place)
-        return place - keras.ops.associative_scan(keras.ops.maximum, begins, axis=1)
+        before = keras.ops.expand_dims(place, 1) > place
+        same = keras.ops.expand_dims(documents, 2) == keras.ops.expand_dims(documents, 1)
+        both = keras.ops.logical_and(same, before)
+        return keras.ops.sum(keras.ops.cast(both, "int32"), axis=2)
 
     def compute_output_spec(self, documents: Any) -> keras.KerasTensor:
         return keras.KerasTensor(documents.shape, dtype="int32")

@@ -4,8 +4,9 @@ It is one file of over 400 lines because it is one class: a Keras optimizer has 
 steps, its rate, its slots and what is saved of it, and a third of the lines are docstrings.
 """
 
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,7 +23,7 @@ from kerastl.optimizers import keys as _keys
 from kerastl.optimizers import slots as _slots
 from kerastl.optimizers.keys import check_optimizer
 from kerastl.optimizers.placed_schedule import PlacedSchedule, check_number, momentum_name
-from kerastl.optimizers.steps import PerVariableSteps
+from kerastl.optimizers.steps import CycleShare, PerVariableSteps
 from kerastl.schedules import Schedule, from_config
 
 # Settings with a variable for each weight, which `build` makes.
@@ -116,6 +117,8 @@ class LRMultiplier(keras.optimizers.Optimizer):
             _steps=None,
             _frozen=frozenset(),
             _traced=False,
+            _weighs_cycles=False,
+            _share=None,
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -260,6 +263,7 @@ class LRMultiplier(keras.optimizers.Optimizer):
         self.__dict__["_steps"] = PerVariableSteps(
             self.inner_optimizer, self.schedule, fused=self.fused
         )
+        self._steps.weighs_cycles = self._weighs_cycles
         self._fit_to_slots(values)
         self.built = True
         internals.restore_waiting(self, internals.checkpointed(self.variables))
@@ -329,8 +333,46 @@ class LRMultiplier(keras.optimizers.Optimizer):
         if not kept:
             return
         self._steps.taking_part = {slots[place] for place in kept if grads[place] is not None}
+        share = self._share  # another replica may let go of it meanwhile
+        if share is not None:
+            self._steps.keep_share(share)
         inner.apply([grads[place] for place in kept], [variables[place] for place in kept])
         self._steps.count()
+        if share is not None:
+            self._steps.weigh(share)
+
+    def weigh_cycles(self) -> None:
+        """Have each cycle of `gradient_accumulation_steps` know the weight of its batches.
+
+        Each `apply` of such an optimizer must then come in `applying_share`. Without accumulation
+        nothing changes.
+        """
+        if self._weighs_cycles:
+            return
+        self.__dict__["_weighs_cycles"] = True
+        if self._steps is not None:
+            self._steps.weighs_cycles = True
+            self._fit_to_slots(self._values)
+
+    def share_of(self, weight: TensorLike) -> CycleShare | None:
+        """What a batch of `weight` is to the present cycle; None if cycles are not weighed.
+
+        Args:
+            weight: Scalar, the sum of the weights of its examples, over all replicas.
+        """
+        steps: Any = self.__dict__["_steps"]
+        if steps is None or steps.cycle_weight is None:
+            return None
+        return steps.share_of(weight)
+
+    @contextlib.contextmanager
+    def applying_share(self, share: CycleShare | None) -> Iterator[None]:
+        """Have an `apply` in this block be that of a batch with this `share`, of `share_of`."""
+        self.__dict__["_share"] = share
+        try:
+            yield
+        finally:
+            self.__dict__["_share"] = None
 
     def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """Put the moving averages into those of `var_list` that train and have trained."""

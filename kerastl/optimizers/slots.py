@@ -20,6 +20,9 @@ def fit(wrapper: Any, steps: PerVariableSteps, values: Sequence[float]) -> None:
         if (product := internals.product_of(inner)) is not None:
             entry = ("u_products", product.dtype, 1)
             steps.products = _grown(wrapper, steps.products, n, entry)
+        if steps.weighs_cycles and inner.gradient_accumulation_steps:
+            entry = ("cycle_weight", "float32", 0)
+            steps.cycle_weight = _grown(wrapper, steps.cycle_weight, 1, entry)
         # Not tracked as state: the config holds the multipliers.
         steps.multipliers = keras.Variable(
             np.array(values, keras.config.floatx()),
@@ -80,7 +83,11 @@ def load(steps: PerVariableSteps, paths: Sequence[str], store: Any) -> None:
 def _state(steps):
     if steps is None:  # not built yet
         return {}
-    vectors = {"steps": steps.clocks, "u_products": steps.products}
+    vectors = {
+        "steps": steps.clocks,
+        "u_products": steps.products,
+        "cycle_weight": steps.cycle_weight,
+    }
     return {name: vector for name, vector in vectors.items() if vector is not None}
 
 

@@ -1,7 +1,7 @@
 """A rate and a clock for each variable, given to a Keras optimizer that knows one of each."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -35,6 +35,8 @@ class PerVariableSteps:
         products: Vector variable for Nadam, its running product of momenta per slot, else None.
         no_decay: Set of slots without weight decay.
         taking_part: Set of slots in the step now being taken, known when it is traced.
+        weighs_cycles: Boolean, whether batches of a cycle of accumulation are told their weights.
+        cycle_weight: Vector variable of one entry, the weight of the present cycle so far, if so.
     """
 
     def __init__(
@@ -50,6 +52,8 @@ class PerVariableSteps:
         self.multipliers: Any = None  # variables, once there are slots
         self.clocks: Any = None
         self.products: Any = None
+        self.weighs_cycles = False
+        self.cycle_weight: Any = None
         self.no_decay = self.taking_part = frozenset()
         self.keras_own = internals.install(
             inner,
@@ -132,6 +136,30 @@ class PerVariableSteps:
         with internals.standing_in(self.inner, **internals.comparable(shown)):
             self.update_step(gradient, variable, rate)
 
+    def share_of(self, weight: TensorLike) -> "CycleShare":
+        """What a batch of the `weight` of all replicas is to the present cycle of accumulation."""
+        cycle = self.inner.gradient_accumulation_steps
+        place = internals.raw_iterations(self.inner) % cycle
+        before = ops.where(place == 0, 0.0, self.cycle_weight[0])
+        weight = ops.cast(weight, before.dtype)
+        so_far = before + weight
+        kept = ops.where(so_far > 0, ops.divide_no_nan(before, so_far), 1.0)
+        place = ops.cast(place, before.dtype)
+        return CycleShare(
+            so_far, kept, ops.divide_no_nan(cycle * 1.0, so_far), place + 1.0 - place * kept
+        )
+
+    def keep_share(self, share: "CycleShare") -> None:
+        """Shrink what has been added up to its part of the cycle; before the batch is applied."""
+        accumulators = internals.accumulators_of(self.inner)
+        internals.update_each(
+            self.inner, accumulators, _shrink, [(share.kept,)] * len(accumulators)
+        )
+
+    def weigh(self, share: "CycleShare") -> None:
+        """Take up the weight of a batch that has been applied."""
+        self.cycle_weight.assign(ops.reshape(share.so_far, (1,)))
+
     def _next_products(self, slots):
         """Nadam's product of momenta up to each slot's own step, as its update will need it.
 
@@ -189,6 +217,32 @@ class PerVariableSteps:
             ends_cycle = ops.equal(calls % inner.gradient_accumulation_steps, 0)
             one = one * ops.cast(ends_cycle, one.dtype)
         self.clocks.assign_add(one)
+
+
+class CycleShare(NamedTuple):
+    """What a batch is to its cycle of `gradient_accumulation_steps`, by its weight.
+
+    Keras adds up gradients g_1 to g_k and takes `(g_1 + ... + g_k) / k`. For `sum(S_i) / sum(W_i)`
+    of the whole cycle, of which batch i knows only what came before, the sum so far is kept as if
+    the cycle ended there: with `W = W_1 + ... + W_i`, first `sum *= (W - W_i) / W`, then the
+    gradient of `k * S_i / W` is added. What is the same in each batch, a penalty on weights, has
+    the factor `i - (i - 1) * (W - W_i) / W`, which adds up to `k`.
+
+    Attributes:
+        so_far: Scalar, `W`.
+        kept: Scalar in [0, 1], `(W - W_i) / W`; 1 as long as `W` is 0.
+        of_sum: Scalar, `k / W`, the factor of `S_i`; 0 as long as `W` is 0.
+        of_rest: Scalar >= 1, the factor of what does not go by weights.
+    """
+
+    so_far: Any
+    kept: Any
+    of_sum: Any
+    of_rest: Any
+
+
+def _shrink(variable, kept):
+    variable.assign(variable * keras.ops.cast(kept, variable.dtype))
 
 
 def _decay(variable, decay, rate):

@@ -32,6 +32,7 @@ from kerastl.training.frozen import Features
 from kerastl.training.group_norms import GroupNorms
 from kerastl.training.rates import by_position, by_variable_path
 from kerastl.training.terms import Term, Terms, TermStep, targets_of, total_loss
+from kerastl.training.weighted_mean import factors_of, is_weighted_mean, loss_of_step
 
 # What Keras documents for subclasses to override, and hands the inputs of a batch to.
 _GIVEN_INPUTS = ("__call__", "call", "compute_loss", "compute_metrics", "train_step", "test_step")
@@ -75,6 +76,7 @@ class FineTuner(keras.Model):
 
     runs_own_graph = True  # what `call` runs is the graph, layer by layer
     _is_evaluating = False
+    _has_weighted_loss = False
     is_fine_tuner = True  # asked by `kerastl.graph.is_fine_tuner`
 
     @property
@@ -203,6 +205,9 @@ class FineTuner(keras.Model):
             )
         super().compile(given, loss, **kwargs)
         self._wraps_by_hand = given is optimizer
+        self._has_weighted_loss = is_weighted_mean(self, loss)
+        if self._has_weighted_loss:
+            inner.weigh_cycles()
         self._rates_given = (multipliers, no_decay)
         self._group_norms = GroupNorms(self.groups) if norms else None
         self._terms = checked
@@ -433,20 +438,25 @@ class FineTuner(keras.Model):
                 y_pred = self._predicted(x, training=True)
             steps = self._steps_of_terms(x, y, y_pred, sample_weight, features)
             told = targets_of(steps, y)
-            loss = _keras.compute_loss(self, x, told, y_pred, sample_weight, training=True)
-            loss, values = total_loss(self, loss, steps)
-            scaled = self.optimizer.scale_loss(loss)
-        self._track(loss, x)
+            given = (x, told, y_pred, sample_weight)
+            compiled, weight = self._loss_and_weight(*given, training=True)
+            loss, values = total_loss(self, compiled, steps)
+            factors = factors_of(self, weight) if self._is_weighted else None
+            of_step = loss
+            if factors is not None:
+                of_step = loss_of_step(self, factors, compiled, steps, values)
+            scaled = self.optimizer.scale_loss(of_step)
+        self._track(loss, weight)
         self.terms.track(steps, values, _num_rows(x))
-        self._step(tape, scaled, steps)
+        self._step(tape, scaled, steps, factors)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """One step of evaluation, also on features of the frozen layers."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = self._predicted(x, training=False)
-        loss = _keras.compute_loss(self, x, y, y_pred, sample_weight, training=False)
-        self._track(loss, x)
+        loss, weight = self._loss_and_weight(x, y, y_pred, sample_weight, training=False)
+        self._track(loss, weight)
         metrics = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         of_terms = {metric.name for metric in self.terms.metrics}
         return {name: value for name, value in metrics.items() if name not in of_terms}
@@ -473,13 +483,28 @@ class FineTuner(keras.Model):
         """Whether a subclass has a `call` of its own, which evaluation runs too."""
         return type(self).call is not FineTuner.call or "call" in vars(self)
 
-    def _track(self, loss, x):
+    @property
+    def _is_weighted(self):
+        """Whether the loss is a mean by weights, over all of an optimizer step and of an epoch."""
+        own = type(self).compute_loss is not FineTuner.compute_loss or "compute_loss" in vars(self)
+        return self._has_weighted_loss and not own
+
+    def _loss_and_weight(self, x, *given, training):
+        """The loss of a batch, and what the batch counts in the mean over an epoch."""
+        if not self._is_weighted:
+            loss = _keras.compute_loss(self, x, *given, training=training)
+            return loss, _num_rows(x)
+        with _keras.noting_loss_weights() as weights:
+            loss = _keras.compute_loss(self, x, *given, training=training)
+        (weight,) = weights
+        return loss, weight
+
+    def _track(self, loss, weight):
         self._loss_tracker.update_state(
-            _keras.unscale_loss_for_distribution(loss),
-            sample_weight=_num_rows(x),
+            _keras.unscale_loss_for_distribution(loss), sample_weight=weight
         )
 
-    def _step(self, tape, loss, steps):
+    def _step(self, tape, loss, steps, factors):
         variables = self.trainable_variables
         if not variables and not self.trainable:
             raise ValueError(
@@ -496,12 +521,15 @@ class FineTuner(keras.Model):
         gradients, of_terms = gradients[: len(variables)], gradients[len(variables) :]
         apply = self.optimizer.apply_gradients
         scale: Any = self.optimizer.scale_loss(tf.ones(())) if self.terms else None
-        if self._group_norms is None:
-            apply(zip(gradients, variables, strict=True))
-        else:
-            self._group_norms.around(apply, self.optimizer, gradients, variables)
+        with self.lr_multiplier.applying_share(None if factors is None else factors.share):
+            if self._group_norms is None:
+                apply(zip(gradients, variables, strict=True))
+            else:
+                self._group_norms.around(apply, self.optimizer, gradients, variables)
         if self.terms:
-            self.terms.apply(of_terms, scale)
+            # Their own weights take a step with each batch.
+            whole = scale if factors is None else scale * factors.of_rest
+            self.terms.apply(of_terms, whole)
             unscaled = [None if g is None else g / tf.cast(scale, g.dtype) for g in gradients]
             self.terms.after_step(steps, list(zip(variables, unscaled, strict=True)))
 

@@ -137,7 +137,15 @@ CV = {
         "input_shape": (32, 32, 3),
     },
 }
-NAMES = [*APPLICATIONS, *(f"hub.{name}" for name in HUB), *(f"cv.{name}" for name in CV)]
+# Language models, whose head is the embedding of tokens, turned round.
+LM = {
+    "GPT2CausalLM": TEXT,
+    "LlamaCausalLM": {**DECODER, "tie_word_embeddings": True},
+    "MistralCausalLM": DECODER,
+    "GemmaCausalLM": {**DECODER, "head_dim": 4},
+}
+TABLES = {"hub": HUB, "lm": LM, "cv": CV}
+NAMES = [*APPLICATIONS, *(f"{kind}.{name}" for kind, table in TABLES.items() for name in table)]
 
 
 @functools.cache
@@ -155,6 +163,11 @@ def _build(library, short):
         import keras_hub
 
         return getattr(keras_hub.models, short)(**HUB[short])
+    if library == "lm":
+        import keras_hub
+
+        task = getattr(keras_hub.models, short)
+        return task(backbone=task.backbone_cls(**LM[short]), preprocessor=None)
     if library == "cv":
         import keras_cv
 

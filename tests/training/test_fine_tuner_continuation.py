@@ -64,6 +64,15 @@ def accumulating():
     return optimizers.Adam(0.01, gradient_accumulation_steps=2)
 
 
+def weighing(loss):
+    """Cycles that know the weight of their batches, three of which come at a time."""
+    model = FineTuner.from_model(small())
+    freeze(model, "low")
+    mean = keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")
+    model.compile(accumulating(), mean, multipliers={"mid": 0.3})
+    return model
+
+
 def averaging():
     return optimizers.Adam(0.01, use_ema=True, ema_momentum=0.7, ema_overwrite_frequency=4)
 
@@ -110,6 +119,7 @@ CASES = {
     "by hand": by_hand,
     "nadam": wrapped(lambda: optimizers.Nadam(0.01)),
     "accumulating": wrapped(accumulating),
+    "weighing": weighing,
     "averaging": wrapped(averaging),
     "scaled": wrapped(scaled),
     "scaled by hand": scaled_by_hand,
@@ -189,6 +199,8 @@ def test_the_cases_are_what_they_say(continued):
         assert isinstance(models[name].optimizer, optimizers.LossScaleOptimizer), name
         assert isinstance(models[name].lr_multiplier, LRMultiplier), name
     assert float(models["scaled"].optimizer.dynamic_scale) == 64.0  # 8, doubled every 2 of 6 steps
+    weight = [v for v in models["weighing"].optimizer.variables if "cycle_weight" in v.path]
+    np.testing.assert_array_equal(weight, [[8.0]])  # both batches of four that ended the cycle
     thawed = models["by hand"]
     assert thawed.multipliers[thawed.get_layer("low").kernel.path] == 0.1
 
