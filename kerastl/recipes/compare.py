@@ -53,8 +53,8 @@ def compare(
     All have the same budget: the same epochs over the same examples from the same seeds. Each
     runs in a process of its own, so that its peak of memory is its own. The first row is always
     the probe, a regression on the features of the frozen network, which nothing is trained for:
-    what a strategy costs is seen beside what it gains over that. Where nothing in the network is new
-    it is the network as it was loaded.
+    what a strategy costs is seen beside what it gains over that. Where nothing in the network is
+    new it is the network as it was loaded.
 
     Args:
         data: Path, as `fine_tune` takes it.

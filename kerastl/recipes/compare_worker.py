@@ -73,7 +73,7 @@ def run(
 def _train(settings, source, examples):
     import keras
 
-    from kerastl.freezing import freeze_to
+    from kerastl.freezing import freeze, freeze_to
     from kerastl.recipes import training
 
     keras.utils.set_random_seed(settings.seed)
@@ -82,7 +82,8 @@ def _train(settings, source, examples):
     started = time.perf_counter()
     training.adapt(model, examples, settings)
     if settings.strategy == "probe" and not examples.objective.solves:
-        return model, time.perf_counter() - started  # the network as it was loaded
+        freeze(model, slice(None))  # as it was loaded
+        return model, time.perf_counter() - started
     if settings.strategy == "probe":
         freeze_to(model, -1)
         training.solve(model, examples, settings, augmented_copies=training.views_of(settings))
