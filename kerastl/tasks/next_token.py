@@ -105,7 +105,7 @@ class NextToken:
         loss = nats / count
         details = {
             "loss": loss,
-            "perplexity": math.exp(loss) if loss < 700 else math.inf,
+            "perplexity": math.exp(min(loss, 700.0)),  # a float, whatever became of a network
             "bits_per_byte": -score,
             "num_predicted": round(count),
             "num_bytes": round(num_bytes),
