@@ -66,7 +66,7 @@ class PrepareLines:
                 num_bytes = sum(size for _, size in parts)
                 found += cut_running(whole, length=self.length, num_bytes=num_bytes)
                 continue
-            around = {"start": self.start, "end": self.tokens.end, "length": self.length}
+            around = {"start": start_of(self.tokens), "end": self.tokens.end, "length": self.length}
             piece, is_cut = cut_exchange(parts, **around)
             if piece is None:
                 dropped.append(document.place)
@@ -88,13 +88,8 @@ class PrepareLines:
         ]
         return LineExamples(made, np.array(targets, np.float64).reshape(-1, 2))
 
-    @property
-    def start(self) -> tuple[int, ...]:
-        """Ids before a text: where there are none, those that end the text before it."""
-        return self.tokens.start or self.tokens.end
-
     def _whole(self, parts, ends):
-        whole = np.concatenate([self.start, *parts, self.tokens.end if ends else ()])
+        whole = np.concatenate([start_of(self.tokens), *parts, self.tokens.end if ends else ()])
         return whole.astype(np.int32)
 
     def __call__(self, raw: Any) -> Any:
@@ -195,6 +190,11 @@ class Fitted:
 
     cut: int
     dropped: tuple[str, ...]
+
+
+def start_of(tokens: backbones.Tokens) -> tuple[int, ...]:
+    """Ids before a text: where a family has none, those that end the text before it."""
+    return tokens.start or tokens.end
 
 
 def _size(text, learnt):

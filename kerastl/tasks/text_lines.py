@@ -18,7 +18,7 @@ from kerastl.backbones.packing import with_documents
 from kerastl.data.split import TEST_SHARE, stratified_split
 from kerastl.data.texts.lines import Document, ScannedLines, find_lines, scan_lines
 from kerastl.tasks.next_token import NextToken
-from kerastl.tasks.prepare_lines import NO_FILES, NOUN, Fitted, PrepareLines
+from kerastl.tasks.prepare_lines import NO_FILES, NOUN, Fitted, PrepareLines, start_of
 from kerastl.tasks.prepare_texts import tokens_of
 from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
 from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
@@ -94,9 +94,8 @@ class TextLines:
                 return {"strategies": ",".join(_STRATEGIES)}
             names = said.names
         else:
-            refuse_others(
-                said, {"minutes": "is for comparing, and a language model is trained once."}
-            )
+            once = "is for comparing, and a language model is trained once."
+            refuse_others(said, {"minutes": once})
             names = [said.strategy]
         for name in names:
             if name not in (*_STRATEGIES, "auto"):
@@ -104,7 +103,7 @@ class TextLines:
                     f"The strategy {name!r} {_NO_HEAD} Choose one of "
                     f"{checks.listed(_STRATEGIES)}. Received: strategy={name!r}"
                 )
-        given = {"strategy": "full"} if names == ["auto"] else {}
+        given: dict[str, Any] = {"strategy": "full"} if names == ["auto"] else {}
         chooses = getattr(said, "keep", "last") == "best"
         if chooses and not said.validation and not {"val", "test"} <= set(self.found.splits):
             given["validation"] = VAL_SHARE
@@ -114,10 +113,9 @@ class TextLines:
         """The language model that the settings name, from ids to logits."""
         network = backbones.load_causal(settings.backbone, weights=settings.weights)
         self._read_as(tokens_of(settings.backbone, network.model))
-        if settings.packing == "on" or (
-            settings.packing == "auto" and self._gapes(network, settings)
-        ):
-            network = self._packed(network, always=settings.packing == "on")
+        asked = settings.packing == "on"
+        if asked or (settings.packing == "auto" and self._gapes(network, settings)):
+            network = self._packed(network, always=asked)
         self._network = network
         return network.model
 
@@ -146,7 +144,7 @@ class TextLines:
         """Positions of each text to train on."""
         train = self._divided(settings.validation, settings.seed)["train"]
         ids = self._ids_of(self._tokens, train)
-        around = len(self._tokens.start) + len(self._tokens.end) - 1
+        around = len(start_of(self._tokens)) + len(self._tokens.end) - 1
         texts = ([ids[text] for text, _ in document.parts] for document in train)
         return np.array([around + sum(map(len, parts)) for parts in texts])
 
@@ -174,6 +172,11 @@ class TextLines:
             raise ValueError(
                 "To learn to write needs a language model. Received: the tokenizer of "
                 f"{type(tokens.tokenizer).__name__}, of an encoder"
+            )
+        if not start_of(tokens):
+            raise ValueError(
+                "The tokenizer must have an id that begins a text, or ends one. Received: "
+                f"{type(tokens.tokenizer).__name__}, which has neither"
             )
         self._tokens, self._ids, self._network = tokens, {}, None
 
