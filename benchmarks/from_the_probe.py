@@ -128,7 +128,7 @@ def tried(way, data, held, load, seed):
     for share in SHARES:
         model.set_weights(ends)
         blend_weights(model, start, share)
-        outputs[share] = training.outputs_of(model, held)
+        outputs[share] = data.objective.outputs_of(model, held)
     return outputs, held.targets, seconds
 
 

@@ -120,7 +120,12 @@ def _tried(metrics):
 
 
 def _side_by_side(metrics):
-    """Rows of a regression on frozen features beside what was trained; none in older runs."""
+    """Rows of a regression on frozen features beside what was trained; none in older runs.
+
+    Where nothing in the network is new, of the network as it was loaded.
+    """
+    if before := metrics.get("before"):
+        return _before_and_after(before, metrics)
     if not (probe := metrics.get("probe")):
         return []
     said = f"{score(probe['score'], metrics)} in {probe['seconds']:.1f} s"
@@ -140,12 +145,35 @@ def _side_by_side(metrics):
     return [*rows, ("  kept", f"{kept}: {reason}" if reason else kept)]
 
 
+def _before_and_after(before, metrics):
+    """Rows of a network as it was loaded, and of what was trained."""
+    trained = metrics["trained"]
+    ways = ("before", before), ("trained", trained)
+    rows = [(f"  {name}", score(way["score"], metrics)) for name, way in ways]
+    if "perplexity" in before:
+        perplexity = f"perplexity {before['perplexity']:.4g} → {trained['perplexity']:.4g}"
+        bits = f"bits per byte {before['bits_per_byte']:.3f} → {trained['bits_per_byte']:.3f}"
+        rows = [("  before → trained", f"{perplexity}, {bits}")]
+    spent = f"{trained['seconds']:.1f}, {trained['tracing_seconds']:.1f} of these tracing"
+    reason = (metrics["choice"] or {}).get("reason")
+    kept = {"before": "the network as it was loaded", "trained": "what was trained"}[
+        metrics["kept"]
+    ]
+    return [
+        *rows,
+        ("  seconds of training", spent),
+        *_difference(metrics["difference"], metrics),
+        ("  kept", f"{kept}: {reason}" if reason else kept),
+    ]
+
+
 def _rival(metrics):
     """Rows of the cheapest way without a network, and of what ours is beside it."""
     if not (rival := metrics.get("rival")):
         return []
     said = f"{score(rival['score'], metrics)} in {rival['seconds']:.1f} s"
-    return [(f"  {rival['name']}", said), *_difference(rival["difference"], metrics)]
+    beside = _difference(rival["difference"], metrics) if rival["difference"] else []
+    return [(f"  {rival['name']}", said), *beside]
 
 
 def _difference(difference, metrics):

@@ -117,8 +117,7 @@ def save_preset(task: Any, folder: PathLike) -> None:
 def _preset_in(name):
     """The preset that a folder of a run holds, or `name` as it is."""
     own = os.path.join(name, PRESET)
-    is_run = os.path.isdir(own) and not os.path.isfile(os.path.join(name, "config.json"))
-    return own if is_run else name
+    return own if os.path.isfile(os.path.join(own, "config.json")) else name
 
 
 def _check_kind(preset):

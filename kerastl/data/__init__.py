@@ -10,6 +10,7 @@ from kerastl.data.images.read import decode_files, find_images, load_image_paths
 from kerastl.data.images.scan import ScannedImages, scan_images
 from kerastl.data.images.table import scan_table
 from kerastl.data.split import UNBALANCED, class_weights, imbalance
+from kerastl.data.texts.lines import ScannedLines, scan_lines
 from kerastl.data.texts.table import ScannedTexts, read_texts, scan_texts
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ImageError",
     "RandomAffine",
     "ScannedImages",
+    "ScannedLines",
     "ScannedTexts",
     "Split",
     "augmentation_layers",
@@ -34,6 +36,7 @@ __all__ = [
     "read_scanned",
     "read_texts",
     "scan_images",
+    "scan_lines",
     "scan_table",
     "scan_texts",
     "write_skipped",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 Start: TypeAlias = Literal["as_is", "probe"]
+Head: TypeAlias = Literal["as_is", "probe", "trained"]  # as strategies are told of it
 STARTS = ("as_is", "probe")
 
 

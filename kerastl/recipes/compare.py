@@ -21,6 +21,7 @@ from kerastl.tasks.protocols import Objective
 from kerastl.tasks.settings import CompareSettings
 
 PROBE = "probe"
+LOADED = "as loaded"  # in its place where there is no head to solve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,8 @@ def compare(
     All have the same budget: the same epochs over the same examples from the same seeds. Each
     runs in a process of its own, so that its peak of memory is its own. The first row is always
     the probe, a regression on the features of the frozen network, which nothing is trained for:
-    what a strategy costs is seen beside what it gains over that.
+    what a strategy costs is seen beside what it gains over that. Where nothing in the network is
+    new it is the network as it was loaded.
 
     Args:
         data: Path, as `fine_tune` takes it.
@@ -89,7 +91,8 @@ def compare(
         objective = source.objective.by(settings.metric)
         rows, answers = [], {}
         for name in (PROBE, *(name for name in settings.names if name != PROBE)):
-            doing = "Solving the probe" if name == PROBE else f"Training by {name}"
+            first = "Solving the probe" if objective.solves else "Measuring the network"
+            doing = first if name == PROBE else f"Training by {name}"
             progress.stage(doing, settings.seeds)
             path = run.work / f"{name}.npz"
             row = measure(data, settings, name, progress, answers=path)
@@ -98,6 +101,8 @@ def compare(
             pairs = zip(answers[name], answers[PROBE], strict=True)
             runs = [(ours, theirs, targets) for ours, theirs in pairs]
             difference = None if name == PROBE else pooled(objective, runs).to_dict()
+            if name == PROBE and not objective.solves:
+                row["strategy"] = LOADED
             rows.append({**row, "difference": difference})
         metrics = {
             **said_of(objective),
@@ -128,7 +133,8 @@ def _title(data, settings):
 def header(objective: Objective) -> tuple[str, ...]:
     """Names of the columns of `cells`."""
     costs = "frozen layers", "trainable weights", "seconds"
-    gain = "points over the probe" if objective.is_share else "over the probe"
+    gain = "over the probe" if objective.solves else "over as loaded"
+    gain = f"points {gain}" if objective.is_share else gain
     return "strategy", *costs, objective.score_name, gain, "resolves", "memory"
 
 

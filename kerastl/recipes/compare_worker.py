@@ -38,7 +38,6 @@ def run(
         The row, and a dict with `outputs` for the examples held out, of shape `(seeds, n, ...)`,
         and their `targets`, `(n, ...)`.
     """
-    from kerastl.recipes import training
     from kerastl.tasks import find_source
     from kerastl.tasks.settings import TuneSettings
 
@@ -53,7 +52,8 @@ def run(
         one = dataclasses.replace(settings, seed=settings.seed + i)
         model, spent = _train(one, source, examples)
         seconds.append(spent)
-        outputs.append(training.outputs_of(model, examples.test, one.batch_size))
+        given = examples.objective.outputs_of(model, examples.test, one.batch_size)
+        outputs.append(given)
         scores.append(examples.objective.score(outputs[-1], examples.test.targets))
         count(i + 1)
     row = {
@@ -74,7 +74,7 @@ def run(
 def _train(settings, source, examples):
     import keras
 
-    from kerastl.freezing import freeze_to
+    from kerastl.freezing import freeze, freeze_to
     from kerastl.recipes import training
 
     keras.utils.set_random_seed(settings.seed)
@@ -82,6 +82,9 @@ def _train(settings, source, examples):
     model = training.build(backbone, examples, dropout=settings.dropout, name=settings.strategy)
     started = time.perf_counter()
     training.adapt(model, examples, settings)
+    if settings.strategy == "probe" and not examples.objective.solves:
+        freeze(model, slice(None))  # as it was loaded
+        return model, time.perf_counter() - started
     if settings.strategy == "probe":
         freeze_to(model, -1)
         training.solve(model, examples, settings, augmented_copies=training.views_of(settings))

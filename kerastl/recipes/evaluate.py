@@ -50,8 +50,11 @@ def evaluate(
     progress.stage(f"Reading {known.prepare.noun} and answering")
     found = held_out(known, predictor.path, data, progress=progress.count)
     question = predictor.check_range(found.examples.sample(SEEN)[0])
-    outputs = in_parts(predictor.predict, found.examples)
     objective = found.objective
+    if predictor.model is None or objective.solves:
+        outputs = in_parts(predictor.predict, found.examples)
+    else:
+        outputs = objective.outputs_of(predictor.model, found.examples)
     names = known.outputs or ()  # a model without any has numbers for names
     judged = objective.judge(outputs, found.examples.targets, names)
     report = {

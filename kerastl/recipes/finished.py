@@ -188,12 +188,14 @@ class Predictor:
         path: The file it came from, a string.
         check_range: Function that refuses inputs of another range than the model takes, and tells
             what it does not know: a line for the user, or None.
+        model: `keras.Model`, or None of a device file.
     """
 
     predict: Callable[[Any], Any]
     trained_for: TrainedFor
     path: str
     check_range: Callable[[Any], str | None] = lambda inputs: None
+    model: keras.Model | None = None
 
 
 def load_predictor(path: PathLike, input_range: Sequence[float] | None = None) -> "Predictor":
@@ -234,7 +236,7 @@ def load_predictor(path: PathLike, input_range: Sequence[float] | None = None) -
             return None if opened.taken or input_range else prepare.question(path)
         return prepare.check_range(path, opened.model, inputs, input_range is not None)
 
-    return Predictor(opened.predict, known, str(path), check_range)
+    return Predictor(opened.predict, known, str(path), check_range, opened.model)
 
 
 def _numbered(count):

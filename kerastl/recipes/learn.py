@@ -11,6 +11,7 @@ import numpy as np
 from kerastl import _keras
 from kerastl.plans import TransferPlan, strategies
 from kerastl.recipes import training
+from kerastl.recipes.continued import Continued, train_on
 from kerastl.recipes.finer import FinerProbe
 from kerastl.recipes.run_folder import Progress
 from kerastl.recipes.search import Choice, Search
@@ -58,6 +59,16 @@ class Learnt:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     notices: list[str] = dataclasses.field(default_factory=list)
     earlier: float = 0.0
+
+    @property
+    def model(self) -> FineTuner:
+        """What was kept."""
+        return self.solved.model
+
+    @property
+    def data(self) -> TaskData:
+        """What it takes."""
+        return self.solved.data
 
     @property
     def of_kept(self) -> np.ndarray:
@@ -110,7 +121,7 @@ def learn(
     folder: pathlib.Path,
     progress: Progress,
     source: Source | None = None,
-) -> Learnt:
+) -> Learnt | Continued:
     """Have a network learn `data.train` as `settings` say; it ends as what was kept.
 
     Args:
@@ -123,8 +134,11 @@ def learn(
             alone.
 
     Returns:
-        `Learnt`. Its `solved` holds `model` and `data`, or others of finer examples.
+        `Learnt`, with its `model` and `data`, or others of finer examples; `Continued` where
+        nothing in the network is new.
     """
+    if not data.objective.solves:
+        return train_on(model, data, settings, folder, progress)
     solved = first = Solved.of(model, data, settings, progress)
     if settings.strategy == "probe":
         return _of_probe(solved, settings)
@@ -139,7 +153,7 @@ def learn(
     if candidate is None:
         return _keep_probe(learnt, trials)
     asks_val = learnt.choice is None and settings.keep == "best"
-    before = training.outputs_of(model, data.val, settings.batch_size) if asks_val else None
+    before = data.objective.outputs_of(model, data.val, settings.batch_size) if asks_val else None
     history = _trained(learnt, trials, candidate, folder / "checkpoints", progress)
     plan = candidate.plan
     if before is not None:
@@ -232,7 +246,7 @@ def _trained(learnt, trials, candidate, checkpoints, progress):
 def _on_validation(learnt, trials, candidate, before):
     """The `Choice` between what was trained and the probe, which gave `before`, on `data.val`."""
     data, seconds = trials.data, learnt.seconds
-    given = training.outputs_of(trials.model, data.val, candidate.settings.batch_size)
+    given = data.objective.outputs_of(trials.model, data.val, candidate.settings.batch_size)
     taken = seconds["tracing"] + seconds["training"]
     trial = Trial(np.arange(len(data.val)), {1.0: given}, taken, seconds["tracing"])
     return Search(trials).on_validation(candidate, trial, before)

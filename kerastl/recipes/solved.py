@@ -47,4 +47,4 @@ class Solved:
 
     def outputs(self, settings: StrategySettings) -> np.ndarray:
         """What the model gives for the examples held out, as it is now."""
-        return training.outputs_of(self.model, self.data.test, settings.batch_size)
+        return self.data.objective.outputs_of(self.model, self.data.test, settings.batch_size)

@@ -14,7 +14,7 @@ from kerastl.adaptation import adapt_batch_norm
 from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
 from kerastl.plans import TrainingWork, TransferPlan, strategies
 from kerastl.recipes.run_folder import Progress
-from kerastl.tasks.protocols import Examples, Source, TaskData
+from kerastl.tasks.protocols import Source, TaskData
 from kerastl.tasks.settings import (
     CHOSEN,
     FEW_SHOT,
@@ -70,9 +70,11 @@ def build(backbone: keras.Model, data: TaskData, *, dropout: float, name: str) -
     """A `FineTuner`: `backbone`, dropout and the head of what is learnt of `data`, a `TaskData`.
 
     Of a backbone that is the model of a run, the head is left out. One that says of itself that
-    it takes other values is refused.
+    it takes other values is refused. Where what is learnt needs no new head, it is the backbone.
     """
     data.prepare.check_backbone(backbone, data.train.sample(RANGED)[0])
+    if not data.objective.solves:  # the network has its own outputs, and nothing is new in it
+        return FineTuner.from_model(backbone, name=name)
     below = _features(backbone)
     features = keras.layers.Dropout(dropout, name=HEAD)(below)
     outputs = data.objective.head(features, data)
@@ -111,16 +113,16 @@ def plan_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> Tr
     ten steps: 200 in the 20 epochs where nobody says how many.
 
     Layers below the head learn more slowly, by the plan's multipliers. Where weights are averaged,
-    the rate stands still, from the probe after a warm-up: their average settles in its place. Thaws
-    are joined where tracing takes longer than the epochs it serves.
+    the rate stands still, after a warm-up if the head knows something: their average settles in its
+    place. Thaws are joined where tracing takes longer than the epochs it serves.
     """
     if settings.strategy == "probe":
         return strategies.probe(model.groups)
     epochs, steps = settings.epochs, math.ceil(len(data.train) / settings.batch_size)
     if settings.strategy == FEW_SHOT:
         epochs *= math.ceil(OF_PAIRS / steps)
-    start: Any = STARTS[settings.start]
-    steady = strategies.WARMUP if start == "probe" else None
+    start: Any = STARTS[settings.start] if data.objective.solves else "trained"
+    steady = None if start == "as_is" else strategies.WARMUP
     return strategies.by_name(
         settings.strategy,
         model.groups,
@@ -254,18 +256,6 @@ def train(
     )
     check_losses(history.history["loss"], settings)
     return history
-
-
-def outputs_of(model: keras.Model, examples: Examples, batch_size: int = 32) -> np.ndarray:
-    """What `model` gives for `examples`, batch by batch, in their order."""
-    passes: Any = examples.batches(batch_size)
-    order = passes.repeatable.computing_order
-    if order is None:
-        return model.predict(passes.map(lambda given, _: given), verbose=0)
-    given = model.predict(passes.repeatable.in_computing_order(), verbose=0)
-    outputs = np.empty_like(given)
-    outputs[order] = given
-    return outputs
 
 
 def check_losses(losses: Sequence[float], settings: StrategySettings | CompressSettings) -> None:

@@ -171,7 +171,7 @@ class Trials:
         cache: Any = self._cache
         cache.update()
         if cache.frontier.reason is not None:
-            return training.outputs_of(self.model, examples, batch_size)
+            return self.data.objective.outputs_of(self.model, examples, batch_size)
         passes: Any = examples.batches(batch_size)
         upper = cache.frontier.upper
         parts = cache.features(passes.repeatable)

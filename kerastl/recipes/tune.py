@@ -46,14 +46,17 @@ def fine_tune(
     kept where training examples that were held back say that it is better.
 
     What the data are says what is learnt: a folder of class folders, one class each; a table with
-    the columns `file` and `labels`, any number of labels each; `file` and `value`, a number.
+    the columns `file` and `labels`, any number of labels each; `file` and `value`, a number. With
+    running text, or prompts and responses, a language model is trained on, which has no new head:
+    it is measured before and after, and the better one is kept.
 
     A run that is killed or interrupted is gone on with by the same call: it ends with the weights
     of a run that was not, bit for bit on one machine.
 
     Args:
         data: Folder of class folders, or one with `train/` and `val/` or `test/` in it; or a table
-            (`data.scan_table`), or a folder with a `labels.csv` in it.
+            (`data.scan_table`), or a folder with a `labels.csv` in it; or texts to learn to write
+            (`data.scan_lines`).
         out: Folder to write. None makes a new one under `saved_models/`.
         settings: `TuneSettings`. None makes them from `options`.
         progress: Object with the methods of `run_folder.Silent`, such as the command line's;
@@ -65,12 +68,13 @@ def fine_tune(
         `TuneResult`. The folder holds `model.keras`, `model.tflite`, `labels.txt` where outputs
         have names, `task.json` (what is needed to read new examples), `config.json`, `plan.json`,
         `metrics.json`, `curves.png` if anything was trained, `float.tflite` beside a quantized
-        `model.tflite`, and `skipped.csv` if files were skipped. `metrics` has the `probe`, what was
-        `trained` and their paired `difference` on the examples held out, which was `kept` and why
-        (`choice`), and `seconds_of` each part, those of
+        `model.tflite`, and `skipped.csv` if files were skipped; that of a language model has no
+        files for devices, and `preset/`, with which it writes. `metrics` has the `probe` (or what
+        the network gave `before`), what was `trained` and their paired `difference` on the
+        examples held out, which was `kept` and why (`choice`), and `seconds_of` each part, those of
         processes that were stopped among them. `metrics["score"]` is the accuracy, the mean average
-        precision of several labels or the R² of a number, on examples held out; the others are as
-        the objective judges.
+        precision of several labels, the R² of a number or minus the bits per byte of text, on
+        examples held out; the others are as the objective judges.
 
     Raises:
         ValueError, OSError: For settings, data or weights that cannot be used, before training.
@@ -92,12 +96,13 @@ def fine_tune(
         model, examples = training.begin(source, settings, progress)
         reading = time.perf_counter() - started
         learnt = learn(model, examples, settings, run.work, progress, source)
-        model, examples = learnt.solved.model, learnt.solved.data  # those of finer ones, maybe
+        model, examples = learnt.model, learnt.data  # those of finer ones, maybe
         metrics = _evaluate(model, examples, settings, learnt)
         metrics.update(_beside_rival(source, examples, settings, learnt, progress))
         progress.stage("Writing")
         written = time.perf_counter()
         _write(run, model, examples, settings, learnt)
+        source.write(run.file("model.keras").parent)
         if settings.export not in (None, "none"):
             progress.stage("Exporting and checking model.tflite")
             files = write_device_files(run, model, examples, settings.export)
@@ -151,7 +156,9 @@ def _beside_rival(source, data, settings, learnt, progress):
     judged = objective.judge(rival.outputs, targets, data.outputs)
     told = {"name": rival.name, "score": judged.score, "loss": judged.loss}
     told["seconds"] = round(rival.seconds, 1)
-    told["difference"] = paired(objective, learnt.of_kept, rival.outputs, targets).to_dict()
+    told["difference"] = None
+    if rival.by_row:
+        told["difference"] = paired(objective, learnt.of_kept, rival.outputs, targets).to_dict()
     return {"rival": told}
 
 

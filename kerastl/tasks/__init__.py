@@ -3,10 +3,13 @@
 from kerastl.tasks.classification import Classification
 from kerastl.tasks.image_folder import ImageFolder
 from kerastl.tasks.image_table import ImageTable
+from kerastl.tasks.line_examples import LineExamples
 from kerastl.tasks.multi_label import MultiLabel
+from kerastl.tasks.next_token import NextToken
 from kerastl.tasks.paired import Paired, paired, pooled
 from kerastl.tasks.picture_examples import PictureExamples
 from kerastl.tasks.pictures import PreparePictures
+from kerastl.tasks.prepare_lines import PrepareLines
 from kerastl.tasks.prepare_texts import PrepareTexts
 from kerastl.tasks.protocols import (
     Examples,
@@ -28,6 +31,7 @@ from kerastl.tasks.task import (
     said_of,
 )
 from kerastl.tasks.text_examples import TextExamples
+from kerastl.tasks.text_lines import TextLines
 from kerastl.tasks.text_table import TextTable
 from kerastl.tasks.writing import Writer, read_examples, read_prompts
 
@@ -39,11 +43,14 @@ __all__ = [
     "ImageFolder",
     "ImageTable",
     "Judgement",
+    "LineExamples",
     "MultiLabel",
+    "NextToken",
     "Objective",
     "Paired",
     "PictureExamples",
     "Prepare",
+    "PrepareLines",
     "PreparePictures",
     "PrepareTexts",
     "Regression",
@@ -51,6 +58,7 @@ __all__ = [
     "Source",
     "TaskData",
     "TextExamples",
+    "TextLines",
     "TextTable",
     "TrainedFor",
     "Writer",

@@ -10,6 +10,7 @@ import numpy as np
 from kerastl._base import checks
 from kerastl.data import UNBALANCED, class_weights, imbalance
 from kerastl.export.answers import Answers
+from kerastl.tasks.answering import outputs_of
 from kerastl.tasks.measures import (
     CLASSES,
     auc,
@@ -39,6 +40,8 @@ class Classification:
     score_name = "accuracy"
     metric = "accuracy"
     is_share = True
+    solves = True
+    outputs_of = staticmethod(outputs_of)
 
     def __init__(self, reads: Answers = PROBABILITIES, scored_by: str | None = None) -> None:
         self.reads = reads

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kerastl.export.answers import Answers
+from kerastl.tasks.answering import outputs_of
 from kerastl.tasks.classification import SHOWN, check_count
 from kerastl.tasks.measures import LABELS, measure_named, rows_of, value_of
 from kerastl.tasks.protocols import Judgement, TaskData
@@ -30,6 +31,8 @@ class MultiLabel:
     score_name = "mean average precision"
     metric = "label_accuracy"
     is_share = True
+    solves = True
+    outputs_of = staticmethod(outputs_of)
 
     def __init__(self, reads: Answers = PROBABILITIES, scored_by: str | None = None) -> None:
         self.reads = reads

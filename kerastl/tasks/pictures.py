@@ -20,6 +20,7 @@ from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.targets import targets_of
 from kerastl.tasks.picture_examples import PictureExamples
 from kerastl.tasks.protocols import DeviceForm, Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.refusals import refuse_others
 from kerastl.tasks.settings import RATE
 from kerastl.tasks.settling import settled_for
 
@@ -281,18 +282,16 @@ class Pictures:
         Raises:
             ValueError: If one is given that pictures have no use for.
         """
-        for name in ("max_length", "pooling"):
-            value = getattr(settings, name)
-            if value is not None:
-                raise ValueError(
-                    f"`{name}` (--{name.replace('_', '-')}) is for texts, and {self.path} holds "
-                    f"pictures. Received: {name}={value!r}"
-                )
+        of_texts = f"is for texts, and {self.path} holds pictures."
+        refuse_others(settings, dict.fromkeys(("max_length", "pooling", "packing"), of_texts))
         return settled_for(self.objective, settings, rate=RATE, export="float")
 
     def rival(self, data: TaskData, settings: Any) -> Rival | None:
         """None: the probe is what pictures are beaten by."""
         return None
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Nothing: all of the network is in `model.keras`."""
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """Pictures a third larger, in steps of 32 pixels, which every network takes.

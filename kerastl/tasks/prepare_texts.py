@@ -246,3 +246,10 @@ def shapes_of(model: keras.Model) -> Any:
 def around_of(tokens: backbones.Tokens, num_parts: int) -> int:
     """How many ids are packed around those of a text, or of a pair."""
     return len(tokens.start) + len(tokens.end) + (len(tokens.between) if num_parts > 1 else 0)
+
+
+def tokens_of(name: str, model: keras.Model) -> backbones.Tokens:
+    """The tokenizer of the preset `name`, or that which a run has written down, for `model`."""
+    run = pathlib.Path(name)
+    run = (run.parent if run.suffix == ".keras" else run) / FOLDER
+    return backbones.load_tokens(run if run.is_dir() else name, backbone=model)

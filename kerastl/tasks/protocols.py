@@ -74,6 +74,9 @@ class Source(Protocol):
     def rival(self, data: TaskData, settings: TrainSettings) -> Rival | None:
         """What the cheapest way without any network gives, or None where there is none."""
 
+    def write(self, folder: Path) -> None:
+        """Write into the folder of a run what else it keeps of the network that was loaded."""
+
     def finer(self, prepare: Prepare, settings: TrainSettings) -> Finer | None:
         """The next finer form of the examples than `prepare` gives; None if there is none."""
 
@@ -174,6 +177,8 @@ class Objective(Protocol):
         score_name: What its score is called; higher is better, and `max_drop` counts it.
         metric: Name under which `fit` reports progress beside the loss.
         is_share: Boolean, whether the score lies in [0, 1] and is shown in percent.
+        solves: Boolean, whether it has a new head, which a regression on frozen features can solve.
+            Without one a run begins with the network as it was loaded, in the place of the probe.
     """
 
     name: str
@@ -181,6 +186,7 @@ class Objective(Protocol):
     score_name: str
     metric: str
     is_share: bool
+    solves: bool
 
     def by(self, metric: str | None) -> Objective:
         """The same whose score is `metric`; None is its default. Refuses what is none of it."""
@@ -196,6 +202,11 @@ class Objective(Protocol):
 
     def class_weight(self, data: TaskData) -> dict | None:
         """`class_weight` of `fit`, or None."""
+
+    def outputs_of(
+        self, model: keras.Model, examples: Examples, batch_size: int = 32
+    ) -> np.ndarray:
+        """What is judged of what `model` gives for `examples`: an array with a row for each."""
 
     def judge(self, outputs: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> Judgement:
         """How good `outputs` are for `targets`."""
@@ -329,13 +340,16 @@ class Rival:
 
     Attributes:
         name: What it is, for a person.
-        outputs: Array, as a model of the objective would give.
+        outputs: Array, as `Objective.outputs_of` gives it.
         seconds: Float, what it took.
+        by_row: Boolean, whether each row of `outputs` says what it gives for that example, and not
+            all of them together.
     """
 
     name: str
     outputs: np.ndarray
     seconds: float
+    by_row: bool = True
 
 
 @dataclass(frozen=True, eq=False)

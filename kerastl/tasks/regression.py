@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl.tasks.answering import outputs_of
 from kerastl.tasks.measures import NUMBERS, measure_named, rows_of, value_of
 from kerastl.tasks.protocols import Judgement, TaskData
 
@@ -22,6 +23,8 @@ class Regression:
     score_name = "R²"
     metric = "mean_absolute_error"
     is_share = False
+    solves = True
+    outputs_of = staticmethod(outputs_of)
 
     def __init__(self, scored_by: str | None = None) -> None:
         self.scored_by = measure_named(scored_by, NUMBERS, self.name)

@@ -37,6 +37,7 @@ SAMPLERS = {
     "beam": ("beams",),
     "contrastive": ("k", "alpha"),
 }
+PACKINGS = ("auto", "on", "off")
 IO_DTYPES = ("float32", "int8", "uint8", "int16")
 # What is tried when one way to quantize loses too much.
 LADDERS = {
@@ -150,7 +151,10 @@ class TrainSettings(ReadSettings):
         image_size: Int, side in pixels. None takes `backbones.transfer_size`, for most networks
             9/7 of the size the weights were trained on; random weights and presets, their own.
         max_length: Int > 0, ids of a text at most. None takes the 99th percentile of the texts to
-            train on, and at most what the network has positions for.
+            train on, and at most what the network has positions for; of running text at most 512.
+        packing: `"on"` puts several short texts into a row of a language model, which are kept
+            apart by a mask; `"off"` never does; `"auto"` where rows would be half empty and the
+            blocks of the network take a mask.
         epochs: Int > 0.
         pooling: `"mean"`, `"pooled"` or `"first"`: what a head reads of a text. The mean over its
             real tokens; the network's own pooled output; or what it gives for the first token. None
@@ -161,7 +165,7 @@ class TrainSettings(ReadSettings):
             `"pearson"` of a number. None is the first of these.
         learning_rate: Float > 0, peak rate of a head that starts at zero; the layers below learn
             more slowly, and a head from the probe no faster than what is below it. None is 0.01,
-            and 0.001 of texts.
+            0.001 of texts, and 0.0002 of a language model.
         averaging: Float in [0, 1), the share of the training whose weights make the final ones:
             their exponential moving average, with a time constant of that share of all steps,
             while the rate stands still (from the probe, after a warm-up). 0 keeps the last weights
@@ -202,6 +206,9 @@ class TrainSettings(ReadSettings):
         "Ids of a text at most; if not said, as many as 99 of 100 texts have.",
         low=4,
         high=100_000,
+    )
+    packing: str = setting(
+        "auto", "Several short texts in a row of a language model, kept apart.", choices=PACKINGS
     )
     pooling: str | None = setting(
         None,

@@ -15,15 +15,18 @@ from kerastl.tasks.classification import Classification
 from kerastl.tasks.image_folder import ImageFolder
 from kerastl.tasks.image_table import ImageTable
 from kerastl.tasks.multi_label import MultiLabel
+from kerastl.tasks.next_token import NextToken
 from kerastl.tasks.pictures import PreparePictures, without_length
+from kerastl.tasks.prepare_lines import PrepareLines
 from kerastl.tasks.prepare_texts import PrepareTexts
 from kerastl.tasks.protocols import DeviceForm, Objective, S, Source
 from kerastl.tasks.regression import Regression
+from kerastl.tasks.text_lines import TextLines
 from kerastl.tasks.text_table import TextTable
 
-SOURCES = (TextTable, ImageTable, ImageFolder)  # asked in this order
-OBJECTIVES = {one.name: one for one in (Classification, MultiLabel, Regression)}
-PREPARES = {one.kind: one for one in (PreparePictures, PrepareTexts)}
+SOURCES = (TextLines, TextTable, ImageTable, ImageFolder)  # asked in this order
+OBJECTIVES = {one.name: one for one in (Classification, MultiLabel, Regression, NextToken)}
+PREPARES = {one.kind: one for one in (PreparePictures, PrepareTexts, PrepareLines)}
 FILE = "task.json"
 
 
@@ -48,7 +51,8 @@ def find_source(path: PathLike, *, least: int = 2) -> Source:
             return source
     raise ValueError(
         f"{path} must be a folder of class folders; or a .csv or .tsv table with the columns file "
-        "and label, labels or value; or a .csv, .tsv or .jsonl table with text in place of file. "
+        "and label, labels or value; or a .csv, .tsv or .jsonl table with text in place of file; "
+        "or, to learn to write, .txt files or a .jsonl of prompt and response. "
         "Received: a file of another kind"
     )
 

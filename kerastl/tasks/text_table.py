@@ -19,15 +19,17 @@ from kerastl.data.texts.table import (
     scan_texts,
 )
 from kerastl.tasks.classification import Classification
-from kerastl.tasks.device_texts import FOLDER, QUANTIZED
+from kerastl.tasks.device_texts import QUANTIZED
 from kerastl.tasks.multi_label import MultiLabel
 from kerastl.tasks.prepare_texts import (
     NOUN,
     PrepareTexts,
     around_of,
     shapes_of,
+    tokens_of,
 )
 from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.settling import settled_for
 from kerastl.tasks.text_examples import TextExamples
@@ -75,7 +77,8 @@ class TextTable:
         """
         said: Any = settings
         fields = {field.name: field.default for field in dataclasses.fields(said)}
-        _refuse_those_of_pictures(said, fields, self.path)
+        refuse_pictures_settings(said, self.path)
+        refuse_others(said, {"packing": "is for language models, which learn to write."})
         if said.backbone == fields["backbone"]:
             raise ValueError(
                 "Texts need a network that reads them: --backbone with a preset of KerasHub, such "
@@ -100,7 +103,7 @@ class TextTable:
 
     def prepare_for(self, model: keras.Model, settings: Any) -> PrepareTexts:
         """`PrepareTexts` with the tokenizer of the network, as long as the texts ask for."""
-        tokens = _tokens_of(settings.backbone, model)
+        tokens = tokens_of(settings.backbone, model)
         self._of_network = backbones.notices(settings.backbone)
         for split, texts in self.found.splits.items():
             self._ids[split] = [
@@ -124,6 +127,9 @@ class TextTable:
                 f"has. Received: max_length={length}"
             )
         return dataclasses.replace(prepare, length=length)
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Nothing: all of the network is in `model.keras`."""
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """None: texts have no more detail than they have."""
@@ -193,21 +199,6 @@ class TextTable:
         return tf_idf(data, seed=settings.seed)
 
 
-def _refuse_those_of_pictures(said, fields, path):
-    """Refuse what texts have no use for; `fields` says what stands there where nothing is said."""
-    unused = ("image_size", "alpha", "augmented_copies", "adapt_statistics", "cache_dir")
-    none: dict[str, tuple] = {name: (fields[name],) for name in unused if name in fields}
-    if "augment" in fields:
-        none["augment"] = ("none", fields["augment"])
-    for name, nothing in none.items():
-        value = getattr(said, name)
-        if value not in nothing:
-            raise ValueError(
-                f"`{name}` (--{name.replace('_', '-')}) is for pictures, and {path} holds texts. "
-                f"Received: {name}={value!r}"
-            )
-
-
 def _refuse_nothing(texts, ids):
     """Refuse a text of which the vocabulary knows nothing; `ids` has a list for each part."""
     for text, *parts in zip(texts, *ids, strict=True):
@@ -229,13 +220,6 @@ def _refuse_pooled(settings):
             "`pooling` (--pooling) is for a network that gives a vector for each token. Received: "
             f"pooling={settings.pooling!r} for {path}, which gives one for each text"
         )
-
-
-def _tokens_of(name, model):
-    """The tokenizer of a preset, or that which a run has written down."""
-    run = pathlib.Path(name)
-    run = (run.parent if run.suffix == ".keras" else run) / FOLDER
-    return backbones.load_tokens(run if run.is_dir() else name, backbone=model)
 
 
 def _divided(parts: dict[str, TextExamples], found, seed, val_share) -> Any:

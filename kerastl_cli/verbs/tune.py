@@ -24,7 +24,9 @@ def tune(data: str, out: str | None, overwrite: bool, as_json: bool, **options: 
     (.csv, .tsv, or a folder with a labels.csv in it) with the columns file and label (a class),
     labels (any number of them, red|round) or value (a number). Of texts it is a table (.csv, .tsv,
     .jsonl, or a folder with files train and val or test) with the column text, or text_a and
-    text_b, in place of file.
+    text_b, in place of file. To learn to write it is a .txt, a folder of them, or a .jsonl of
+    prompt and response, or of messages; --backbone is then a language model, which is trained on
+    from where it is, and the folder preset in the run holds it for kerastl generate.
 
     The head begins as a regression on frozen features, the probe. By default, --strategy auto, ways
     to train further are compared with it on training examples that are held back, and the better

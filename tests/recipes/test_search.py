@@ -548,7 +548,9 @@ def test_what_is_kept_on_validation_is_made_as_sure_as_it_is_right(tmp_path, mon
     np.testing.assert_allclose([*kernel, bias], [*whole / 2, offset / 2], rtol=1e-6)
     for mine, theirs in zip(below, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    np.testing.assert_allclose(found.outputs, training.outputs_of(model, data.test), atol=1e-6)
+    np.testing.assert_allclose(
+        found.outputs, data.objective.outputs_of(model, data.test), atol=1e-6
+    )
 
 
 def test_a_head_from_zero_has_the_probe_beside_it_and_starts_at_zero(tmp_path):
@@ -595,7 +597,7 @@ def test_folds_share_the_features_of_all_rows(tmp_path, monkeypatch):
     keras.utils.set_random_seed(0)
     training.train(by_hand, alone, own, candidate.plan)
     held = data.train.at(np.flatnonzero(probe.folds == 0))
-    expected = training.outputs_of(by_hand, held)
+    expected = data.objective.outputs_of(by_hand, held)
     np.testing.assert_allclose(shared[0].outputs[1.0], expected, atol=1e-5)
 
 

@@ -92,13 +92,13 @@ def test_padding_and_company_change_no_answer(network, table):
     model, data, _ = begun(network, table)
     head = model.layers[-1]
     head.kernel.assign(keras.random.normal(head.kernel.shape, seed=1))
-    together = training.outputs_of(model, data.test, 16)
+    together = data.objective.outputs_of(model, data.test, 16)
     alone = [
         model(data.test.inputs(np.array([row])), training=False) for row in range(len(data.test))
     ]
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
     order = np.argsort([len(ids) for ids in data.test.rows.ids])
-    sorted_ = training.outputs_of(model, data.test.at(order), 8)
+    sorted_ = data.objective.outputs_of(model, data.test.at(order), 8)
     np.testing.assert_allclose(sorted_, together[order], atol=1e-5)
 
 

@@ -52,13 +52,28 @@ class TokenRows:
         """To how many positions a batch of these rows is padded."""
         if self.fixed:
             return self.longest
-        longest = int(self.lengths[rows].max(initial=1))
-        return min(STEP * math.ceil(longest / STEP), self.longest)
+        return padded_width(self.lengths, rows, self.longest)
 
     def padded(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Dict of int32 arrays `(len(rows), width)`."""
         second = None if self.second is None else [self.second[row] for row in rows]
         return self.pack([self.ids[row] for row in rows], self.width(rows), second=second)
+
+    def arrays(self, rows: np.ndarray) -> list[np.ndarray]:
+        """All that some rows are, for a fingerprint."""
+        parts = [part for part in (self.ids, self.second) if part is not None]
+        return [part[row] for part in parts for row in rows]
+
+
+def padded_width(lengths: np.ndarray, rows: np.ndarray, longest: int) -> int:
+    """To how many positions a batch of some rows is padded: a multiple of `STEP`, or `longest`.
+
+    Example:
+        >>> padded_width(np.array([3, 11, 40]), np.array([0, 1]), 37)
+        16
+    """
+    most = int(lengths[rows].max(initial=1))
+    return min(STEP * math.ceil(most / STEP), longest)
 
 
 class TokenPasses(Passes):
@@ -69,9 +84,10 @@ class TokenPasses(Passes):
     batch is a function of `seed` and the number of the pass alone.
 
     Args:
-        texts: `TokenRows`, of which some are read.
+        texts: `TokenRows` or `LineRows`, of which some are read.
         index: int64 array of the rows of `texts`.
-        targets: Array with a row for each of `index`, or a tuple of such arrays.
+        targets: Array with a row for each of `index`; or None where `texts` have a target and a
+            weight at each position, `padded_targets`.
         batch_size: Int > 0.
         seed: Int to shuffle by, or None to keep the order.
         bucketed: Boolean; False makes batches of texts of any lengths.
@@ -79,9 +95,9 @@ class TokenPasses(Passes):
 
     def __init__(
         self,
-        texts: TokenRows,
+        texts: Any,
         index: np.ndarray,
-        targets: np.ndarray,
+        targets: np.ndarray | None,
         *,
         batch_size: int,
         seed: int | None = None,
@@ -89,7 +105,8 @@ class TokenPasses(Passes):
     ) -> None:
         super().__init__(len(index), batch_size, seed)
         self.texts, self.index = texts, np.asarray(index, np.int64)
-        self._labels, self._bucketed = np.asarray(targets), bucketed
+        self._labels: Any = None if targets is None else np.asarray(targets)
+        self._bucketed = bucketed
         self.rows_of = texts, self.index
 
     @property
@@ -134,10 +151,17 @@ class TokenPasses(Passes):
         }
 
     def targets(self, rows: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        if self._labels is None:
+            read = tf.numpy_function(
+                lambda rows: self.texts.padded_targets(self.index[rows]),
+                [rows],
+                [tf.int32, tf.float32],
+            )
+            return tuple(tf.ensure_shape(part, (None, None)) for part in read)
         read = tf.numpy_function(lambda rows: self._labels[rows], [rows], self._labels.dtype)
         return (tf.ensure_shape(read, (None, *self._labels.shape[1:])),)
 
     def fingerprint(self) -> str:
-        parts = [part for part in (self.texts.ids, self.texts.second) if part is not None]
-        arrays = [part[row] for part in parts for row in self.index]
-        return hash_of_arrays([*arrays, self._labels, np.array([self.texts.longest])])
+        labels = [] if self._labels is None else [self._labels]
+        arrays = self.texts.arrays(self.index)
+        return hash_of_arrays([*arrays, *labels, np.array([self.texts.longest])])

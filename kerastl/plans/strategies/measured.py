@@ -5,8 +5,9 @@
 `head`, `partial`, `full` and `gradual` differ in which groups thaw after the head, and in nothing
 else: rates fall geometrically from the group below the head to the input, and the shared rate
 follows one schedule over the plan. With `start="probe"` the head is there before the first epoch,
-so no epochs are its alone, and it learns no faster than the group below it. docs/measured.md says
-what the ratios were measured on.
+so no epochs are its alone, and it learns no faster than the group below it. With `start="trained"`
+nothing in the network is new, as in a language model: so it is, and the rate is that of the last
+group. docs/measured.md says what the ratios were measured on.
 """
 
 import math
@@ -16,7 +17,7 @@ from kerastl.graph.layer_groups import Groups
 from kerastl.optimizers import discriminative_rates
 from kerastl.plans.phase import Phase
 from kerastl.plans.resolved import group_names
-from kerastl.plans.transfer_plan import Start, TransferPlan
+from kerastl.plans.transfer_plan import Head, TransferPlan
 from kerastl.schedules import WarmupCosine, WarmupLinear
 from kerastl.schedules.schedule import Schedule
 
@@ -58,7 +59,7 @@ def head(
     epochs: int,
     learning_rate: float | None = None,
     schedule: Schedule | None = COSINE,
-    start: Start = "as_is",
+    start: Head = "as_is",
 ) -> TransferPlan:
     """Train the head on frozen features.
 
@@ -69,7 +70,8 @@ def head(
             with.
         schedule: Schedule of `kerastl.schedules` over the plan. None is a rate that stands still,
             for an optimizer that averages the weights.
-        start: `"as_is"`, or `"probe"` for a head that is solved before it trains.
+        start: `"as_is"`; `"probe"` for a head that is solved before it trains; or `"trained"`
+            where no layer is new.
 
     Returns:
         `TransferPlan` of one phase.
@@ -103,7 +105,7 @@ def partial(
     head_rate_over_backbone: float = HEAD_OVER_BACKBONE,
     spread: float = SPREAD,
     schedule: Schedule | None = COSINE,
-    start: Start = "as_is",
+    start: Head = "as_is",
 ) -> TransferPlan:
     """The head for a quarter of the epochs, then the top third of the other groups too.
 
@@ -147,7 +149,7 @@ def full(
     head_rate_over_backbone: float = HEAD_OVER_BACKBONE,
     spread: float = SPREAD,
     schedule: Schedule | None = COSINE,
-    start: Start = "as_is",
+    start: Head = "as_is",
 ) -> TransferPlan:
     """The head for a quarter of the epochs, then everything.
 
@@ -158,7 +160,7 @@ def full(
         head_rate_over_backbone: Float > 0.
         spread: Float > 0.
         schedule: Schedule, or None.
-        start: `"as_is"` or `"probe"`.
+        start: `"as_is"`, `"probe"` or `"trained"`.
 
     Returns:
         `TransferPlan` of at most two phases.
@@ -189,7 +191,7 @@ def gradual(
     head_rate_over_backbone: float = HEAD_OVER_BACKBONE,
     spread: float = SPREAD,
     schedule: Schedule | None = COSINE,
-    start: Start = "as_is",
+    start: Head = "as_is",
 ) -> TransferPlan:
     """The head for a quarter of the epochs, then one group more at a time, evenly.
 
@@ -204,7 +206,7 @@ def gradual(
         head_rate_over_backbone: Float > 0.
         spread: Float > 0.
         schedule: Schedule, or None.
-        start: `"as_is"` or `"probe"`.
+        start: `"as_is"`, `"probe"` or `"trained"`.
 
     Returns:
         `TransferPlan`.
@@ -232,9 +234,9 @@ def gradual(
 
 
 def _head_epochs(epochs, start):
-    """Epochs of the head alone: a quarter, at least one; none of one that is solved."""
+    """Epochs of the head alone: a quarter, at least one; none of one that knows something."""
     checks.whole(epochs, 1, 100_000, "epochs")
-    return 0 if start == "probe" else max(1, epochs // 4)
+    return max(1, epochs // 4) if start == "as_is" else 0
 
 
 def _of_head(start, head_rate_over_backbone):
@@ -247,7 +249,7 @@ def _rates(groups, head_rate_over_backbone, spread, start):
     checks.in_range(head_rate_over_backbone, 1e-6, 1e6, "head_rate_over_backbone")
     checks.in_range(spread, 1e-6, 1e6, "spread")
     *body, top = group_names(groups)
-    fastest = 1.0 / head_rate_over_backbone
+    fastest = 1.0 if start == "trained" else 1.0 / head_rate_over_backbone
     rates = discriminative_rates(body, slice(fastest / spread, fastest)) if body else {}
     rates = {name: rate * fastest / max(rates.values()) for name, rate in rates.items()}
     return {**rates, top: _of_head(start, head_rate_over_backbone)}
@@ -291,4 +293,5 @@ def _plan(name, rates, thaws, epochs, learning_rate, schedule, start):
                 multipliers=multipliers,
             )
         )
-    return TransferPlan(phases, name=name, schedule=schedule, start=start)
+    begin = "probe" if start == "probe" else "as_is"
+    return TransferPlan(phases, name=name, schedule=schedule, start=begin)

@@ -11,7 +11,7 @@ from kerastl.graph.layer_groups import Groups
 from kerastl.plans.joining import join_thaws
 from kerastl.plans.strategies.measured import COSINE, full, gradual, head, partial
 from kerastl.plans.strategies.papers import fastai, few_shot, lp_ft
-from kerastl.plans.transfer_plan import Start, TransferPlan
+from kerastl.plans.transfer_plan import Head, TransferPlan
 from kerastl.plans.work import TrainingWork
 from kerastl.schedules.schedule import Schedule
 
@@ -21,6 +21,7 @@ _OWN_RATES = {"lp_ft": lp_ft, "fastai": fastai}
 # Those with one schedule over the plan, which an optimizer that averages the weights may replace.
 PLAIN = tuple(_MEASURED)
 NAMES = (*PLAIN, *_OWN_RATES, "few_shot")
+HEADLESS = PLAIN[1:]  # those for a network without a new head, too
 
 
 def by_name(
@@ -30,7 +31,7 @@ def by_name(
     epochs: int,
     learning_rate: float | None = None,
     schedule: Schedule | None = COSINE,
-    start: Start = "as_is",
+    start: Head = "as_is",
     work: TrainingWork | None = None,
 ) -> TransferPlan:
     """The plan that the strategy called `name` returns; its other arguments keep their defaults.
@@ -45,7 +46,8 @@ def by_name(
         schedule: Schedule of `kerastl.schedules`, or None for a rate that stands still: over the
             plan, in `lp_ft` over each phase. `fastai` has two cycles of its own and takes no other.
         start: `"as_is"`, or `"probe"` for a head that is solved before it trains; the papers' own
-            train it alone all the same, as long as they say.
+            train it alone all the same, as long as they say. `"trained"` where no layer is new, for
+            `partial`, `full` and `gradual`.
         work: `TrainingWork` of the training to come, or None. With it, thaws are joined where
             tracing takes longer than the epochs it serves (`plans.join_thaws`).
 
@@ -68,8 +70,11 @@ def _as_defined(name, groups, epochs, learning_rate, schedule, start):
     checks.one_of(name, NAMES, "strategy")
     if name in (*PLAIN, "few_shot"):
         strategy = _MEASURED.get(name, few_shot)
+        _check_head(name, start)
         given = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
         return strategy(groups, **given, start=start)
+    _check_head(name, start)
+    begin = "probe" if start == "probe" else "as_is"
     if learning_rate is None:
         raise ValueError(
             f"The strategy {name!r} changes the rate between its phases and needs "
@@ -77,11 +82,19 @@ def _as_defined(name, groups, epochs, learning_rate, schedule, start):
         )
     if name == "lp_ft":
         plan = lp_ft(groups, epochs=epochs, learning_rate=learning_rate, schedule=schedule)
-        return dataclasses.replace(plan, start=start)
+        return dataclasses.replace(plan, start=begin)
     if schedule != COSINE:
         raise ValueError(
             "The strategy 'fastai' has schedules of its own, one a phase. Leave out `schedule`, "
             f"or choose one of {checks.listed(PLAIN)}. Received: schedule={schedule}"
         )
     plan = fastai(groups, epochs=epochs, learning_rate=learning_rate)
-    return dataclasses.replace(plan, start=start)
+    return dataclasses.replace(plan, start=begin)
+
+
+def _check_head(name, start):
+    if start == "trained" and name not in HEADLESS:
+        raise ValueError(
+            f"The strategy {name!r} trains a new head first, and this network has none. Choose one "
+            f"of {checks.listed(HEADLESS)}. Received: start='trained'"
+        )

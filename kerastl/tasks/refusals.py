@@ -1,0 +1,35 @@
+"""Settings that are for pictures alone, refused by name where examples are texts."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+
+def refuse_pictures_settings(settings: Any, path: pathlib.Path) -> None:
+    """Raise ValueError if a setting is given that the texts at `path` have no use for."""
+    fields = {field.name: field.default for field in dataclasses.fields(settings)}
+    others = ("image_size", None), ("alpha", None), ("augmented_copies", None)
+    for name, other in (*others, ("adapt_statistics", False), ("cache_dir", None)):
+        if name in fields and getattr(settings, name) != other:
+            raise _of_pictures(name, getattr(settings, name), path)
+    if getattr(settings, "augment", "none") not in ("none", fields.get("augment")):
+        raise _of_pictures("augment", settings.augment, path)
+
+
+def _of_pictures(name, value, path):
+    return ValueError(
+        f"`{name}` (--{name.replace('_', '-')}) is for pictures, and {path} holds texts. "
+        f"Received: {name}={value!r}"
+    )
+
+
+def refuse_others(settings: Any, reasons: Mapping[str, str]) -> None:
+    """Raise ValueError if a setting is not its default, for the reason given with its name."""
+    fields = {field.name: field.default for field in dataclasses.fields(settings)}
+    for name, reason in reasons.items():
+        if name in fields and getattr(settings, name) != fields[name]:
+            raise ValueError(
+                f"`{name}` (--{name.replace('_', '-')}) {reason} "
+                f"Received: {name}={getattr(settings, name)!r}"
+            )
