@@ -92,7 +92,7 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
     for key, name in (("float_tflite", "float.tflite"), ("tflite", "model.tflite")):
         if lite := metrics.get(key):
             rows += _file_lines(name, lite, metrics)
-    if metrics.get("trained"):  # none in a demo
+    if metrics.get("trained") and "learning_rate" in metrics:  # none in older runs
         rows.append(("peak learning rate", f"{metrics['learning_rate']:.3g}"))
     before = metrics.get("seconds_before_a_stop")
     stopped = f", {before:.0f} of them before it was stopped" if before else ""

@@ -40,6 +40,8 @@ class Resume(keras.callbacks.Callback):
     Args:
         folder: Where to keep the newest checkpoint and the one before it. One folder a `fit`.
         every: `"epoch"`, or an int > 0 to save also after that many steps within an epoch.
+        epochs: Int > 0, save at the end of every so many epochs, and of the last: of epochs of a
+            step or two, saving each would take longer than training it.
         extra: JSON values, such as the settings of the run. A checkpoint with other ones is
             refused.
         verbose: 0 for silence, 1 for a line that says where it goes on.
@@ -80,6 +82,7 @@ class Resume(keras.callbacks.Callback):
         folder: PathLike,
         *,
         every: int | Literal["epoch"] = "epoch",
+        epochs: int = 1,
         extra: Any = None,
         verbose: int = 0,
     ) -> None:
@@ -87,6 +90,7 @@ class Resume(keras.callbacks.Callback):
         if every != "epoch":
             checks.whole(every, 1, 2**31 - 1, "every")
         self.every: int | Literal["epoch"] = every
+        self.epochs = checks.whole(epochs, 1, 2**31 - 1, "epochs")
         self.extra = json.loads(json.dumps(extra))  # as it will come back from the file
         self.verbose = verbose
         self.began_at = None
@@ -147,7 +151,9 @@ class Resume(keras.callbacks.Callback):
             self._saved_step = step
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._save(epoch + 1, 0)
+        is_last = epoch + 1 >= self.params["epochs"] or self.model.stop_training
+        if is_last or (epoch + 1) % self.epochs == 0:
+            self._save(epoch + 1, 0)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         _keras.take_initial_epoch(self.model)  # Keras keeps it for the next `fit`

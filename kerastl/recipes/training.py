@@ -237,7 +237,8 @@ def train(
         FloatingPointError: If the loss is no longer a number.
     """
     compile_for(model, data, settings, plan)
-    resume = [Resume(checkpoints)] if checkpoints else []
+    passes = max(1, plan.epochs // settings.epochs)  # of what counts as an epoch
+    resume = [Resume(checkpoints, epochs=passes)] if checkpoints else []
     history = model.fit(
         batches(data, settings),
         epochs=plan.epochs,

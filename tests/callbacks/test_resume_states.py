@@ -162,3 +162,28 @@ def test_a_dataset_that_only_keras_reads(tmp_path):
     ]  # the next fit begins at its beginning
     with pytest.raises(ValueError, match=r"arrays, or a dataset of `kerastl.*every=2"):
         run(tmp_path / "c", data=data, every=2)
+
+
+def test_of_short_epochs_only_some_are_saved_and_the_end_is_the_same(tmp_path, monkeypatch):
+    """Of 7 epochs the start, the 3rd, the 6th and the last; stopped in the 5th, it begins at 3."""
+
+    def stop(epoch, logs):
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    def trained(folder, *more):
+        model, saved = make_tuner(), []
+        own = callbacks.Resume(folder, epochs=3)
+        save = own._save
+        monkeypatch.setattr(own, "_save", lambda *at: saved.append(at) or save(*at))
+        others = {"epochs": 7, "shuffle": False, "verbose": 0}
+        history = model.fit(pictures(), callbacks=[own, *more], **others)
+        return (model, history), own.began_at, saved
+
+    whole, _, saved = trained(tmp_path / "whole")
+    assert saved == [(None, 0), (3, 0), (6, 0), (7, 0)]
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "stopped", keras.callbacks.LambdaCallback(on_epoch_begin=stop))
+    again, began_at, saved = trained(tmp_path / "stopped")
+    assert began_at == (3, 0) and saved == [(6, 0), (7, 0)]
+    assert_same_end(again, whole)

@@ -54,6 +54,19 @@ def test_what_did_not_begin_with_the_regression_is_not_said_to(capsys):
     assert "trained from zero 91.0 % in 228.0 s, 79.0 of these tracing" in lines
 
 
+def test_the_rate_and_what_was_spent_before_a_stop_are_said(capsys):
+    parts = {"probe": PROBE, "trained": TRAINED, "difference": DIFFERENCE, "learning_rate": 0.001}
+    lines = printed(capsys, **parts, kept="trained", seconds=312.0, seconds_before_a_stop=200.4)
+    assert "peak learning rate 0.001" in lines
+    assert "seconds in all 312, 200 of them before it was stopped" in lines
+
+
+def test_a_score_is_shown_as_its_metric_is(capsys):
+    """A correlation is no share: neither percent nor points."""
+    parts = {"probe": None, "metric": "matthews", "score_name": "Matthews correlation"}
+    assert "Matthews correlation, held-out 0.910" in printed(capsys, **parts)
+
+
 @pytest.mark.parametrize("difference, words", [
     ({"low": 0.01, "p": 0.003}, "+2.6 points (+1.0 to +5.1), better"),
     ({"difference": -0.02, "low": -0.03, "high": -0.01, "p": 0.003},

@@ -31,7 +31,7 @@ def table(tmp_path_factory):
     return folder
 
 
-FEW = {"strategy": "few_shot", "keep": "last", "epochs": 1, "learning_rate": 0.5}
+FEW = {"strategy": "few_shot", "keep": "last", "epochs": 2, "learning_rate": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_every_measure_is_told_and_the_one_asked_for_is_the_score(few, table):
 
 def test_few_examples_are_learnt_by_pairs_and_then_by_a_regression(few):
     history = json.loads((few.folder / "config.json").read_text())["history"]
-    assert len(history["same_pairs"]) == 5  # an epoch is ten steps here, and a pass two of them
+    assert len(history["same_pairs"]) == 10  # two epochs of ten steps, and a pass is two of them
     assert history["same_pairs"][-1] < history["same_pairs"][0]
     assert history["loss"] == pytest.approx(history["same_pairs"], rel=1e-5)
     plan = json.loads((few.folder / "plan.json").read_text())
@@ -89,7 +89,7 @@ class Stops(Silent):
 def test_a_run_killed_three_times_ends_as_if_it_had_not_been(few, network, table, tmp_path):
     """Twice among the pairs, once behind the regression on what they made of the features."""
     options = {"backbone": str(network), "metric": "auc", **FEW}
-    for stops in (Stops("Training", 1), Stops("Training", 4), Stops("Writing")):
+    for stops in (Stops("Training", 1), Stops("Training", 7), Stops("Writing")):
         with pytest.raises(KeyboardInterrupt, match="the same command goes on"):
             fine_tune(table, tmp_path / "run", progress=stops, **options)
     again = fine_tune(table, tmp_path / "run", **options)
@@ -150,7 +150,7 @@ def test_the_rate_that_is_said_is_obeyed_and_the_one_that_is_not_is_told(network
 def test_compare_trains_by_pairs_and_scores_as_asked(few, network, table):
     """What a worker of `compare` does: the same training as that of the run."""
     asked = CompareSettings(
-        backbone=str(network), strategies="few-shot", metric="auc", epochs=1, learning_rate=0.5
+        backbone=str(network), strategies="few-shot", metric="auc", epochs=2, learning_rate=0.5
     )
     own = find_source(table).settled(asked).for_strategy("few_shot")
     job = {"data": str(table), "settings": own.to_dict(), "seeds": 1}

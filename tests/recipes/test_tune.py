@@ -154,7 +154,9 @@ def without_times(metrics):
 def test_what_the_cache_saved_is_told_and_data_are_walked_once(tmp_path, monkeypatch):
     data = write_pictures(tmp_path / "data")
     walks = []
-    monkeypatch.setattr(image_folder, "scan_images", lambda p: walks.append(p) or scan_images(p))
+    monkeypatch.setattr(
+        image_folder, "scan_images", lambda p, **least: walks.append(p) or scan_images(p, **least)
+    )
     settings = {"backbone": "glyphnet", "epochs": 2, "batch_size": 8, "export": "none"}
     settings |= {"strategy": "head", "keep": "last"}
     plain = fine_tune(data, tmp_path / "a", **settings).metrics
