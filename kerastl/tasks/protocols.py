@@ -2,6 +2,8 @@
 
 A recipe knows these and nothing of pictures or texts. A new modality is a new `Source` with its
 `Prepare`; a new kind of answer is a new `Objective`; each goes with every one of the other.
+
+It is one file of over 400 lines because the seam, nearly all of it docstrings, is read together.
 """
 
 from __future__ import annotations
