@@ -315,6 +315,8 @@ class DeviceForm:
 
     def examples(self, data: TaskData) -> TaskData:
         """`data` as the file takes them."""
+        if self.prepare is None:
+            return data
         train, val, test = (
             part.for_device(self.prepare) for part in (data.train, data.val, data.test)
         )

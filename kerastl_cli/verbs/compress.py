@@ -30,6 +30,8 @@ def compress(
     it is written in 8 bits. The run folder holds model.keras, model.tflite, float.tflite (the same
     weights in float32), labels.txt, task.json, config.json, metrics.json and stages.png. When it
     was stopped, the same command goes on from there.
+
+    Networks of texts become smaller by --prune and by 8-bit weights; their embeddings stay dense.
     """
     start_tensorflow()
     from kerastl import compress as run
