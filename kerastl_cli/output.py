@@ -34,6 +34,13 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
     console.print(table)
 
 
+def print_continuations(found: Iterable[Mapping[str, Any]]) -> None:
+    """Each prompt in bold with what was written after it, as text, a blank line between two."""
+    for number, one in enumerate(found):
+        prompt = click.style(_printable(one["prompt"]), bold=True)
+        click.echo(f"{chr(10) if number else ''}{prompt}{_printable(one['continuation'])}")
+
+
 def percent(share: float | None) -> str:
     """A share as text, or a dash for None.
 

@@ -8,10 +8,12 @@ that KerasHub has mended it.
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def mend_before_saving(layers: Iterable[keras.Layer]) -> None:
@@ -109,9 +111,10 @@ def use_activation(blocks: Iterable[Any], activation: Callable[[Any], Any]) -> N
 def noting_misfits() -> Iterator[dict[str, Exception]]:
     """Have converters of Hugging Face files go on where a tensor is missing or does not fit.
 
-    KerasHub 0.32.0 stops at the first one, with half of the model filled. Two things that its
+    KerasHub 0.32.0 stops at the first one, with half of the model filled. Three things that its
     converters overlook are read as well: tensors saved without the name of the model before them,
-    and the one segment of RoBERTa, which is zero until someone trains it. Private name:
+    the one segment of RoBERTa, which is zero until someone trains it, and what float16 has no room
+    for in the embeddings of Mistral. Private name:
     `SafetensorLoader.port_weight`, through which converters fill a model.
 
     Returns:
@@ -125,7 +128,7 @@ def noting_misfits() -> Iterator[dict[str, Exception]]:
     def noting(self, keras_variable, hf_weight_key, hook_fn=None):
         try:
             name = _name_in(self, hf_weight_key)
-            port_weight(self, keras_variable, name, hook_fn)
+            port_weight(self, keras_variable, name, hook_fn and _exact(hook_fn))
             if hf_weight_key == _ROBERTAS_POSITIONS:
                 _add_only_segment(self, keras_variable, name)
         except Exception as error:
@@ -138,6 +141,18 @@ def noting_misfits() -> Iterator[dict[str, Exception]]:
         yield found
     finally:
         SafetensorLoader.port_weight = port_weight
+
+
+def _exact(hook_fn):
+    """`hook_fn` without a detour by half precision, which the converter of Mistral takes."""
+    return lambda tensor, shape: np.asarray(hook_fn(tensor.view(_Unrounded), shape))
+
+
+class _Unrounded(np.ndarray):
+    """An array that is not rounded to float16."""
+
+    def astype(self, dtype, *args, **kwargs):
+        return self if dtype == np.float16 else super().astype(dtype, *args, **kwargs)
 
 
 # Families whose converter asks for the name of the model before that of a tensor. `RobertaModel`
@@ -184,6 +199,18 @@ def preset_file(preset: str, name: str) -> str | None:
     return get_file(preset, name) if check_file_exists(preset, name) else None
 
 
+def use_epsilon(layers: Iterable[Any], epsilon: float) -> None:
+    """Have all norms among `layers` divide by `sqrt(variance + epsilon)`, and configs say so.
+
+    KerasHub 0.32.0 reads it of most decoders, but of Llama and Gemma takes 1e-6, where Llama 3 was
+    trained with 1e-5.
+    """
+    for layer in layers:
+        for name in ("epsilon", "layer_norm_epsilon"):
+            if hasattr(layer, name):
+                setattr(layer, name, epsilon)
+
+
 def complete_saved_tokenizer(tokenizer: Any, config: dict[str, Any]) -> dict[str, Any]:
     """The saved `config` of a tokenizer with what its `get_config` leaves out, `split_on_cjk`."""
     if hasattr(tokenizer, "split_on_cjk"):
@@ -221,3 +248,42 @@ def cut_as_trained(tokenizer: Any) -> None:
         cut = pre_tokenizers.Split(Regex(_PATTERNS[name]), "isolated")
         pairs = made(add_prefix_space=False, use_regex=False)
         tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, pairs])
+
+
+# Pieces of a sentencepiece model that are no part of any text: `<end_of_turn>`, `<unused7>`.
+_MARK = re.compile(r"<(?:[a-z]+(?:_[a-z]+)+|unused\d+|bos|eos|pad|unk|mask)>|\[[A-Z]+\]")
+
+
+def escape_special_tokens(tokenizer: Any) -> None:
+    """Have `tokenizer` read the names of special tokens as any other text.
+
+    As KerasHub 0.32.0 has it, a text that contains `<|endoftext|>` or `<end_of_turn>` writes that
+    very token. Sentencepiece never reads `<s>` and the like, but does read what a model calls
+    defined by its user. Private names: `_tokenizer` and `_sentence_piece_spm`, which do the work.
+    """
+    if getattr(tokenizer, "_tokenizer", None) is not None:
+        tokenizer._tokenizer.encode_special_tokens = True
+    if getattr(tokenizer, "_sentence_piece_spm", None) is not None:
+        tokenizer._sentence_piece_spm = _without_marks(tokenizer)
+
+
+def _without_marks(tokenizer):
+    """A sentencepiece processor with the same ids that finds no mark in a text."""
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto: Any = sentencepiece_model_pb2
+    model = proto.ModelProto.FromString(tokenizer.proto)
+    special, found = set(tokenizer.special_tokens), False
+    kinds = type(model.pieces[0])
+    for piece in model.pieces:
+        is_mark = piece.piece in special or _MARK.fullmatch(piece.piece)
+        if piece.type == kinds.USER_DEFINED and is_mark:
+            piece.type, found = kinds.CONTROL, True
+    if not found:
+        return tokenizer._sentence_piece_spm
+    return sentencepiece.SentencePieceProcessor(
+        model_proto=model.SerializeToString(),
+        add_bos=tokenizer.add_bos,
+        add_eos=tokenizer.add_eos,
+    )

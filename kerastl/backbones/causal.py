@@ -109,7 +109,7 @@ def save_preset(task: Any, folder: PathLike) -> None:
     with files.work_folder(folder) as work:
         made = pathlib.Path(work, "preset")
         task.save_to_preset(str(made))
-        added = {"activation": _activation(task.backbone)}
+        added = {"activation": activation_of(task.backbone)}
         (made / _ADDED).write_text(json.dumps(added), encoding="utf-8")
         files.replaced(made, folder)
 
@@ -193,7 +193,7 @@ def _in_float32(model):
     return keras.Model(model.input, cast(model.output), name=model.name)
 
 
-def _activation(network):
+def activation_of(network: Any) -> Any:
     """The activation of GPT-2's blocks, serialized; None of blocks whose config says it."""
     blocks = _plain_blocks(network)
     return keras.activations.serialize(blocks[0].activation) if blocks else None

@@ -79,6 +79,7 @@ def load_network(
     hub_repairs.mend_before_saving([network, *network.layers])
     if not is_image_backbone(network):
         huggingface.use_gelu(network, preset, gelu)
+        huggingface.use_epsilon(network, preset)
     return network
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import keras
 
+from kerastl import _keras
 from kerastl._base.checks import listed, one_of
 from kerastl._keras import hub_repairs
 
@@ -125,6 +126,18 @@ def use_gelu(network: keras.Model, preset: str, gelu: Gelu) -> None:
             f"Received: gelu={gelu!r} for {network.name!r}"
         )
     hub_repairs.use_activation(blocks, _function(wanted))
+
+
+def use_epsilon(network: keras.Model, preset: str) -> None:
+    """Have the norms of a decoder take what config.json says, which KerasHub does not read of all.
+
+    Args:
+        network: Backbone of KerasHub.
+        preset: Folder or handle it came from.
+    """
+    said = (read_config(preset) or {}).get("rms_norm_eps")
+    if said is not None:
+        hub_repairs.use_epsilon([network, *_keras.with_sublayers(network)], said)
 
 
 def _said(config):

@@ -82,8 +82,9 @@ class Tokens:
     apart, ids can be counted, cut and put into lengths of their own before they are packed.
 
     Args:
-        tokenizer: Tokenizer of KerasHub, with its vocabulary. One of byte pairs is changed: from
-            now on it cuts a text into words first, as it was trained to.
+        tokenizer: Tokenizer of KerasHub, with its vocabulary. It is changed: from now on byte
+            pairs cut a text into words first, as they were trained to, and that of a causal model
+            reads the names of special tokens as text.
         cleaning: Tuple of steps that change a text before `tokenizer` sees it, as
             `huggingface.cleaning` gives for checkpoints that have them in code.
 
@@ -118,6 +119,8 @@ class Tokens:
         self.tokenizer = tokenizer
         self.cleaning = tuple(cleaning)
         preprocessor, self.causal = _preprocessor_of(tokenizer)
+        if self.causal:
+            hub_repairs.escape_special_tokens(tokenizer)
         packer: Any = preprocessor.packer
         self.start = _as_ids(packer.start_value)
         self.between = () if self.causal else _as_ids(packer.sep_value)
@@ -136,6 +139,9 @@ class Tokens:
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each of `texts`, without what is packed around them.
+
+        No text of a causal language model can write a special token: `<|endoftext|>` is read as
+        the letters that it is made of.
 
         Args:
             texts: Sequence of strings, of any length; an empty one has no ids.

@@ -7,6 +7,7 @@ from kerastl.export.parity import Parity, parity
 from kerastl.export.portable import to_onnx, to_saved_model
 from kerastl.export.selective import LayerReport, layer_errors
 from kerastl.export.sizes import FileSize, SizeTable, file_sizes
+from kerastl.export.transformers_files import to_transformers
 from kerastl.export.vocabulary import add_vocabulary
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "to_litert_within",
     "to_onnx",
     "to_saved_model",
+    "to_transformers",
 ]

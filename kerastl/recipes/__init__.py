@@ -6,6 +6,7 @@ from kerastl.recipes.demo import DemoResult, run_demo
 from kerastl.recipes.evaluate import evaluate
 from kerastl.recipes.export import ExportResult, export_model
 from kerastl.recipes.finished import load_run
+from kerastl.recipes.generate import generate
 from kerastl.recipes.inspect import inspect_model
 from kerastl.recipes.lr_find import find_learning_rate
 from kerastl.recipes.predict import predict
@@ -15,6 +16,7 @@ from kerastl.tasks.settings import (
     CompareSettings,
     CompressSettings,
     ExportSettings,
+    GenerateSettings,
     LRFindSettings,
     TuneSettings,
 )
@@ -27,6 +29,7 @@ __all__ = [
     "DemoResult",
     "ExportResult",
     "ExportSettings",
+    "GenerateSettings",
     "LRFindSettings",
     "RunFolder",
     "TuneResult",
@@ -38,6 +41,7 @@ __all__ = [
     "find_learning_rate",
     "fine_tune",
     "free_name",
+    "generate",
     "inspect_model",
     "load_run",
     "predict",

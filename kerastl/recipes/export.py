@@ -12,6 +12,7 @@ import numpy as np
 from kerastl import export
 from kerastl._base.checks import one_spelling
 from kerastl._base.types import PathLike
+from kerastl.backbones import load_causal
 from kerastl.compression.quantize import is_quantized
 from kerastl.export import Ladder
 from kerastl.export import labels as label_file
@@ -70,8 +71,10 @@ def export_model(
     examples held out.
 
     Args:
-        model: A run folder or a `.keras` file.
-        out: File to write, a folder for a SavedModel. None puts it beside the model.
+        model: A run folder or a `.keras` file. For files of Hugging Face that of a language model,
+            or what `backbones.load_causal` takes.
+        out: File to write, a folder for a SavedModel and for files of Hugging Face. None puts it
+            beside the model.
         data: Path of data as `fine_tune` takes them. int8, int16x8 and `max_drop` need them.
         settings: `ExportSettings`. None makes them from `options`.
         progress: Object with the methods of `run_folder.Silent`; None for silence.
@@ -94,6 +97,8 @@ def export_model(
     settings = ExportSettings.of(settings, options)
     progress = progress or Silent()
     progress.stage("Loading the model")
+    if settings.format == "huggingface":
+        return _transformers(model, out, settings, progress, overwrite=overwrite)
     finished = load_run(model)
     if finished.trained_for.prepare is not None:
         finished.trained_for.prepare.check_device_file(finished.path)
@@ -186,6 +191,14 @@ def _written(model, examples: Any, out, labels, settings):
     return ladder, "val/" if has_val else f"the {known.prepare.noun} held out"
 
 
+def _transformers(model, out, settings, progress, *, overwrite):
+    """A language model as files of Hugging Face."""
+    out = free(out or default_out(pathlib.Path(model), settings), settings, overwrite)
+    lm = load_causal(model)
+    progress.stage(f"Writing and checking {out.name}")
+    return ExportResult(export.to_transformers(lm, out), [], {})
+
+
 def _portable(finished, out, settings, progress):
     progress.stage(f"Writing and checking {out.name}")
     write = export.to_onnx if settings.format == "onnx" else export.to_saved_model
@@ -213,14 +226,14 @@ def _zeros(tensor):
     return np.zeros([size or 1 for size in tensor.shape], tensor.dtype)
 
 
-ENDINGS = {"litert": ".tflite", "onnx": ".onnx", "saved_model": ""}
+ENDINGS = {"litert": ".tflite", "onnx": ".onnx", "saved_model": "", "huggingface": ""}
 
 
 def default_out(path: pathlib.Path, settings: ExportSettings) -> pathlib.Path:
     """The path beside the model at `path` that says what the file is."""
     stem = path.with_suffix("")
-    if settings.format == "saved_model":
-        return stem.with_name(f"{stem.name}-saved_model")
+    if settings.format in ("saved_model", "huggingface"):
+        return stem.with_name(f"{stem.name}-{settings.format}")
     kind = "" if settings.format == "onnx" else f"-{settings.quantization or 'float'}"
     return stem.with_name(f"{stem.name}{kind}{ENDINGS[settings.format]}")
 

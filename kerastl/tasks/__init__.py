@@ -27,6 +27,7 @@ from kerastl.tasks.task import TrainedFor, find_source, objective_named
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.text_lines import TextLines
 from kerastl.tasks.text_table import TextTable
+from kerastl.tasks.writing import Writer, read_examples, read_prompts
 
 __all__ = [
     "Classification",
@@ -54,8 +55,11 @@ __all__ = [
     "TextLines",
     "TextTable",
     "TrainedFor",
+    "Writer",
     "find_source",
     "objective_named",
     "paired",
     "pooled",
+    "read_examples",
+    "read_prompts",
 ]

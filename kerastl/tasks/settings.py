@@ -18,7 +18,16 @@ STARTS = {"probe": "probe", "zero": "as_is"}  # of a head, with what a plan call
 AUGMENTATIONS = ("none", "light", "medium", "strong")
 # Of a run's device file, with what `export.to_litert` calls each.
 EXPORTS = {"float": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
-FORMATS = ("litert", "saved_model", "onnx")
+FORMATS = ("litert", "saved_model", "onnx", "huggingface")
+# Ways to choose what is written next, with the settings that each has besides the seed.
+SAMPLERS = {
+    "greedy": (),
+    "top_k": ("k", "temperature"),
+    "top_p": ("p", "k", "temperature"),
+    "random": ("temperature",),
+    "beam": ("beams",),
+    "contrastive": ("k", "alpha"),
+}
 PACKINGS = ("auto", "on", "off")
 IO_DTYPES = ("float32", "int8", "uint8", "int16")
 # What is tried when one way to quantize loses too much.
@@ -498,7 +507,7 @@ class ExportSettings(Settings):
         max_drop: Float in [0, 1], how much lower the score of the file may be. Where a file
             loses more, others are tried by `export.to_litert_within`. None takes the file as it is.
         io_dtype: Dtype of the file's inputs and outputs, as in `export.to_litert`.
-        format: `"litert"`, `"saved_model"` or `"onnx"`.
+        format: `"litert"`, `"saved_model"`, `"onnx"`, or `"huggingface"` for a language model.
         seed: Int that divides the examples of a model of unknown seed.
         input_range: Pair of numbers between which the model takes values, or None where it says so
             itself.
@@ -568,3 +577,59 @@ class ExportSettings(Settings):
     def quantization(self) -> Any:
         """`quantize` as `export.to_litert` names it."""
         return None if self.quantize == "none" else self.quantize
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerateSettings(Settings):
+    """How a language model writes on.
+
+    Attributes:
+        sampler: One of `SAMPLERS`: what comes next is the likeliest (`"greedy"`), drawn from all
+            (`"random"`), from the `k` likeliest (`"top_k"`) or from those that make up `p`
+            (`"top_p"`), what is best along with what follows it (`"beam"`), or what is likely and
+            unlike what stands there (`"contrastive"`).
+        temperature: Float > 0; below 1 the likely becomes likelier still.
+        k: Int, as `sampler` says.
+        p: Float in [0, 1], as `sampler` says.
+        beams: Int, how many continuations `"beam"` follows.
+        alpha: Float in [0, 1], how much `"contrastive"` shuns what is alike.
+        max_length: Int, tokens of a prompt and its continuation together. None is 128 more than the
+            longest prompt has, as far as the model reaches.
+        seed: Int that draws what is drawn.
+    """
+
+    sampler: str = setting("greedy", "How what comes next is chosen.", choices=tuple(SAMPLERS))
+    temperature: float | None = setting(
+        None, "Below 1 the likely is likelier still. [default: 1]", low=0.01, high=100.0
+    )
+    k: int | None = setting(
+        None, "Choose among so many. [default: 5 of top_k, contrastive]", low=1, high=10**6
+    )
+    p: float | None = setting(
+        None, "Choose among what makes up this share. [default: 0.9]", low=0.0, high=1.0
+    )
+    beams: int | None = setting(
+        None, "Continuations that beam follows. [default: 5]", low=1, high=1000
+    )
+    alpha: float | None = setting(
+        None, "How much contrastive shuns what is alike. [default: 0.6]", low=0.0, high=1.0
+    )
+    max_length: int | None = setting(
+        None,
+        "Tokens of prompt and continuation. [default: 128 more than the longest prompt]",
+        low=2,
+        high=10**6,
+    )
+    seed: int = setting(0, "Draws what is drawn.", low=0, high=LARGEST_SEED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        own = SAMPLERS[self.sampler]
+        for name in ("temperature", "k", "p", "beams", "alpha"):
+            value = getattr(self, name)
+            if value is not None and name not in own:
+                takers = [sampler for sampler, names in SAMPLERS.items() if name in names]
+                raise ValueError(
+                    f"`{name}` is for the samplers {', '.join(takers)}. Received: {name}={value!r} "
+                    f"with sampler={self.sampler!r}. Leave it out, or pass one of them (--sampler)."
+                )
