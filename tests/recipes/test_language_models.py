@@ -266,7 +266,7 @@ def test_other_verbs_say_what_to_do(run, text, tmp_path):
         compress(run.folder, text, tmp_path / "small")
     table = tmp_path / "a.csv"
     table.write_text("text,label\n" + "a cat,a\nold log,b\n" * 4)
-    with pytest.raises(ValueError, match="learnt next_token"):
+    with pytest.raises(ValueError, match="takes rows of text"):
         evaluate(run.folder, table)
     settings = LRFindSettings(backbone="bert", strategy="head")
     with pytest.raises(ValueError, match="'head' is for a network with a new head"):
