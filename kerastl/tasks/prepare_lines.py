@@ -19,8 +19,8 @@ from kerastl.tasks.protocols import DeviceForm, S, TaskData
 
 NOUN = "rows of text"
 NO_FILES = (
-    "A language model is not written as a .tflite and not made smaller here. Its files for other "
-    "programs are those in the folder preset of its run."
+    "A language model is not written as a .tflite and not made smaller here. kerastl export RUN "
+    "--format huggingface writes files that other programs read."
 )
 
 

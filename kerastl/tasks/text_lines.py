@@ -29,6 +29,7 @@ PERCENTILE = 99  # of the lengths of exchanges to train on; of longer ones the b
 MANY = 20  # texts from which on whole ones are held out; of fewer the end of each
 VAL_SHARE = 0.1  # of what is to be trained on, held back to choose between before and after
 FULL = 0.75  # share of a row that is filled on average, below which packing pays
+LEAST = 2  # rows to test on
 UNKNOWN = 0.01
 RATE = 2e-4  # of the last layers; those below learn up to five times more slowly
 BATCH, EPOCHS = 8, 3
@@ -237,10 +238,13 @@ class TextLines:
         )
 
     def _check_part(self, name, examples, prepare):
-        if not len(examples):
+        """Refuse a part without rows, and rows to test on of which no interval could be told."""
+        least = LEAST if name == "test" else 1
+        if len(examples) < least:
             raise ValueError(
-                f"{self.path} must hold more text: nothing is left to {name} on in rows of "
-                f"{prepare.length} ids. Received: {sum(map(len, self.found.splits.values()))} texts"
+                f"{self.path} must hold more text: at least {least} rows to {name} on, of "
+                f"{prepare.length} ids each. Received: {len(examples)}. Give more text, or shorter "
+                "rows (--max-length)."
             )
 
     def read_held_out(self, prepare: Any, *, progress: OnProgress | None = None) -> HeldOut:

@@ -18,6 +18,8 @@ from kerastl.tasks import find_source
 from kerastl.tasks.settings import CompareSettings, LRFindSettings, TuneSettings
 from kerastl.training.clock import Seconds
 from kerastl_cli import output
+from kerastl_cli.main import run as cli
+from tests.backbones.text_cases import bert_folder
 from tests.tasks.lines_cases import exchanges, network, prose
 
 FAST = {"epochs": 2, "learning_rate": 0.03, "max_length": 16}
@@ -271,3 +273,23 @@ def test_other_verbs_say_what_to_do(run, text, tmp_path):
     settings = LRFindSettings(backbone="bert", strategy="head")
     with pytest.raises(ValueError, match="'head' is for a network with a new head"):
         find_source(text).settled(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "", "must hold something to learn"),
+        ("a.jsonl", '{"prompt": "a", "reply": "b"}', "must have prompt and response"),
+        ("a.txt", "one line", "must hold more text"),
+        ("a.txt", prose(99), "must be a causal language model"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(name, content, message, folder, tmp_path, capsys):
+    """Of data, and of an encoder in the place of a language model."""
+    (tmp_path / name).write_text(content)
+    backbone = folder if len(content) < 99 else bert_folder(tmp_path / "bert")
+    said = ["--backbone", str(backbone), "--out", str(tmp_path / "run"), "--max-length", "16"]
+    assert cli(["tune", str(tmp_path / name), *said]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert message in told[-1] and told[-1].startswith("kerastl: ")
+    assert not (tmp_path / "run").exists()

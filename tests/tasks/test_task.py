@@ -75,9 +75,9 @@ def test_pictures_read_again_are_those_of_a_source_that_reads_them_so(folders):
 
 
 def test_what_is_no_data_is_refused(tmp_path):
-    (tmp_path / "notes.md").write_text("hello")
-    with pytest.raises(ValueError, match=r"notes\.md must be a folder of class folders; or"):
-        find_source(tmp_path / "notes.md")
+    (tmp_path / "notes.pdf").write_text("hello")
+    with pytest.raises(ValueError, match=r"notes\.pdf must be a folder of class folders; or"):
+        find_source(tmp_path / "notes.pdf")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         find_source(tmp_path / "nowhere")
 
