@@ -32,8 +32,8 @@ def export(
     the float32 file. With --max-drop, int8 is followed by int8 with the worst layers in float,
     dynamic and float16, and the first that keeps the score is taken.
 
-    Of texts the file takes one of a fixed length, as MediaPipe's TextClassifier gives it; a WordPiece
-    vocabulary is inside, another in tokens/ beside it.
+    Of texts the file takes one of a fixed length, as MediaPipe's TextClassifier gives it; a
+    WordPiece vocabulary is inside, another in tokens/ beside it.
     """
     start_tensorflow()
     from kerastl import export_model
