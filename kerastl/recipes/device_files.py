@@ -37,25 +37,25 @@ def write_device_files(
 
     Returns:
         Dict with `tflite`, and for a quantized file `float_tflite`, each as `write_device_file`
-        tells it; and `notices`, lines for the user. A quantized file that does not repeat the model
-        is left out, and a notice says so.
+        tells it; and `notices`, lines for the user. What was trained is not lost for a file that
+        cannot be written, or does not repeat the model: it is left out, and a notice says why.
     """
     deployed = Deployed.of(model, data)
     deployed.form.prepare.write_beside(run.file("model.tflite").parent)
-    notices = list(data.prepare.device_notices(data))
-    if mode == "float":
-        return {"tflite": _write(run, deployed), "notices": notices}
-    float_file = _write(run, deployed, name="float.tflite")
-    options = {"quantization": EXPORTS[mode]}
+    told: dict[str, Any] = {"notices": list(data.prepare.device_notices(data))}
+    quantized: dict[str, Any] = {"quantization": EXPORTS[mode]}
     if mode == "int8":
-        options["representative_data"] = for_ranges(deployed.data)
-    try:
-        quantized = _write(run, deployed, **options)
-    except RuntimeError as error:  # what was trained is not lost for a file that loses too much
-        run.file("model.tflite").unlink(missing_ok=True)
-        told = f"There is no model.tflite, only float.tflite: {error}"
-        return {"float_tflite": float_file, "notices": [*notices, told]}
-    return {"tflite": quantized, "float_tflite": float_file, "notices": notices}
+        quantized["representative_data"] = for_ranges(deployed.data)
+    files = [("tflite", "model.tflite", quantized)]
+    if mode != "float":
+        files.insert(0, ("float_tflite", "float.tflite", {}))
+    for key, name, options in files:
+        try:
+            told[key] = _write(run, deployed, name, **options)
+        except (ValueError, RuntimeError) as error:
+            run.file(name).unlink(missing_ok=True)
+            told["notices"].append(f"There is no {name}: {error}")
+    return told
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -159,7 +159,7 @@ def test_what_was_trained_is_not_lost_for_a_file_that_loses_too_much(
     with RunFolder(tmp_path / "again") as again:
         told = device_files.write_device_files(again, run.model, data, "int8")
     assert "tflite" not in told and told["float_tflite"]["agreement"] == 1.0
-    assert told["notices"][-1].startswith("There is no model.tflite, only float.tflite: What was")
+    assert told["notices"][-1].startswith("There is no model.tflite: What was exported does not")
     assert [path.name for path in (tmp_path / "again").iterdir()] == ["float.tflite"]
 
 
