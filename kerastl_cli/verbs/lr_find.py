@@ -17,7 +17,7 @@ from kerastl_cli.start import start_tensorflow
 @click.argument("data", type=click.Path())
 @options_of(
     settings.LRFindSettings,
-    without=("epochs", "learning_rate", "averaging", "augmented_copies", "validation"),
+    without=("epochs", "learning_rate", "averaging", "augmented_copies", "validation", "metric"),
 )
 @click.option(
     "--out",

@@ -20,7 +20,7 @@ CLASSES = {
 
 
 WITHOUT = {
-    "lr-find": ("epochs", "learning_rate", "averaging", "augmented_copies", "validation"),
+    "lr-find": ("epochs", "learning_rate", "averaging", "augmented_copies", "validation", "metric"),
 }
 
 
