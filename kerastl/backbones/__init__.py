@@ -1,6 +1,7 @@
 """Pretrained networks by name: pixels or tokens in, pooled features out; texts to tokens."""
 
 from kerastl.backbones.loading import load, notices
+from kerastl.backbones.masked import masked_lm, masking_of
 from kerastl.backbones.specs import Spec, find, names, transfer_size
 from kerastl.backbones.tokens import Tokens, load_tokens, max_length
 
@@ -10,6 +11,8 @@ __all__ = [
     "find",
     "load",
     "load_tokens",
+    "masked_lm",
+    "masking_of",
     "max_length",
     "names",
     "notices",

@@ -14,6 +14,7 @@ from kerastl._base import files
 from kerastl._base.types import PathLike
 from kerastl._keras import hub_repairs
 from kerastl.backbones import hub, huggingface
+from kerastl.backbones.prose import network as prose
 from kerastl.backbones.weights import explained
 
 _CHUNK = 1024  # texts that are tokenized at a time: their ids lie in Python lists until then
@@ -29,7 +30,7 @@ def load_tokens(name: PathLike, *, backbone: keras.Model | None = None) -> "Toke
     Args:
         name: What `load` takes for a text backbone: a preset of KerasHub by name, `"hub:PRESET"`,
             a handle, or a folder with a preset or with the files of Hugging Face. A folder that
-            `Tokens.save` wrote is taken too.
+            `Tokens.save` wrote is taken too, and `"prosenet"`.
         backbone: `keras.Model` that is to take the ids, to see whether they fit. None does not
             look.
 
@@ -46,6 +47,8 @@ def load_tokens(name: PathLike, *, backbone: keras.Model | None = None) -> "Toke
     name = os.fspath(name)
     if _is_saved(name):
         tokens = Tokens.load(name)
+    elif name == prose.NAME:
+        tokens = Tokens(prose.prose_tokenizer())
     else:
         preset = hub.checked(name)
         with explained(f"The tokenizer of {preset!r}", "or pass a folder with its files."):

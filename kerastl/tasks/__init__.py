@@ -18,6 +18,7 @@ from kerastl.tasks.protocols import (
     Rival,
     Source,
     TaskData,
+    Unlabelled,
 )
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.task import TrainedFor, find_source, objective_named
@@ -46,6 +47,7 @@ __all__ = [
     "TextExamples",
     "TextTable",
     "TrainedFor",
+    "Unlabelled",
     "find_source",
     "objective_named",
     "paired",

@@ -19,7 +19,7 @@ from kerastl.data.images.scan import ScannedImages
 from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.targets import targets_of
 from kerastl.tasks.picture_examples import PictureExamples
-from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
 
 NOUN = "pictures"
 LARGER, STEP = 4 / 3, 32  # how much larger finer pictures are, in multiples of so many pixels
@@ -225,8 +225,14 @@ class Pictures:
         """`settings` as they are; what is for texts is refused.
 
         Raises:
-            ValueError: If `max_length` is given.
+            ValueError: If `max_length` or `unlabelled` is given.
         """
+        file = getattr(settings, "unlabelled", None)
+        if file is not None:
+            raise ValueError(
+                f"`unlabelled` (--unlabelled) is for texts, and {self.path} holds pictures. "
+                f"Received: unlabelled={file!r}"
+            )
         length = getattr(settings, "max_length", None)
         if length is not None:
             raise ValueError(
@@ -237,6 +243,10 @@ class Pictures:
 
     def rival(self, data: TaskData, settings: Any) -> Rival | None:
         """None: the probe is what pictures are beaten by."""
+        return None
+
+    def unlabelled(self, model: keras.Model, data: TaskData, settings: Any) -> Unlabelled | None:
+        """None: pictures are learnt of with their labels alone."""
         return None
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:

@@ -28,13 +28,15 @@ from kerastl.tasks.prepare_texts import (
     around_of,
     shapes_of,
 )
-from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.tf_idf import tf_idf
+from kerastl.tasks.unlabelled_texts import read_unlabelled, unlabelled_texts
 
 PERCENTILE = 99  # of the lengths of texts to train on; longer ones are cut
 UNKNOWN = 0.01  # share of ids that the vocabulary lacks, from which on a notice says so
+PROSENET = "prosenet"  # the embedded default
 RATE = 1e-3  # of a head that starts at zero; encoders take a tenth of what other networks take
 OBJECTIVES: dict[Kind, Objective] = {
     "class": Classification(),
@@ -56,6 +58,7 @@ class TextTable:
         self.found, self.path = found, pathlib.Path(found.path)
         self._ids: dict[str, list[list[np.ndarray]]] = {}
         self._of_network: tuple[str, ...] = ()
+        self._unlabelled: list[str] = []
 
     @classmethod
     def scan(cls, path: PathLike) -> "TextTable | None":
@@ -91,13 +94,11 @@ class TextTable:
                 f"`augment` (--augment) is for pictures, and {self.path} holds texts. "
                 f"Received: augment={said.augment!r}"
             )
-        if said.backbone == fields["backbone"]:
-            raise ValueError(
-                "Texts need a network that reads them: --backbone with a preset of KerasHub, such "
-                "as bert_tiny_en_uncased, or a folder of one. "
-                f"Received: backbone={said.backbone!r}, which sees pictures"
-            )
         given: dict[str, Any] = {"augment": "none"}
+        if said.backbone == fields["backbone"]:  # which sees pictures
+            given["backbone"] = PROSENET
+        if getattr(said, "unlabelled", None) is not None:
+            self._unlabelled = read_unlabelled(said.unlabelled)
         if said.learning_rate == fields["learning_rate"]:
             given["learning_rate"] = RATE
         if "export" in fields:
@@ -119,7 +120,9 @@ class TextTable:
     def prepare_for(self, model: keras.Model, settings: Any) -> PrepareTexts:
         """`PrepareTexts` with the tokenizer of the network, as long as the texts ask for."""
         tokens = _tokens_of(settings.backbone, model)
-        self._of_network = backbones.notices(settings.backbone)
+        if self._unlabelled:
+            backbones.masking_of(tokens)  # refuses, before anything is read
+        self._of_network = (*backbones.notices(settings.backbone), *_small(settings))
         for split, texts in self.found.splits.items():
             self._ids[split] = [
                 tokens.ids([text.parts[i] for text in texts]) for i in range(self.found.num_parts)
@@ -141,6 +144,12 @@ class TextTable:
                 f"has. Received: max_length={length}"
             )
         return dataclasses.replace(prepare, length=length)
+
+    def unlabelled(self, model: keras.Model, data: TaskData, settings: Any) -> Unlabelled | None:
+        """The texts of `--unlabelled`, of which the encoder learns what is hidden."""
+        if settings.unlabelled is None:
+            return None
+        return unlabelled_texts(self._unlabelled, settings, model=model, data=data)
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """None: texts have no more detail than they have."""
@@ -207,6 +216,16 @@ class TextTable:
     def rival(self, data: Any, settings: Any) -> Rival | None:
         """What counts words: the cheapest way to learn of texts."""
         return tf_idf(data, seed=settings.seed)
+
+
+def _small(settings):
+    """A notice of what the embedded default is, where no other network was named."""
+    if settings.backbone != PROSENET:
+        return ()
+    return (
+        "prosenet is a small network that knows two books' worth of old English prose: one that is "
+        "pretrained on more learns more, such as --backbone bert_tiny_en_uncased.",
+    )
 
 
 def _tokens_of(name, model):
