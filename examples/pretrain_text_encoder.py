@@ -1,6 +1,6 @@
 """Make the embedded text encoder: pretrain prosenet on books, from nothing.
 
-    python examples/pretrain_text_encoder.py BRONTE.txt DARWIN.txt       # 15 to 25 minutes on two cores
+    python examples/pretrain_text_encoder.py BRONTE.txt DARWIN.txt            # ten minutes
     python examples/pretrain_text_encoder.py BRONTE.txt DARWIN.txt --measure   # the card's figures
 
 The files are plain text of one author each, in UTF-8, with empty lines between paragraphs. Each is
@@ -36,7 +36,7 @@ PIECES = 3500
 RESERVED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WIDTHS = (32, 64, 128)  # of a batch, which holds IDS ids in all
 IDS = 4096
-STEPS, EPOCH = 3000, 50
+STEPS, EPOCH = 2000, 50
 RATE, TEMPERATURE, NEIGHBOURS = 2e-3, 0.05, 0.3
 NEAR = 5  # ids to each side that a piece stands near to
 SENTENCE = re.compile(
@@ -114,9 +114,11 @@ class Passages:
         room = width - 2
         begin = self.rng.choice(starts[starts < len(ids) - 2 * room])
         lengths = self.rng.integers(max(6, room // 3), room + 1, size=2)
-        after = starts[np.searchsorted(starts, begin + lengths[0])] if (
-            starts[-1] >= begin + lengths[0]
-        ) else begin + lengths[0]
+        after = (
+            starts[np.searchsorted(starts, begin + lengths[0])]
+            if (starts[-1] >= begin + lengths[0])
+            else begin + lengths[0]
+        )
         return ids[begin : begin + lengths[0]], ids[after : after + lengths[1]]
 
     def batch(self, width):
@@ -285,7 +287,9 @@ def measure(networks, tokens, paths, which):
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     authors = parts_of(paths, lambda number: number in which)
-    texts = [[one for part in author for one in part if len(one.split()) >= 5] for author in authors]
+    texts = [
+        [one for part in author for one in part if len(one.split()) >= 5] for author in authors
+    ]
     flat = [one for author in texts for one in author]
     labels = np.repeat([0, 1], [len(author) for author in texts])
     pairs = [

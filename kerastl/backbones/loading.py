@@ -8,8 +8,8 @@ import keras
 from kerastl._base.types import ImageSize, PathLike
 from kerastl.backbones import applications, cv, hub, huggingface, local
 from kerastl.backbones import weights as weight_files
-from kerastl.backbones.prose import network as prose
 from kerastl.backbones.pooling import Pooling, check_pooling
+from kerastl.backbones.prose import network as prose
 from kerastl.backbones.specs import find, lookup
 from kerastl.backbones.weights import explained
 

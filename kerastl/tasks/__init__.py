@@ -24,6 +24,7 @@ from kerastl.tasks.regression import Regression
 from kerastl.tasks.task import TrainedFor, find_source, objective_named
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.text_table import TextTable
+from kerastl.tasks.tf_idf import tf_idf
 
 __all__ = [
     "Classification",
@@ -52,4 +53,5 @@ __all__ = [
     "objective_named",
     "paired",
     "pooled",
+    "tf_idf",
 ]

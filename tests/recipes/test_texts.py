@@ -184,7 +184,6 @@ def test_auto_compares_on_held_back_texts_and_goes_on_after_a_kill(network, tabl
         ({"augment": "strong"}, "`augment`"),
         ({"augmented_copies": 2}, "`augmented_copies`"),
         ({"adapt_statistics": True}, "`adapt_statistics`"),
-        ({"backbone": "mobilenet_v2"}, "a network that reads them"),
         ({"max_length": 17}, "at most 16, the positions"),
         ({"export": "int8"}, "not here yet.*export='int8'"),
         ({"cache_dir": "cc"}, "`cache_dir`"),

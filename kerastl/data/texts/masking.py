@@ -66,9 +66,7 @@ class Masking:
         count = math.ceil(SHARE * len(candidates))
         where = np.sort(draw.permutation(candidates)[:count])
         kind, other = draw.random(count), draw.choice(self._ordinary, count)
-        return where, np.where(
-            kind < HIDDEN, self.mask, np.where(kind < HIDDEN + OTHER, other, -1)
-        )
+        return where, np.where(kind < HIDDEN, self.mask, np.where(kind < HIDDEN + OTHER, other, -1))
 
     @functools.cached_property
     def _ordinary(self):
