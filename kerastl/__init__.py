@@ -35,6 +35,7 @@ from kerastl.recipes import (
     load_run,
     predict,
     run_demo,
+    run_text_demo,
 )
 from kerastl.schedules import OneCycle, SlantedTriangular
 from kerastl.training import FineTuner
@@ -78,6 +79,7 @@ __all__ = [
     "predict",
     "recommend",
     "run_demo",
+    "run_text_demo",
     "schedules",
     "select_layers",
     "strategies",

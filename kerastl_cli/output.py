@@ -322,8 +322,9 @@ def print_export(result: Any, as_json: bool) -> None:
 
 def contestants_table(comparison: Mapping[str, Any], seeds: int) -> None:
     """The ways to learn that the demo compares."""
+    noun = comparison.get("examples", "digits")
     print_table(
-        f"{comparison['num_labels']} labelled digits, {seeds} seeds, accuracy on "
+        f"{comparison['num_labels']} labelled {noun}, {seeds} seeds, accuracy on "
         f"{comparison['num_test']} others",
         ("", "mean", "± std", "each seed"),
         [
@@ -331,10 +332,20 @@ def contestants_table(comparison: Mapping[str, Any], seeds: int) -> None:
             for name, row in comparison["accuracy"].items()
         ],
     )
-    click.echo(_what_transfer_adds(comparison["difference"], seeds))
+    click.echo(_what_transfer_adds(comparison["difference"], seeds, noun))
+    if differences := comparison.get("differences"):
+        from kerastl.tasks import Paired
+
+        rows = [
+            (name, Paired(**told).text(is_share=True), told["gained"], told["lost"])
+            for name, told in differences.items()
+        ]
+        print_table(
+            "What fine-tuning gains over each", ("", "points (95 %)", "gained", "lost"), rows
+        )
 
 
-def _what_transfer_adds(difference, seeds):
+def _what_transfer_adds(difference, seeds, noun="digits"):
     """A sentence.
 
     Example:
@@ -347,7 +358,7 @@ def _what_transfer_adds(difference, seeds):
 
     found = Paired(**difference)
     more = "adds" if found.difference > 0 else "loses"
-    says = f"{more} accuracy" if found.resolves else "adds nothing that shows on these\ndigits"
+    says = f"{more} accuracy" if found.resolves else f"adds nothing that shows on these\n{noun}"
     text = found.text(is_share=True).replace(")", ", 95 % interval)")
     return (
         f"Over a regression on the same frozen features, fine-tuning {says}: {text}, "

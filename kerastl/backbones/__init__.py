@@ -2,6 +2,7 @@
 
 from kerastl.backbones.causal import CausalLM, load_causal, save_preset
 from kerastl.backbones.loading import load, notices
+from kerastl.backbones.masked import masked_lm, masking_of
 from kerastl.backbones.specs import Spec, find, names, transfer_size
 from kerastl.backbones.tokens import Tokens, load_tokens, max_length
 
@@ -13,6 +14,8 @@ __all__ = [
     "load",
     "load_causal",
     "load_tokens",
+    "masked_lm",
+    "masking_of",
     "max_length",
     "names",
     "notices",

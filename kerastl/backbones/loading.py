@@ -9,6 +9,7 @@ from kerastl._base.types import ImageSize, PathLike
 from kerastl.backbones import applications, cv, hub, huggingface, local
 from kerastl.backbones import weights as weight_files
 from kerastl.backbones.pooling import Pooling, check_pooling
+from kerastl.backbones.prose import network as prose
 from kerastl.backbones.specs import find, lookup
 from kerastl.backbones.weights import explained
 
@@ -36,6 +37,7 @@ def load(
             `"kaggle://..."`, `"hf://..."`, or a folder with a preset of KerasHub or with the
             files of Hugging Face (`config.json`, `model.safetensors`);
             `"cv:PRESET"` for KerasCV;
+            `"prosenet"`, the small encoder of texts that ships with kerastl;
             a `.keras` file, a run folder with a `model.keras` in it, or a `keras.Model`, taken as
             it is: it prepares its own input, and only pooling is added where it ends in feature
             maps or tokens. A backbone of KerasHub, or of keras_nlp, is such a model; of a task
@@ -84,6 +86,9 @@ def load(
     spec = lookup(name)
     if spec is not None:
         return applications.build(spec, options=options, **settings)
+    if name == prose.NAME:
+        _no_options(options)
+        return prose.build(**settings)
     room = _room(name)
     if room is hub:
         return hub.build(name, options=options, **settings)
@@ -121,7 +126,7 @@ def _room(name) -> Any:
             return room
     presets = hub.preset_names()
     if name not in presets:
-        find(name, presets)  # refuses, with the nearest names of both
+        find(name, (*presets, prose.NAME))  # refuses, with the nearest names of both
     return hub
 
 

@@ -14,6 +14,7 @@ from kerastl._base import files
 from kerastl._base.types import PathLike
 from kerastl._keras import hub_repairs
 from kerastl.backbones import hub, huggingface
+from kerastl.backbones.prose import network as prose
 from kerastl.backbones.weights import explained
 
 _CHUNK = 1024  # texts that are tokenized at a time: their ids lie in Python lists until then
@@ -29,8 +30,9 @@ def load_tokens(name: Any, *, backbone: keras.Model | None = None) -> "Tokens":
     Args:
         name: What `load` takes for a text backbone: a preset of KerasHub by name, `"hub:PRESET"`,
             a handle, or a folder with a preset or with the files of Hugging Face. A folder that
-            `Tokens.save` wrote is taken too. So is an object of KerasHub, or of keras_nlp, which is
-            today another name of it: a tokenizer, or a preprocessor or a task that has one.
+            `Tokens.save` wrote is taken too, and `"prosenet"`. So is an object of KerasHub, or of
+            keras_nlp, which is today another name of it: a tokenizer, or a preprocessor or a task
+            that has one.
         backbone: `keras.Model` that is to take the ids, to see whether they fit. None does not
             look.
 
@@ -49,6 +51,8 @@ def load_tokens(name: Any, *, backbone: keras.Model | None = None) -> "Tokens":
         tokens = Tokens(_tokenizer_in(name))
     elif _is_saved(name := os.fspath(name)):
         tokens = Tokens.load(name)
+    elif name == prose.NAME:
+        tokens = Tokens(prose.prose_tokenizer())
     else:
         preset = hub.checked(name)
         with explained(f"The tokenizer of {preset!r}", "or pass a folder with its files."):

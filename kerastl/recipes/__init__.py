@@ -3,6 +3,7 @@
 from kerastl.recipes.compare import CompareResult, compare
 from kerastl.recipes.compress import CompressResult, compress
 from kerastl.recipes.demo import DemoResult, run_demo
+from kerastl.recipes.demo_texts import run_text_demo
 from kerastl.recipes.evaluate import evaluate
 from kerastl.recipes.export import ExportResult, export_model
 from kerastl.recipes.finished import load_run
@@ -46,4 +47,5 @@ __all__ = [
     "load_run",
     "predict",
     "run_demo",
+    "run_text_demo",
 ]

@@ -15,6 +15,7 @@ from kerastl.recipes import training
 from kerastl.recipes.device_files import write_device_files
 from kerastl.recipes.learn import learn
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
+from kerastl.recipes.unlabelled import learn_unlabelled
 from kerastl.report import draw_curves
 from kerastl.tasks import TrainedFor, find_source, paired, said_of
 from kerastl.tasks.settings import TrainSettings, TuneSettings
@@ -95,10 +96,23 @@ def fine_tune(
     with RunFolder(out, overwrite=overwrite, job=job) as run:
         model, examples = training.begin(source, settings, progress)
         reading = time.perf_counter() - started
+        further = learn_unlabelled(
+            model,
+            examples,
+            source=source,
+            settings=settings,
+            folder=run.work,
+            progress=progress,
+        )
         learnt = learn(model, examples, settings, run.work, progress, source)
         model, examples = learnt.model, learnt.data  # those of finer ones, maybe
         metrics = _evaluate(model, examples, settings, learnt)
         metrics.update(_beside_rival(source, examples, settings, learnt, progress))
+        seconds = {"reading": reading, **learnt.seconds}
+        if further is not None:
+            metrics["unlabelled"] = further.to_dict()
+            metrics["notices"] += further.notices
+            seconds["unlabelled"] = further.seconds
         progress.stage("Writing")
         written = time.perf_counter()
         _write(run, model, examples, settings, learnt)
@@ -108,7 +122,7 @@ def fine_tune(
             files = write_device_files(run, model, examples, settings.export)
             metrics["notices"] += files.pop("notices")
             metrics.update(files)
-        seconds = {"reading": reading, **learnt.seconds, "writing": time.perf_counter() - written}
+        seconds["writing"] = time.perf_counter() - written
         metrics["seconds_of"] = {name: round(value, 1) for name, value in seconds.items()}
         metrics["seconds"] = round(time.perf_counter() - started + learnt.earlier, 1)
         metrics["seconds_before_a_stop"] = round(learnt.earlier, 1)

@@ -21,6 +21,7 @@ from kerastl.tasks.protocols import (
     Rival,
     Source,
     TaskData,
+    Unlabelled,
 )
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.task import (
@@ -33,6 +34,7 @@ from kerastl.tasks.task import (
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.text_lines import TextLines
 from kerastl.tasks.text_table import TextTable
+from kerastl.tasks.tf_idf import tf_idf
 from kerastl.tasks.writing import Writer, read_examples, read_prompts
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "TextLines",
     "TextTable",
     "TrainedFor",
+    "Unlabelled",
     "Writer",
     "find_source",
     "objective_named",
@@ -70,4 +73,5 @@ __all__ = [
     "read_examples",
     "read_prompts",
     "said_of",
+    "tf_idf",
 ]

@@ -19,7 +19,16 @@ from kerastl.data.images.scan import ScannedImages
 from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.targets import targets_of
 from kerastl.tasks.picture_examples import PictureExamples
-from kerastl.tasks.protocols import DeviceForm, Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.protocols import (
+    DeviceForm,
+    Finer,
+    HeldOut,
+    Objective,
+    Rival,
+    S,
+    TaskData,
+    Unlabelled,
+)
 from kerastl.tasks.refusals import refuse_others
 from kerastl.tasks.settings import RATE
 from kerastl.tasks.settling import settled_for
@@ -283,7 +292,8 @@ class Pictures:
             ValueError: If one is given that pictures have no use for.
         """
         of_texts = f"is for texts, and {self.path} holds pictures."
-        refuse_others(settings, dict.fromkeys(("max_length", "pooling", "packing"), of_texts))
+        names = ("max_length", "pooling", "packing", "unlabelled")
+        refuse_others(settings, dict.fromkeys(names, of_texts))
         return settled_for(self.objective, settings, rate=RATE, export="float")
 
     def rival(self, data: TaskData, settings: Any) -> Rival | None:
@@ -292,6 +302,10 @@ class Pictures:
 
     def write(self, folder: pathlib.Path) -> None:
         """Nothing: all of the network is in `model.keras`."""
+
+    def unlabelled(self, model: keras.Model, data: TaskData, settings: Any) -> Unlabelled | None:
+        """None: pictures are learnt of with their labels alone."""
+        return None
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """Pictures a third larger, in steps of 32 pixels, which every network takes.

@@ -38,6 +38,11 @@ class PrepareTexts:
     kind = "texts"
     noun = NOUN
 
+    @classmethod
+    def for_backbone(cls, backbone: str, length: int) -> "PrepareTexts":
+        """`PrepareTexts` of single texts for the network that `backbones.load` knows by a name."""
+        return cls(backbones.load_tokens(backbone), length)
+
     @property
     def gives(self) -> str:
         return f"ids below {self.tokens.vocabulary_size:,}"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from kerastl._base.types import OnProgress, PathLike
+    from kerastl.data.passes import Passes
     from kerastl.tasks.settings import ReadSettings, TrainSettings
 
 S = TypeVar("S")  # a class of settings
@@ -81,6 +82,9 @@ class Source(Protocol):
 
     def finer(self, prepare: Prepare, settings: TrainSettings) -> Finer | None:
         """The next finer form of the examples than `prepare` gives; None if there is none."""
+
+    def unlabelled(self, model: keras.Model, data: TaskData, settings: Any) -> Unlabelled | None:
+        """Examples without labels that the settings name, for `model` to learn of; None if none."""
 
 
 class Prepare(Protocol):
@@ -336,6 +340,26 @@ class Finer:
     settings: Any
     cost: float
     said: str
+
+
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """Examples without labels, of which a network learns before it learns of labels.
+
+    Attributes:
+        model: `keras.Model` over the layers of the network, with a head of its own that is new. Its
+            outputs are logits.
+        train: `Passes` to learn from, with targets and sample weights.
+        held_out: `Passes` to measure on.
+        what: What the model says of them, for a person.
+        num_shown: Int, how many of the examples held out in the end stand among them.
+    """
+
+    model: keras.Model
+    train: Passes
+    held_out: Passes
+    what: str
+    num_shown: int
 
 
 @dataclass(frozen=True, eq=False)

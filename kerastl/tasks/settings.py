@@ -318,6 +318,9 @@ class TuneSettings(StrategySettings):
         export: The `.tflite` to write: `"none"`, `"float"`, `"float16"`, `"dynamic"` or `"int8"`;
             see `export.to_litert`. int8 is calibrated on training examples. None writes `"float"`
             of pictures, and of texts `"dynamic"`, which is smaller and faster.
+        unlabelled: Path of a file of texts without labels, of which the encoder goes on learning
+            what is hidden in them before it learns of labels; None for none.
+        unlabelled_epochs: Int > 0, passes over these.
     """
 
     strategy: str = setting(
@@ -339,9 +342,18 @@ class TuneSettings(StrategySettings):
         "float of pictures and dynamic of texts.",
         choices=("none", *EXPORTS),
     )
+    unlabelled: str | None = setting(
+        None, "File of texts without labels, one a line, to go on pretraining with first."
+    )
+    unlabelled_epochs: int = setting(3, "Passes over these.", low=1, high=100_000)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.unlabelled is None and self.unlabelled_epochs != type(self).unlabelled_epochs:
+            raise ValueError(
+                "`unlabelled_epochs` needs `unlabelled`, a file of texts. Received: "
+                f"unlabelled_epochs={self.unlabelled_epochs}, unlabelled=None"
+            )
         if self.strategy == "auto" and self.keep == "last":
             raise ValueError(
                 "`keep='last'` is for a strategy that is named; 'auto' keeps what did best. "

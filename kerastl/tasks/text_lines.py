@@ -20,7 +20,7 @@ from kerastl.data.texts.lines import Document, ScannedLines, find_lines, scan_li
 from kerastl.tasks.next_token import NextToken
 from kerastl.tasks.prepare_lines import NO_FILES, NOUN, Fitted, PrepareLines, start_of
 from kerastl.tasks.prepare_texts import tokens_of
-from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
 from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
 from kerastl.tasks.settling import settled_for
 
@@ -74,7 +74,7 @@ class TextLines:
         fields = {field.name: field.default for field in dataclasses.fields(said)}
         refuse_pictures_settings(said, self.path)
         refuse_others(said, dict.fromkeys(("start", "dropout", "pooling"), _NO_HEAD))
-        refuse_others(said, {"label_smoothing": _NO_CLASS})
+        refuse_others(said, {"label_smoothing": _NO_CLASS, "unlabelled": _ALL_UNLABELLED})
         if said.backbone == fields["backbone"]:
             raise ValueError(
                 "To learn to write needs a language model: --backbone with a preset of KerasHub, "
@@ -192,6 +192,10 @@ class TextLines:
         self._ids |= dict(zip(new, tokens.ids(new), strict=True)) if new else {}
         return self._ids
 
+    def unlabelled(self, model: keras.Model, data: TaskData, settings: Any) -> Unlabelled | None:
+        """None: there are no labels to learn of afterwards."""
+        return None
+
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """None: texts have no more detail than they have."""
         return None
@@ -303,6 +307,7 @@ class TextLines:
         return _compressed(*self._texts, data) if self.found.kind == "text" else None
 
 
+_ALL_UNLABELLED = "is for an encoder; a language model learns of texts without labels anyway."
 _NO_CLASS = "is for classes, and the next token is one of many that may be right."
 
 

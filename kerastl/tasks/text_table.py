@@ -28,15 +28,17 @@ from kerastl.tasks.prepare_texts import (
     shapes_of,
     tokens_of,
 )
-from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData
+from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
 from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.settling import settled_for
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.tf_idf import tf_idf
+from kerastl.tasks.unlabelled_texts import read_unlabelled, unlabelled_texts
 
 PERCENTILE = 99  # of the lengths of texts to train on; longer ones are cut
 UNKNOWN = 0.01  # share of ids that the vocabulary lacks, from which on a notice says so
+PROSENET = "prosenet"  # the embedded default
 RATE = 1e-3  # of a head that starts at zero; encoders take a tenth of what other networks take
 POOLED: dict[str, Any] = {"mean": "avg", "pooled": "own", "first": "token"}  # of `backbones.load`
 OBJECTIVES: dict[Kind, Objective] = {
@@ -59,6 +61,7 @@ class TextTable:
         self.found, self.path = found, pathlib.Path(found.path)
         self._ids: dict[str, list[list[np.ndarray]]] = {}
         self._of_network: tuple[str, ...] = ()
+        self._unlabelled: list[str] = []
 
     @classmethod
     def scan(cls, path: PathLike, *, least: int = 2) -> "TextTable | None":
@@ -79,14 +82,13 @@ class TextTable:
         fields = {field.name: field.default for field in dataclasses.fields(said)}
         refuse_pictures_settings(said, self.path)
         refuse_others(said, {"packing": "is for language models, which learn to write."})
-        if said.backbone == fields["backbone"]:
-            raise ValueError(
-                "Texts need a network that reads them: --backbone with a preset of KerasHub, such "
-                "as bert_tiny_en_uncased, or a folder of one. "
-                f"Received: backbone={said.backbone!r}, which sees pictures"
-            )
         settled = settled_for(self.objective, said, rate=RATE, export=QUANTIZED)
-        return dataclasses.replace(settled, augment="none")
+        if getattr(said, "unlabelled", None) is not None:
+            self._unlabelled = read_unlabelled(said.unlabelled)
+        sees = said.backbone == fields["backbone"]  # pictures
+        return dataclasses.replace(
+            settled, augment="none", backbone=PROSENET if sees else said.backbone
+        )
 
     def load_backbone(self, settings: Any) -> keras.Model:
         """The network that the settings name, with one vector a text, by their `pooling`."""
@@ -104,7 +106,9 @@ class TextTable:
     def prepare_for(self, model: keras.Model, settings: Any) -> PrepareTexts:
         """`PrepareTexts` with the tokenizer of the network, as long as the texts ask for."""
         tokens = tokens_of(settings.backbone, model)
-        self._of_network = backbones.notices(settings.backbone)
+        if self._unlabelled:
+            backbones.masking_of(tokens)  # refuses, before anything is read
+        self._of_network = (*backbones.notices(settings.backbone), *_small(settings))
         for split, texts in self.found.splits.items():
             self._ids[split] = [
                 tokens.ids([text.parts[i] for text in texts]) for i in range(self.found.num_parts)
@@ -130,6 +134,12 @@ class TextTable:
 
     def write(self, folder: pathlib.Path) -> None:
         """Nothing: all of the network is in `model.keras`."""
+
+    def unlabelled(self, model: keras.Model, data: TaskData, settings: Any) -> Unlabelled | None:
+        """The texts of `--unlabelled`, of which the encoder learns what is hidden."""
+        if settings.unlabelled is None:
+            return None
+        return unlabelled_texts(self._unlabelled, settings, model=model, data=data)
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """None: texts have no more detail than they have."""
@@ -220,6 +230,16 @@ def _refuse_pooled(settings):
             "`pooling` (--pooling) is for a network that gives a vector for each token. Received: "
             f"pooling={settings.pooling!r} for {path}, which gives one for each text"
         )
+
+
+def _small(settings):
+    """A notice of what the embedded default is, where no other network was named."""
+    if settings.backbone != PROSENET:
+        return ()
+    return (
+        "prosenet is a small network that knows two books' worth of old English prose: one that is "
+        "pretrained on more learns more, such as --backbone bert_tiny_en_uncased.",
+    )
 
 
 def _divided(parts: dict[str, TextExamples], found, seed, val_share) -> Any:
