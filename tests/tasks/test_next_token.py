@@ -176,11 +176,9 @@ def test_what_does_not_fit_is_cut_or_dropped_and_told(folder, tmp_path):
         file.write('{"prompt": "the cat", "response": "%s"}\n' % ("the fox sat " * 9))
     _, data = read(path, folder, max_length=8)
     cut, dropped = data.notices[-2:]
-    assert cut.endswith(
-        "prompts were cut at their beginning, so that a row has at most 8 ids (--max-length)."
-    )
-    assert dropped.startswith("1 rows were dropped: the response alone has more than 8 ids")
-    assert "a.jsonl, line 21" in dropped
+    assert cut.startswith("Cut at the beginning, so that a row has at most 8 ids (--max-length): ")
+    told = "Dropped, since the response alone has more than 8 ids (--max-length): 1 of 21 rows"
+    assert dropped == f"{told} (a.jsonl, line 21)."
     assert sum(map(len, (data.train, data.val, data.test))) == 20
 
 
