@@ -190,4 +190,4 @@ class NextToken:
         ]
         for name, key in (("tokens", "num_predicted"), ("bytes", "num_bytes")):
             rows.append((f"{name} to predict", *(f"{column[key]:,}" for column in columns)))
-        return [("The next token, on what was held out", ("", *heads), rows)]
+        return [("The next token", ("", *heads), rows)]

@@ -281,17 +281,18 @@ class TextLines:
             notices.append(f"The last {TEST_SHARE:.0%} of each text are held out.")
         elif "test" not in found.splits and "val" in found.splits:
             notices.append("The val part is kept for the final evaluation.")
+        count = sum(map(len, divided.values()))
         cut = sum(one.cut for one in fitted.values())
         dropped = [place for one in fitted.values() for place in one.dropped]
         if cut:
             notices.append(
-                f"{cut} prompts were cut at their beginning, so that a row has at most "
-                f"{prepare.length} ids (--max-length)."
+                f"Cut at the beginning, so that a row has at most {prepare.length} ids "
+                f"(--max-length): {cut} of {count} prompts."
             )
         if dropped:
             notices.append(
-                f"{len(dropped)} rows were dropped: the response alone has more than "
-                f"{prepare.length} ids (--max-length): {checks.listed(dropped, 3)}."
+                f"Dropped, since the response alone has more than {prepare.length} ids "
+                f"(--max-length): {len(dropped)} of {count} rows ({checks.listed(dropped, 3)})."
             )
         ids = [self._ids[text] for document in divided["train"] for text, _ in document.parts]
         unknown = prepare.tokens.unknown_share(ids)

@@ -136,8 +136,12 @@ def test_prompts_are_read_and_not_learnt(folder, pairs):
     for one, two in zip(slopes, same, strict=True):
         np.testing.assert_array_equal(one, two)
     by_hand = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
-    each = by_hand(y, model(x, training=False)).numpy()
-    assert loss == pytest.approx((each * w).sum() / w.sum(), rel=1e-5)
+    with tf.GradientTape() as tape:
+        mean = tf.reduce_sum(by_hand(y, model(x, training=False)) * w) / w.sum()
+    weights = [weight.value for weight in model.trainable_variables]
+    assert loss == pytest.approx(float(mean), rel=1e-5)
+    for one, two in zip(slopes, tape.gradient(mean, weights), strict=True):
+        np.testing.assert_allclose(one, tf.convert_to_tensor(two), **LOSSES)
 
 
 def test_running_text_is_held_out_at_its_end(folder, tmp_path):
@@ -176,11 +180,9 @@ def test_what_does_not_fit_is_cut_or_dropped_and_told(folder, tmp_path):
         file.write('{"prompt": "the cat", "response": "%s"}\n' % ("the fox sat " * 9))
     _, data = read(path, folder, max_length=8)
     cut, dropped = data.notices[-2:]
-    assert cut.endswith(
-        "prompts were cut at their beginning, so that a row has at most 8 ids (--max-length)."
-    )
-    assert dropped.startswith("1 rows were dropped: the response alone has more than 8 ids")
-    assert "a.jsonl, line 21" in dropped
+    assert cut.startswith("Cut at the beginning, so that a row has at most 8 ids (--max-length): ")
+    told = "Dropped, since the response alone has more than 8 ids (--max-length): 1 of 21 rows"
+    assert dropped == f"{told} (a.jsonl, line 21)."
     assert sum(map(len, (data.train, data.val, data.test))) == 20
 
 
