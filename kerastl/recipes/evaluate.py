@@ -86,7 +86,7 @@ def _beside(predictor, input_range):
             continue
         try:
             other = load_predictor(path, input_range)
-        except ValueError as error:
+        except (ValueError, FileNotFoundError) as error:  # it lacks what belongs to it
             notices.append(f"{path} is not compared: {error}")
             continue
         ours, theirs = predictor.trained_for, other.trained_for
