@@ -12,7 +12,7 @@ WORKERS ?= 2
 QUICK := tests/test_house.py tests/schedules tests/plans tests/tasks tests/data/test_data_table.py \
 	tests/recipes/test_tables.py tests/training/test_overridden_steps.py tests/cli/test_cli_lr_find.py
 
-.PHONY: setup demo test quick test-slow lint format examples bench constraints clean
+.PHONY: setup demo demo-texts test quick test-slow lint format examples bench constraints clean
 
 setup: $(READY)
 
@@ -21,8 +21,11 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $(READY)
 
-demo: $(READY)
+demo: $(READY) demo-texts
 	$(VENV)/bin/kerastl demo
+
+demo-texts: $(READY)
+	$(VENV)/bin/kerastl demo --texts
 
 test: $(READY) lint
 	$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist loadfile

@@ -36,7 +36,7 @@ PIECES = 3500
 RESERVED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WIDTHS = (32, 64, 128)  # of a batch, which holds IDS ids in all
 IDS = 4096
-STEPS, EPOCH = 2000, 50
+STEPS, EPOCH = 1000, 50
 RATE, TEMPERATURE, NEIGHBOURS = 2e-3, 0.05, 0.3
 NEAR = 5  # ids to each side that a piece stands near to
 SENTENCE = re.compile(
@@ -331,7 +331,7 @@ def write_table(paths, path, count):
         chosen = rng.permutation(sorted(found))[:count]
         rows += [(pathlib.Path(author).stem, one) for one in chosen]
     order = rng.permutation(len(rows))
-    lines = ["author\ttext", *("\t".join(rows[i]) for i in order)]
+    lines = ["label\ttext", *("\t".join(rows[i]) for i in order)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     print(f"{path.name}: {path.stat().st_size:,} bytes")
