@@ -1,4 +1,8 @@
-"""From texts to the ids that a text backbone takes, and what is packed around them."""
+"""From texts to the ids that a text backbone takes, and what is packed around them.
+
+It is one file of over 400 lines because where a tokenizer comes from, what it does to a text and
+what is packed around its ids are read together.
+"""
 
 import json
 import os
