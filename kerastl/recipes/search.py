@@ -223,8 +223,9 @@ class Search:
     def _has_time(self, candidate, folds, like=None):
         """Whether so many folds more and a training on everything are within the minutes.
 
-        A candidate of which nothing is known takes as long as `like`, a `Standing`. What was said
-        before a kill is said again: else another process would choose otherwise.
+        A candidate of which nothing is known takes as long as `like`, a `Standing`, or at least as
+        the dearest that was tried. What was said before a kill is said again: else another process
+        would choose otherwise.
         """
         trials, done = self._trials, self._done.get(candidate.name, {})
         folds = [fold for fold in folds if fold not in done]
@@ -232,7 +233,9 @@ class Search:
             return True
         mark = trials.folder / f"no-time-{candidate.name}-{folds[0]}"
         known = self._found.get(candidate.name, like)
-        each = known.seconds / len(known.trials) if known else UNKNOWN * trials.probe.seconds
+        asked = [known] if known else list(self._found.values())
+        each = max((one.seconds / len(one.trials) for one in asked), default=0.0)
+        each = each if known else max(each, UNKNOWN * trials.probe.seconds)
         if not mark.exists() and trials.passed + each * (len(folds) + 1.25) < 60 * self._minutes:
             return True
         mark.touch()

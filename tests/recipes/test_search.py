@@ -335,10 +335,10 @@ def test_a_probe_with_hardly_an_error_is_kept_at_once():
 
 def test_minutes_end_the_comparison_and_a_later_process_ends_it_there_too(tmp_path):
     right = {"cheap": 0.9, "middle": 0.8, "dear": 0.95}
-    trials, choice = told(right, folder=tmp_path, minutes=2.1)
+    trials, choice = told(right, folder=tmp_path, minutes=4.0)
     assert trials.asked == [("cheap", 0), ("middle", 0)]
     assert choice.ended_by == "minutes"
-    assert "2.1 minutes" in choice.reason
+    assert "4 minutes" in choice.reason
     assert choice.plan is not None
     again, same = told(right, folder=tmp_path, minutes=1000.0)
     assert (again.asked, same.ended_by) == (trials.asked, "minutes")
@@ -351,6 +351,13 @@ def test_a_named_strategy_is_asked_on_as_many_folds_as_hold_a_hundred(num_train,
     choice = Search(trials).one(*candidates("named"))
     assert trials.asked == [("named", fold) for fold in range(folds)]
     assert choice.plan is not None
+
+
+def test_what_was_never_tried_takes_as_long_as_the_dearest_that_was(tmp_path):
+    """60 of 126 seconds are gone, and one fold of another and a training take 2.25 times 60."""
+    trials, choice = told({"cheap": 0.9, "dear": 0.95}, folder=tmp_path, minutes=2.1)
+    assert trials.asked == [("cheap", 0)]
+    assert choice.table[1]["fate"] == "not tried: no time"
 
 
 def test_what_the_minutes_ended_must_be_plainly_better(tmp_path):
