@@ -16,6 +16,7 @@ import pytest
 
 import kerastl
 from kerastl import FineTuner, LRMultiplier, callbacks, compression, schedules, strategies
+from kerastl.backbones.packing import DocumentMask, DocumentPositions
 from kerastl.compression.quantize.layers import (
     QuantizedConv2D,
     QuantizedConv2DTranspose,
@@ -43,6 +44,12 @@ LAYERS = {
     "QuantizedDense": lambda: QuantizedDense(5, activation="relu"),
     "QuantizedDepthwiseConv2D": lambda: QuantizedDepthwiseConv2D(3, depth_multiplier=2),
     "RandomAffine": lambda: RandomAffine(mirror=True, rotation=0.1, zoom=0.2, shift=0.3, seed=4),
+}
+# They read numbers of documents, not pictures: `fit` and a fresh process, in networks that read
+# texts, are in tests/backbones/test_causal.py.
+OF_DOCUMENTS = {
+    "DocumentMask": lambda: DocumentMask(name="mask"),
+    "DocumentPositions": lambda: DocumentPositions(name="positions"),
 }
 OPTIMIZERS = {
     "LRMultiplier": lambda: LRMultiplier(
@@ -81,7 +88,7 @@ TERMS = {
 NOT_SAVED = {"Slot": "marks a tensor in the config of a twin, which is a tf_keras model"}
 
 KINDS = {
-    keras.layers.Layer: {**LAYERS, **MODELS},  # a model is a layer
+    keras.layers.Layer: {**LAYERS, **OF_DOCUMENTS, **MODELS},  # a model is a layer
     keras.optimizers.Optimizer: OPTIMIZERS,
     keras.optimizers.schedules.LearningRateSchedule: RATES,
     schedules.Schedule: SCHEDULES,
@@ -135,7 +142,7 @@ def test_no_table_names_what_is_gone():
 
 # --- config -------------------------------------------------------------------------------------
 
-CONFIGURED = {**LAYERS, **OPTIMIZERS, **RATES}
+CONFIGURED = {**LAYERS, **OF_DOCUMENTS, **OPTIMIZERS, **RATES}
 
 
 @pytest.mark.parametrize("name", CONFIGURED)

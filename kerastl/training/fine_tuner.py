@@ -165,7 +165,10 @@ class FineTuner(keras.Model):
         Args:
             optimizer: Keras optimizer, its name, or an `LRMultiplier` made by hand; each may stand
                 in a `LossScaleOptimizer`.
-            loss: As in `keras.Model.compile`.
+            loss: As in `keras.Model.compile`. One with `reduction="mean_with_sample_weight"`, of a
+                model with one output, is `sum(w * l) / sum(w)` over the whole optimizer step,
+                `gradient_accumulation_steps` and replicas included, and over an epoch in `history`
+                and `evaluate`. A subclass with its own `compute_loss` gets Keras's mean by batch.
             *rest: Keras's arguments after `loss`, in its order: `loss_weights`, `metrics`, ...
             multipliers: Dict from group name, layer path, variable path or regex to a float >= 0
                 that multiplies the learning rate of those weights. 0 holds them still. What is

