@@ -29,6 +29,11 @@ class LineExamples:
         return len(self.targets)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the inputs."""
+        return self._rows.inputs
+
+    @property
     def lengths(self) -> np.ndarray:
         """int64 array, ids of each row."""
         return self._rows.lengths[self._index]

@@ -70,7 +70,10 @@ class NextToken:
             batch_size: Int > 0.
         """
 
-        @tf.function(reduce_retracing=True)
+        ids, floats = (tf.TensorSpec([None, None], dtype) for dtype in (tf.int32, tf.float32))
+        inputs = dict.fromkeys(examples.names, ids)
+
+        @tf.function(input_signature=[inputs, ids, floats])  # one graph for all widths
         def losses(inputs, targets, weights):
             each = keras.ops.sparse_categorical_crossentropy(
                 targets, model(inputs, training=False), from_logits=True
