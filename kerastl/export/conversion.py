@@ -19,6 +19,7 @@ from kerastl._base.checks import listed
 from kerastl._base.errors import cause
 from kerastl._base.files import full_disk
 from kerastl._base.quiet import quiet
+from kerastl._keras.masks import masks_for_integers
 from kerastl.compression.quantize import as_converted
 from kerastl.export import flatbuffer
 from kerastl.export.naming import AnyModel, input_names, is_tf_keras, output_names
@@ -31,16 +32,18 @@ from kerastl.export.saved_model import (
 )
 
 
-def saved_model(graph: AnyModel, signature: Any, folder: str) -> str:
+def saved_model(graph: AnyModel, signature: Any, folder: str, *, for_integers: bool = False) -> str:
     """Write `graph` in inference mode as a SavedModel; returns its path.
 
     Args:
         graph: Functional model of Keras 3 or tf_keras.
         signature: Tensor specifications in the structure the model takes.
         folder: Existing folder to write into.
+        for_integers: Bool, whether activations are to become integers: masks then hide by less.
     """
     path = os.path.join(folder, "saved_model")
-    with as_converted(graph), explaining(), muted():
+    masks = masks_for_integers() if for_integers else contextlib.nullcontext()
+    with as_converted(graph), explaining(), muted(), masks:
         if is_tf_keras(graph):
             _save_tf_keras(graph, signature, path)
         else:

@@ -104,8 +104,10 @@ Received: ladder='int4'. Closest: 'int8'.
     task = _Task(model, graph, data, labels, max_drop, score or answers_of(model)[0].accuracy)
     task.slower = slower
     with files.work_folder(path) as work, in_float32(graph):
-        task.work, task.saved, task.samples = work, saved_model(graph, signature, work), samples
-        if samples is None and any(_needs_samples(name) for name in ladder):
+        integers = any(_needs_samples(name) for name in ladder)
+        task.saved = saved_model(graph, signature, work, for_integers=integers)
+        task.work, task.samples = work, samples
+        if samples is None and integers:
             litert_file.need_ranges(task.saved, "int8")
         baseline = task.baseline()
         rungs = _climb(task, ladder)

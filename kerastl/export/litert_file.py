@@ -108,7 +108,7 @@ def to_litert(  # noqa: PLR0913 (one for each thing that a file can have)
     if quantization == "int16x8":
         _refuse_integer_inputs(graph)
     with files.work_folder(path) as work, in_float32(graph):
-        saved = saved_model(graph, signature, work)
+        saved = saved_model(graph, signature, work, for_integers=mode.calibrated)
         if batch_size is None and not allow_flex:
             refuse_open_loops(saved, graph)
         if mode.calibrated and samples is None:

@@ -207,5 +207,6 @@ def layer_errors(model: AnyModel, representative_data: Any) -> "LayerReport":
     require_float(graph)
     samples = calibration.draw(graph, representative_data)
     with tempfile.TemporaryDirectory() as folder, in_float32(graph):
-        saved = saved_model(graph, litert_file.signature_of(graph, 1), folder)
+        signature = litert_file.signature_of(graph, 1)
+        saved = saved_model(graph, signature, folder, for_integers=True)
         return LayerReport(SelectiveQuantizer(saved, graph, samples).layer_errors())

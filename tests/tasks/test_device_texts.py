@@ -1,6 +1,7 @@
 """Networks of texts as their device files take them: names, order, parity, what is inside."""
 
 import json
+import warnings
 import zipfile
 from types import SimpleNamespace
 
@@ -271,3 +272,19 @@ def test_a_ladder_passes_over_integers_that_are_slower(tmp_path, monkeypatch):
         made = export.to_litert_within(model, path, x, np.zeros(20), slower=slower, **options)
         assert [rung.name for rung in made.rungs] == tried
     assert "slower than float32 here" in made.rungs[0].note
+
+
+def test_int8_keeps_scores_beside_what_a_mask_hides(tmp_path):
+    """With -1e9 among them, 8 bits leave one step for all scores, and answers are uniform."""
+    scores, mask = keras.Input((6,), name="scores"), keras.Input((6,), name="mask", dtype="int32")
+    given = keras.layers.Softmax(name="shares")(keras.layers.Rescaling(1.0)(scores), mask=mask)
+    model = keras.Model({"scores": scores, "mask": mask}, given)
+    rng = np.random.default_rng(0)
+    x = {"scores": rng.normal(0, 3, (60, 6)).astype("float32")}
+    x["mask"] = (np.arange(6) < rng.integers(2, 7, (60, 1))).astype("int32")
+    path = tmp_path / "m.tflite"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a cast of the mask stays float
+        export.to_litert(model, path, quantization="int8", representative_data=x)
+    error = np.abs(export.LiteRTModel(path).predict(x) - model.predict(x, verbose=0))
+    assert error.mean() < 0.02 and error.max() < 0.2
