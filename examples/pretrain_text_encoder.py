@@ -1,6 +1,6 @@
 """Make the embedded text encoder: pretrain prosenet on books, from nothing.
 
-    python examples/pretrain_text_encoder.py BRONTE.txt DARWIN.txt            # ten minutes
+    python examples/pretrain_text_encoder.py BRONTE.txt DARWIN.txt            # five minutes
     python examples/pretrain_text_encoder.py BRONTE.txt DARWIN.txt --measure   # the card's figures
 
 The files are plain text of one author each, in UTF-8, with empty lines between paragraphs. Each is

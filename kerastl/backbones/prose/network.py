@@ -22,7 +22,7 @@ def prosenet(vocabulary_size: int | None = None, *, dtype: str = "float32") -> k
     """Build the prose network with fresh weights.
 
     A BERT of KerasHub: embeddings of 128, three layers of four heads, 256 wide inside, 128
-    positions. About 940,000 weights.
+    positions. About 880,000 weights.
 
     Args:
         vocabulary_size: Int, how many pieces it reads; None for those it ships with.
