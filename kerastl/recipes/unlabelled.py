@@ -21,6 +21,7 @@ from kerastl.tasks.settings import TuneSettings
 from kerastl.training import FineTuner
 
 HEAD_RATE = 2e-3  # of the new head alone, in a first pass over the frozen network
+HEAD_STEPS = 50  # that this takes at least, in several passes if need be
 RATE = 3e-4  # of everything after it
 WARM_UP = 0.1  # share of the steps in which the rate rises, to fall to 0 in those that are left
 WEIGHT_DECAY = 0.01
@@ -37,7 +38,7 @@ class LearntUnlabelled:
         num_held_out: Int, how many it was measured on.
         epochs: Int, passes over them.
         loss_before: Float, the mean loss of what is asked for in those held out, in nats, of the
-            network as it was loaded under a head that learnt in one pass.
+            network as it was loaded under a head that has learnt alone.
         loss_after: The same in the end.
         num_shown: Int, how many of the examples held out with labels stand in the file.
         seconds: Float.
@@ -84,9 +85,9 @@ def learn_unlabelled(
 ) -> LearntUnlabelled | None:
     """Have the network in `model` learn of the examples without labels that `settings` name.
 
-    A new head learns alone first, in one pass; then everything does. What the network has learnt
-    stays; heads, flags and random states are as they were. A process that was killed finds in
-    `folder` where to go on.
+    A new head learns alone first, for one pass or 50 steps; then everything does. What the network
+    has learnt stays; heads, flags and random states are as they were. A process that was killed
+    finds in `folder` where to go on.
 
     Args:
         model: `FineTuner` over the network.
@@ -136,7 +137,8 @@ def _learn(given, settings, folder, progress):
     started, learner = time.perf_counter(), FineTuner.from_model(given.model, name="unlabelled")
     checkpoints, epochs = folder / "checkpoints", settings.unlabelled_epochs
     freeze_to(learner, -1)
-    _fit(learner, given, 1, HEAD_RATE, [Resume(checkpoints / "head")])
+    first = max(1, math.ceil(HEAD_STEPS / given.train.num_batches))
+    _fit(learner, given, first, HEAD_RATE, [Resume(checkpoints / "head")])
     before = _loss(learner, given)
     unfreeze(learner, slice(None))
     callbacks = [*progress.callbacks(), Resume(checkpoints / "everything")]

@@ -66,7 +66,7 @@ def test_what_was_learnt_without_labels_is_told(run, home):
     told = run.metrics["unlabelled"]
     assert (told["num_examples"], told["num_held_out"], told["epochs"]) == (57, 3, 1)
     assert told["num_shown"] == 2
-    assert 1 < told["loss_after"] < told["loss_before"] < np.log(4000)
+    assert 1 < told["loss_after"] < told["loss_before"] < np.log(3500)
     notices = " ".join(run.metrics["notices"])
     assert f"57 examples of {home / 'lines.txt'}, 1 passes" in notices
     assert "2 of the examples held out stand in" in notices
