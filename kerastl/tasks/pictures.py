@@ -34,6 +34,7 @@ from kerastl.tasks.settings import RATE
 from kerastl.tasks.settling import settled_for
 
 NOUN = "pictures"
+MOBILENET = "mobilenet_v2"  # the default
 LARGER, STEP = 4 / 3, 32  # how much larger finer pictures are, in multiples of so many pixels
 
 
@@ -294,7 +295,8 @@ class Pictures:
         of_texts = f"is for texts, and {self.path} holds pictures."
         names = ("max_length", "pooling", "packing", "unlabelled")
         refuse_others(settings, dict.fromkeys(names, of_texts))
-        return settled_for(self.objective, settings, rate=RATE, export="float")
+        usual = {"learning_rate": RATE, "export": "float", "backbone": MOBILENET}
+        return settled_for(self.objective, settings, **usual)
 
     def rival(self, data: TaskData, settings: Any) -> Rival | None:
         """None: the probe is what pictures are beaten by."""

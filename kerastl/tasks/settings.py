@@ -10,7 +10,7 @@ looked for here, whatever the verb.
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai", "few_shot")
 FEW_SHOT = STRATEGIES[-1]  # learns from pairs, so that it is for classes alone
@@ -22,6 +22,7 @@ METRICS = (  # what a score may be, by objective; the first of each is the defau
     *("mean_average_precision",),
     *("r2", "spearman", "pearson"),
 )
+EPOCHS, BATCH_SIZE = 20, 32  # where nobody and no source says others
 RATE = 1e-2  # of a head that starts at zero, where nobody and no source says another
 POOLINGS = ("mean", "pooled", "first")  # of what a network of texts says of each token
 AUGMENTATIONS = ("none", "light", "medium", "strong")
@@ -143,9 +144,13 @@ class ReadSettings(Settings):
 class TrainSettings(ReadSettings):
     """How to train, by whichever strategy.
 
+    What is None where nobody says it is filled in by the source of the data, `Source.settled`,
+    before anything reads it.
+
     Attributes:
         backbone: A name that `backbones.load` knows, a preset, a run folder or a `.keras` file. The
-            model of a run is taken without its head.
+            model of a run is taken without its head. None is `"mobilenet_v2"` of pictures and
+            `"prosenet"` of texts; a language model has to be named.
         weights: `"imagenet"`, None for random ones, or the path of a weights file.
         alpha: Float, width multiplier of the networks that have one, or None.
         image_size: Int, side in pixels. None takes `backbones.transfer_size`, for most networks
@@ -155,7 +160,7 @@ class TrainSettings(ReadSettings):
         packing: `"on"` puts several short texts into a row of a language model, which are kept
             apart by a mask; `"off"` never does; `"auto"` where rows would be half empty and the
             blocks of the network take a mask.
-        epochs: Int > 0.
+        epochs: Int > 0. None is 20, and 3 of a language model.
         pooling: `"mean"`, `"pooled"` or `"first"`: what a head reads of a text. The mean over its
             real tokens; the network's own pooled output; or what it gives for the first token. None
             is the mean, or what the network of a run has already.
@@ -171,7 +176,7 @@ class TrainSettings(ReadSettings):
             while the rate stands still (from the probe, after a warm-up). 0 keeps the last weights
             and lets the rate fall to 0 by half a cosine, as `lp_ft` and `fastai` have schedules of
             their own.
-        batch_size: Int > 0.
+        batch_size: Int > 0. None is 32, and 8 of a language model.
         augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
         augmented_copies: Int > 0, views of each augmented example to cache at the frozen layers'
             outputs, or None to run frozen layers in every epoch where examples are augmented.
@@ -187,9 +192,12 @@ class TrainSettings(ReadSettings):
             (`adaptation.adapt_batch_norm`), which then stand still.
     """
 
+    usual_epochs: ClassVar[int] = EPOCHS
+
     backbone: str = setting(
-        "mobilenet_v2",
-        "Network of keras.applications, hub:PRESET, preset or run folder, .keras file.",
+        None,
+        "Network of keras.applications, hub:PRESET, preset or run folder, .keras file; if not "
+        "said, mobilenet_v2 of pictures, and of texts prosenet, which is small and ships.",
     )
     weights: str | None = setting(
         "imagenet", "'imagenet', 'none' for random ones, or a weights file."
@@ -220,7 +228,12 @@ class TrainSettings(ReadSettings):
         "What the score is that counts; if not said, accuracy, or what suits DATA.",
         choices=METRICS,
     )
-    epochs: int = setting(20, "Passes over the training examples.", low=1, high=100_000)
+    epochs: int = setting(
+        None,
+        "Passes over the training examples; if not said, 20, and 3 of a language model.",
+        low=1,
+        high=100_000,
+    )
     learning_rate: float | None = setting(
         None,
         "Peak rate of a head that starts at zero; if not said, 0.01, and 0.001 of texts.",
@@ -234,7 +247,12 @@ class TrainSettings(ReadSettings):
         high=0.99,
         what="a share",
     )
-    batch_size: int = setting(32, "Examples a step.", low=1, high=100_000)
+    batch_size: int = setting(
+        None,
+        "Examples a step; if not said, 32, and 8 rows of a language model.",
+        low=1,
+        high=100_000,
+    )
     augment: str = setting("light", "Random changes of training examples.", choices=AUGMENTATIONS)
     augmented_copies: int | None = setting(
         None,
@@ -294,7 +312,8 @@ class StrategySettings(TrainSettings):
 
         # What a strategy refuses, it refuses whatever the groups: now, not when all is read.
         groups, rate = ("stem", "body", "head"), self.learning_rate or RATE
-        strategies.by_name(self.strategy, groups, epochs=self.epochs, learning_rate=rate)
+        epochs = self.epochs or EPOCHS
+        strategies.by_name(self.strategy, groups, epochs=epochs, learning_rate=rate)
 
     @property
     def averages(self) -> bool:
@@ -383,11 +402,18 @@ class CompareSettings(TrainSettings):
         augment: As in `TuneSettings`; without, frozen layers run once.
     """
 
+    usual_epochs: ClassVar[int] = 10
+
     strategies: str | tuple = setting(
         "head,partial,full,gradual,lp_ft", "Names, separated by commas; the probe comes first."
     )
     seeds: int = setting(2, "Trainings by each.", low=1, high=1000)
-    epochs: int = setting(10, "The budget of each.", low=1, high=100_000)
+    epochs: int = setting(
+        None,
+        "The budget of each; if not said, 10, and 3 of a language model.",
+        low=1,
+        high=100_000,
+    )
     augment: str = setting(
         "none",
         "Random changes of training examples; without them, frozen layers run once.",

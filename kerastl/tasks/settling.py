@@ -4,17 +4,17 @@ import dataclasses
 from typing import Any
 
 from kerastl.tasks.protocols import Objective, S
-from kerastl.tasks.settings import FEW_SHOT
+from kerastl.tasks.settings import BATCH_SIZE, FEW_SHOT
 
 
-def settled_for(objective: Objective, settings: S, *, rate: float, export: str) -> S:
+def settled_for(objective: Objective, settings: S, **others: Any) -> S:
     """`settings` for an objective: what nobody said is what suits the examples.
 
     Args:
         objective: `Objective` of the data.
         settings: Of `tune`, `compare` or `lr-find`.
-        rate: Float > 0, the peak rate where nobody says one.
-        export: The device file of `tune` where nobody says one.
+        **others: What a setting is where nobody says it: `learning_rate`, `export`, `backbone`, and
+            others than the usual `epochs` and `batch_size`.
 
     Raises:
         ValueError: If they ask for what the objective has not: a metric or a strategy of others.
@@ -22,7 +22,7 @@ def settled_for(objective: Objective, settings: S, *, rate: float, export: str) 
     Example:
         >>> from kerastl.tasks import Classification
         >>> from kerastl.tasks.settings import TuneSettings
-        >>> settled_for(Classification(), TuneSettings(), rate=0.01, export="float").learning_rate
+        >>> settled_for(Classification(), TuneSettings(), learning_rate=0.01).learning_rate
         0.01
     """
     said: Any = settings
@@ -34,6 +34,6 @@ def settled_for(objective: Objective, settings: S, *, rate: float, export: str) 
             f"data must be for classification. Received: strategy={FEW_SHOT!r} for "
             f"{objective.name}"
         )
-    unsaid = {"learning_rate": rate, "export": export}
-    given = {name: value for name, value in unsaid.items() if getattr(said, name, "") is None}
+    usual = {"epochs": said.usual_epochs, "batch_size": BATCH_SIZE, **others}
+    given = {name: value for name, value in usual.items() if getattr(said, name, "") is None}
     return dataclasses.replace(said, **given)

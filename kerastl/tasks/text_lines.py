@@ -75,19 +75,18 @@ class TextLines:
         refuse_pictures_settings(said, self.path)
         refuse_others(said, dict.fromkeys(("start", "dropout", "pooling"), _NO_HEAD))
         refuse_others(said, {"label_smoothing": _NO_CLASS, "unlabelled": _ALL_UNLABELLED})
-        if said.backbone == fields["backbone"]:
+        if said.backbone is None:
             raise ValueError(
                 "To learn to write needs a language model: --backbone with a preset of KerasHub, "
                 "such as gpt2_base_en, or a folder of one. "
-                f"Received: backbone={said.backbone!r}, which sees pictures"
+                f"Received: none, for {self.path}"
             )
         if getattr(said, "export", None) not in (None, "none"):
             raise ValueError(f"{NO_FILES} Received: export={said.export!r} (--export)")
-        own: dict[str, Any] = {"batch_size": BATCH, "epochs": EPOCHS}
         given: dict[str, Any] = {"augment": "none", "dropout": 0.0}
-        given |= {name: own[name] for name in own if getattr(said, name) == fields[name]}
         given |= self._of_strategies(said, fields)
-        settled = settled_for(self.objective, said, rate=RATE, export="none")
+        own = {"batch_size": BATCH, "epochs": EPOCHS, "learning_rate": RATE, "export": "none"}
+        settled = settled_for(self.objective, said, **own)
         return dataclasses.replace(settled, **given)
 
     def _of_strategies(self, said, fields):

@@ -79,16 +79,13 @@ class TextTable:
             ValueError: If one is given that texts have no use for.
         """
         said: Any = settings
-        fields = {field.name: field.default for field in dataclasses.fields(said)}
         refuse_pictures_settings(said, self.path)
         refuse_others(said, {"packing": "is for language models, which learn to write."})
-        settled = settled_for(self.objective, said, rate=RATE, export=QUANTIZED)
+        usual = {"learning_rate": RATE, "export": QUANTIZED, "backbone": PROSENET}
+        settled = settled_for(self.objective, said, **usual)
         if getattr(said, "unlabelled", None) is not None:
             self._unlabelled = read_unlabelled(said.unlabelled)
-        sees = said.backbone == fields["backbone"]  # pictures
-        return dataclasses.replace(
-            settled, augment="none", backbone=PROSENET if sees else said.backbone
-        )
+        return dataclasses.replace(settled, augment="none")
 
     def load_backbone(self, settings: Any) -> keras.Model:
         """The network that the settings name, with one vector a text, by their `pooling`."""

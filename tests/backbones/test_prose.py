@@ -88,6 +88,8 @@ def test_what_it_does_not_take_is_refused():
         backbones.load("prosenet", image_size=32)
     with pytest.raises(ValueError, match=r"Received: gelu='tanh'"):
         backbones.load("prosenet", gelu="tanh")
+    with pytest.raises(ValueError, match="was never trained"):
+        backbones.load("prosenet", pooling="own")
     with pytest.raises(ValueError, match=r"Closest: .*prosenet"):
         backbones.load("prosnet")
 

@@ -242,7 +242,8 @@ def test_a_learning_rate_is_found(folder, text, tmp_path):
         ({"image_size": 96}, "`image_size`.*is for pictures"),
         ({"augment": "strong"}, "`augment`.*is for pictures"),
         ({"export": "int8"}, "not written as a .tflite"),
-        ({"backbone": "mobilenet_v2"}, "needs a language model"),
+        ({"backbone": None}, "needs a language model"),
+        ({"backbone": "mobilenet_v2"}, "must be"),
         ({"max_length": 25}, "at most 24, the positions"),
     ],
 )
@@ -250,6 +251,16 @@ def test_what_is_for_others_is_refused_at_the_door(options, message, folder, tex
     with pytest.raises(ValueError, match=message):
         fine_tune(text, tmp_path / "run", **{"backbone": str(folder), **options})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [TuneSettings, CompareSettings])
+def test_what_is_said_is_obeyed_also_where_it_is_what_others_have_by_default(kind, folder, text):
+    source, names = find_source(text), ("epochs", "batch_size", "learning_rate")
+    settled = source.settled(kind(backbone=str(folder)))
+    assert [getattr(settled, name) for name in names] == [3, 8, 2e-4]
+    said = dict(zip(names, (20, 32, 1e-2), strict=True))
+    settled = source.settled(kind(backbone=str(folder), **said))
+    assert [getattr(settled, name) for name in names] == [20, 32, 1e-2]
 
 
 def test_what_is_for_language_models_is_refused_of_others(folder, tmp_path):

@@ -196,6 +196,7 @@ def test_auto_compares_on_held_back_texts_and_goes_on_after_three_kills(network,
         ({"max_length": 17}, "at most 16, the positions"),
         ({"cache_dir": "cc"}, "`cache_dir`"),
         ({"backbone": "mobilenet", "weights": None}, "must take texts"),
+        ({"backbone": "mobilenet_v2", "weights": None}, "must take texts"),
     ],
 )
 def test_options_of_pictures_are_refused_at_the_door(options, message, network, table, tmp_path):

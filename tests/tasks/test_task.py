@@ -1,5 +1,6 @@
 """Which source and objective belong to data, and what a run keeps of both."""
 
+import dataclasses
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,12 +48,12 @@ def folders(tmp_path):
 def test_finer_pictures_are_a_third_larger_unless_their_size_is_given(folders, monkeypatch):
     source = find_source(folders)
     prepare = PreparePictures((288, 288))
-    finer = source.finer(prepare, TuneSettings())
-    assert finer.settings == TuneSettings(image_size=384)
+    finer = source.finer(prepare, settled := source.settled(TuneSettings()))
+    assert finer.settings == dataclasses.replace(settled, image_size=384)
     assert (finer.cost, finer.said) == ((4 / 3) ** 2, "pictures of 384 pixels")
     own = [
-        TuneSettings(image_size=288),
-        TuneSettings(weights=None),
+        dataclasses.replace(settled, image_size=288),
+        dataclasses.replace(settled, weights=None),
         TuneSettings(backbone="glyphnet"),
         TuneSettings(backbone="hub:resnet_18_imagenet"),
     ]
@@ -60,8 +61,9 @@ def test_finer_pictures_are_a_third_larger_unless_their_size_is_given(folders, m
     odd = TuneSettings(backbone="inception_v3")
     assert source.finer(PreparePictures((299, 299)), odd).settings.image_size == 384
     monkeypatch.setattr("kerastl.tasks.pictures.files.fits_in_memory", lambda needed: False)
-    assert source.finer(prepare, TuneSettings()) is None
-    assert source.finer(prepare, TuneSettings(cache_dir="decoded")) is not None
+    assert source.finer(prepare, settled) is None
+    kept = dataclasses.replace(settled, cache_dir="decoded")
+    assert source.finer(prepare, kept) is not None
 
 
 def test_pictures_read_again_are_those_of_a_source_that_reads_them_so(folders):

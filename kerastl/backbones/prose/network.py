@@ -105,12 +105,17 @@ def build(
         pooling: As in `load`; `"auto"` is the mean over the real tokens.
 
     Raises:
-        ValueError: For an `image_size`.
+        ValueError: For an `image_size`, or the pooled output of its own.
     """
     if image_size is not None:
         raise ValueError(
             "`image_size` is for backbones that take pictures; 'prosenet' takes texts. "
             f"Received: image_size={image_size!r}"
+        )
+    if pooling == "own":
+        raise ValueError(
+            "prosenet's own pooled output was never trained: take the mean over its tokens "
+            "(pooling='avg'), or the first. Received: pooling='own'"
         )
     network = load_prosenet() if weights == "imagenet" else prosenet()
     if weights not in (None, "imagenet"):
