@@ -34,7 +34,8 @@ from kerastl.tasks.settings import RATE
 from kerastl.tasks.settling import settled_for
 
 NOUN = "pictures"
-MOBILENET = "mobilenet_v2"  # the default
+USUAL = {"learning_rate": RATE, "export": "float", "backbone": "mobilenet_v2"}
+OF_TEXTS = ("max_length", "pooling", "packing", "unlabelled")  # settings
 LARGER, STEP = 4 / 3, 32  # how much larger finer pictures are, in multiples of so many pixels
 
 
@@ -293,10 +294,8 @@ class Pictures:
             ValueError: If one is given that pictures have no use for.
         """
         of_texts = f"is for texts, and {self.path} holds pictures."
-        names = ("max_length", "pooling", "packing", "unlabelled")
-        refuse_others(settings, dict.fromkeys(names, of_texts))
-        usual = {"learning_rate": RATE, "export": "float", "backbone": MOBILENET}
-        return settled_for(self.objective, settings, **usual)
+        refuse_others(settings, dict.fromkeys(OF_TEXTS, of_texts))
+        return settled_for(self.objective, settings, **USUAL)
 
     def rival(self, data: TaskData, settings: Any) -> Rival | None:
         """None: the probe is what pictures are beaten by."""

@@ -279,7 +279,7 @@ class TrainSettings(ReadSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.backbone, (str, os.PathLike)):
+        if not isinstance(self.backbone, (str, os.PathLike, type(None))):
             given = type(self.backbone)
             raise TypeError(
                 "`backbone` must be a name or a path, so that the run can be written down and gone "

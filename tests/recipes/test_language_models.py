@@ -243,7 +243,7 @@ def test_a_learning_rate_is_found(folder, text, tmp_path):
         ({"augment": "strong"}, "`augment`.*is for pictures"),
         ({"export": "int8"}, "not written as a .tflite"),
         ({"backbone": None}, "needs a language model"),
-        ({"backbone": "mobilenet_v2"}, "must be"),
+        ({"backbone": "mobilenet_v2"}, "must name a KerasHub preset"),
         ({"max_length": 25}, "at most 24, the positions"),
     ],
 )

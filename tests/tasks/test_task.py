@@ -1,6 +1,7 @@
 """Which source and objective belong to data, and what a run keeps of both."""
 
 import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
