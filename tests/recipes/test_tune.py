@@ -329,7 +329,10 @@ def test_an_error_does_not_take_what_an_earlier_process_did(tmp_path):
     assert os.listdir(tmp_path) == []
     with pytest.raises(KeyboardInterrupt):
         run(KeyboardInterrupt())
-    with pytest.raises(OSError, match="not mounted"):
+    with (
+        pytest.warns(UserWarning, match="the same command goes on from there"),
+        pytest.raises(OSError, match="not mounted"),
+    ):
         run(OSError("not mounted"))
     assert run(None)  # it was still there
 
