@@ -123,15 +123,16 @@ class ReadSettings(Settings):
     """How data are read and divided.
 
     Attributes:
-        validation: Float in [0, 0.5], share of the training examples held back to draw validation
-            curves, or to judge `max_drop` on, where DATA has no `val/`. By default they train.
+        validation: Float in [0, 0.5], share of the examples, those of a `test/` apart, held back to
+            draw validation curves, or to judge `max_drop` on, where DATA has no `val/`. By default
+            they train.
         strict: Boolean, whether unreadable files stop the run.
         cache_dir: Folder for decoded examples, needed when they do not fit in memory.
     """
 
     validation: float = setting(
         0.0,
-        "Share of the training examples held back for curves and choices, if DATA has no val/.",
+        "Share of the examples held back for curves and choices, if DATA has no val/.",
         low=0.0,
         high=0.5,
         what="a share",

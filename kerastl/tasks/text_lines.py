@@ -27,7 +27,7 @@ from kerastl.tasks.settling import settled_for
 LENGTH = 512  # ids of a row of running text at most, where nobody says
 PERCENTILE = 99  # of the lengths of exchanges to train on; of longer ones the beginning is cut
 MANY = 20  # texts from which on whole ones are held out; of fewer the end of each
-VAL_SHARE = 0.1  # of what is to be trained on, held back to choose between before and after
+VAL_SHARE = 0.1  # of the text, held back to choose between before and after
 FULL = 0.75  # share of a row that is filled on average, below which packing pays
 LEAST = 2  # rows to test on
 UNKNOWN = 0.01
@@ -330,7 +330,7 @@ def _split(documents, kind, val_share, test_share, seed):
 def _cut(document, val_share, test_share):
     """Dict from a purpose to a part of a text: they lie one after the other.
 
-    What is held back is a share of the part to train on, as of other sources.
+    What is held back is a share of all, as of other sources.
     """
     ((text, _),) = document.parts
     ends = [1 - test_share - val_share, 1 - test_share, 1.0]

@@ -11,7 +11,6 @@ import numpy as np
 from kerastl import backbones
 from kerastl._base import checks
 from kerastl._base.types import OnProgress, PathLike
-from kerastl.data.split import TEST_SHARE, stratified_split
 from kerastl.data.targets import Kind, targets_of
 from kerastl.data.texts.table import (
     ScannedTexts,
@@ -32,6 +31,7 @@ from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskDat
 from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.settling import settled_for
+from kerastl.tasks.text_division import PURPOSES, divided, told_of
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.tf_idf import tf_idf
 from kerastl.tasks.unlabelled_texts import read_unlabelled, unlabelled_texts
@@ -113,8 +113,9 @@ class TextTable:
             _refuse_nothing(texts, self._ids[split])
         longest = backbones.max_length(model)
         prepare = PrepareTexts(tokens, longest or 10**6, self.found.num_parts)
-        first = "all" if "all" in self._ids else "train"
-        lengths = prepare.of_ids(self._ids[first]).lengths
+        division = divided(self.found, seed=settings.seed, val_share=settings.validation)
+        part, rows = division["train"]
+        lengths = prepare.of_ids(self._ids[part]).lengths[rows]
         least = around_of(tokens, self.found.num_parts) + self.found.num_parts
         if settings.max_length is not None and settings.max_length < least:
             raise ValueError(
@@ -158,7 +159,9 @@ class TextTable:
                 f"{checks.listed([f'{place} ({why})' for place, why in found.skipped], 5)}"
             )
         parts = {split: self._examples(split, prepare) for split in found.splits}
-        train, val, test, notices = _divided(parts, found, seed, settings.validation)
+        division = divided(found, seed=seed, val_share=settings.validation)
+        drawn = (division[purpose] for purpose in PURPOSES)
+        train, val, test = (parts[part].at(rows) for part, rows in drawn)
         return TaskData(
             train,
             val,
@@ -169,8 +172,7 @@ class TextTable:
             (
                 *self._of_network,
                 *_skipped(found),
-                *found.notices,
-                *notices,
+                *told_of(found, division),
                 *_told(prepare, train),
             ),
             found.skipped,
@@ -237,36 +239,6 @@ def _small(settings):
         "prosenet is a small network that knows two books' worth of old English prose: one that is "
         "pretrained on more learns more, such as --backbone bert_tiny_en_uncased.",
     )
-
-
-def _divided(parts: dict[str, TextExamples], found, seed, val_share) -> Any:
-    """`(train, val, test)` and what to tell of them."""
-    if "all" in parts:
-        return *_drawn(parts["all"], found, seed, val_share, TEST_SHARE), []
-    train = parts["train"]
-    if "test" in parts and "val" in parts:
-        return train, parts["val"], parts["test"], []
-    name = "test" if "test" in parts else "val"
-    test = parts[name]
-    kept, val, _ = _drawn(train, found, seed, val_share, 0)
-    told = f"; {len(val)} of the {len(train)} texts to train on are held back" if len(val) else ""
-    return kept, val, test, [f"The {name} part is kept for the final evaluation{told}."]
-
-
-def _drawn(examples, found, seed, val_share, test_share):
-    if found.kind == "class":
-        strata, names = examples.targets, found.class_names
-        counts = np.bincount(strata, minlength=len(names))
-        if (counts < 2).any():
-            rare = [name for name, count in zip(names, counts, strict=True) if count < 2]
-            raise ValueError(
-                f"Each class of {found.path} must have at least two texts to train and to test on. "
-                f"Received: one of {checks.listed(rare, 5)}"
-            )
-    else:
-        strata, names = np.zeros(len(examples), np.int64), ("all",)
-    drawn = stratified_split(strata, names, seed=seed, val_share=val_share, test_share=test_share)
-    return tuple(examples.at(rows) for rows in drawn)
 
 
 def _skipped(found):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from kerastl.data import read_texts, scan_texts
-from kerastl.data.texts.table import find_text_tables
+from kerastl.data.texts.table import find_text_tables, repeated
 
 
 def written(path, text, encoding="utf-8"):
@@ -83,7 +83,7 @@ def test_a_folder_has_a_file_for_each_part_and_what_stands_twice_is_told(tmp_pat
     assert {split: len(part) for split, part in found.splits.items()} == {
         "train": 2, "val": 1, "test": 2,
     }  # fmt: skip
-    (notice,) = found.notices
+    (notice,) = repeated(found.splits)
     assert notice.startswith("1 texts of test stand word for word in train")
     assert "test.csv, line 2 (train.tsv, line 3)" in notice
 

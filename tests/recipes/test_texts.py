@@ -12,6 +12,7 @@ from kerastl.recipes import evaluate, predict, training
 from kerastl.recipes.run_folder import Silent
 from kerastl.tasks import TextTable, find_source
 from kerastl.tasks.settings import TuneSettings
+from kerastl.tasks.text_division import divided
 from tests.backbones.text_cases import bert_folder, bert_tensors
 
 WORDS = ("the", "quick", "brown", "fox", "cat", "sat", "on", "log", "old", "wall", "dog", "run")
@@ -142,6 +143,21 @@ def test_a_frozen_lower_half_is_computed_once_and_that_changes_nothing(network, 
     assert used == {"auto": [True] * 3, False: [False] * 3}
     for one, other in zip(*weights.values(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_length_is_that_of_the_texts_to_train_on(network, tmp_path):
+    """One text in a hundred may be longer; those held out have no say."""
+    path = tmp_path / "lengths.tsv"
+    rows = [f"the fox sat on a log\t{'ab'[i % 2]}\n" for i in range(40)]
+    path.write_text("text\tlabel\n" + "".join(rows))
+    source = find_source(path)
+    settings = source.settled(TuneSettings(backbone=str(network)))
+    _, held = divided(source.found, seed=0, val_share=0.0)["test"]
+    longer = [row.replace("log", "log " * 9) if i in held else row for i, row in enumerate(rows)]
+    path.write_text("text\tlabel\n" + "".join(longer))
+    source = find_source(path)
+    prepare = source.prepare_for(source.load_backbone(settings), settings)
+    assert prepare.length == len(["the", "fox", "sat", "on", "a", "log"]) + 2
 
 
 def test_frozen_layers_stand_still_with_dropout_on(network, table):

@@ -61,7 +61,6 @@ class ScannedTexts:
             `Text`.
         kind: `"class"`, `"labels"` (any number of them a text) or `"value"` (a number).
         skipped: Tuple of `(place, reason)` of rows without a text.
-        notices: Lines for the user about what was found.
     """
 
     path: Path
@@ -69,7 +68,6 @@ class ScannedTexts:
     splits: dict[str, tuple[Text, ...]]
     kind: Kind = "class"
     skipped: tuple[tuple[str, str], ...] = ()
-    notices: tuple[str, ...] = ()
 
     @property
     def num_parts(self) -> int:
@@ -151,8 +149,7 @@ def scan_texts(path: PathLike, *, least: int = 2) -> ScannedTexts:
         name: tuple(Text(row.parts, targets(row), row.place) for row in parts[name])
         for name in order
     }
-    notices = _twice(splits)
-    return ScannedTexts(path, targets.names, splits, kind, tuple(skipped), tuple(notices))
+    return ScannedTexts(path, targets.names, splits, kind, tuple(skipped))
 
 
 def read_texts(path: PathLike, num_parts: int = 1) -> list[tuple[str, ...]]:
@@ -547,16 +544,24 @@ def _number(row):
     return number
 
 
-def _twice(splits):
-    """Notices of texts to be measured on that stand word for word among those to train on."""
+def repeated(parts: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Notices of texts to be measured on that stand word for word among those to train on.
+
+    Args:
+        parts: Dict from `"train"`, `"val"` and `"test"` to the texts of `ScannedTexts.splits`.
+    """
     notices = []
-    known = {text.parts: text for text in splits.get("train", ())}
-    for split in ("val", "test"):
-        again = [text for text in splits.get(split, ()) if text.parts in known]
+    known = {_words_of(text): text for text in parts.get("train", ())}
+    for name in ("val", "test"):
+        again = [text for text in parts.get(name, ()) if _words_of(text) in known]
         if again:
-            shown = listed([f"{text.place} ({known[text.parts].place})" for text in again], 3)
+            shown = listed([f"{text.place} ({known[_words_of(text)].place})" for text in again], 3)
             notices.append(
-                f"{len(again)} texts of {split} stand word for word in train, so that a score on "
+                f"{len(again)} texts of {name} stand word for word in train, so that a score on "
                 f"them says less: {shown}."
             )
     return notices
+
+
+def _words_of(text):
+    return tuple(part.strip() for part in text.parts)
