@@ -352,6 +352,9 @@ class Unlabelled:
         train: `Passes` to learn from, with targets and sample weights.
         held_out: `Passes` to measure on.
         what: What the model says of them, for a person.
+        num_examples: Int, how many are learnt from, of which each may be several rows of `train`.
+        num_held_out: Int, how many are measured on.
+        num_left_out: Int, how many there are of which nothing can be learnt.
         num_shown: Int, how many of the examples held out in the end stand among them.
     """
 
@@ -359,6 +362,9 @@ class Unlabelled:
     train: Passes
     held_out: Passes
     what: str
+    num_examples: int
+    num_held_out: int
+    num_left_out: int
     num_shown: int
 
 

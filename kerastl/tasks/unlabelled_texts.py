@@ -1,5 +1,6 @@
 """Texts without labels, of which an encoder learns before it learns of labels."""
 
+import math
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from kerastl.tasks.protocols import TaskData, Unlabelled
 
 FEWEST = 20  # texts
 HELD_OUT, MOST_HELD_OUT = 0.05, 1000  # to measure on: a share, and how many at most
-PERCENTILE = 99  # of the lengths of the texts; longer ones are cut
+PERCENTILE = 99  # of the lengths of the texts; longer ones are cut into several rows
 
 
 def read_unlabelled(path: PathLike) -> list[str]:
@@ -33,14 +34,40 @@ def read_unlabelled(path: PathLike) -> list[str]:
     return texts
 
 
+def ids_to_hide(texts: list[str], tokens: backbones.Tokens) -> list[np.ndarray]:
+    """The ids of `texts`, each an int32 array; an empty one where nothing of it can be hidden.
+
+    Raises:
+        ValueError: If `tokens` have nothing that stands for what is hidden, or know too few texts.
+    """
+    special = set(backbones.masking_of(tokens).special)
+    ids = [one if set(one.tolist()) - special else one[:0] for one in tokens.ids(texts)]
+    known = sum(len(one) > 0 for one in ids)
+    if known < FEWEST:
+        raise ValueError(
+            f"`unlabelled` (--unlabelled) needs at least {FEWEST} texts of which the vocabulary "
+            f"knows something. Received: {known} of {len(texts)} that differ"
+        )
+    return ids
+
+
 def unlabelled_texts(
-    texts: list[str], settings: Any, *, model: keras.Model, data: TaskData
+    texts: list[str],
+    settings: Any,
+    *,
+    ids: list[np.ndarray],
+    model: keras.Model,
+    data: TaskData,
 ) -> Unlabelled:
     """What an encoder learns of texts without labels: pieces of them that are hidden.
+
+    A text that is too long for the network becomes several rows; all are learnt from, or all held
+    out.
 
     Args:
         texts: List of strings, as `read_unlabelled` gives.
         settings: `TuneSettings`, which say where they lie.
+        ids: Their ids, as `ids_to_hide` gives.
         model: `FineTuner` over the encoder.
         data: `TaskData` of the texts with labels.
 
@@ -49,28 +76,37 @@ def unlabelled_texts(
         al., 2020, https://arxiv.org/abs/2004.10964
     """
     prepare: Any = data.prepare
-    rows = _rows(prepare.tokens, texts, backbones.max_length(model))
-    order = np.random.default_rng(settings.seed).permutation(len(rows.ids))
+    known = [one for one in ids if len(one)]
+    rows, text_of = _rows(prepare.tokens, known, backbones.max_length(model))
+    order = np.random.default_rng(settings.seed).permutation(len(known))
     held = min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(order))))
+    is_held = np.isin(text_of, order[:held])
     given: dict[str, Any] = {"batch_size": settings.batch_size, "seed": settings.seed}
     masking = backbones.masking_of(prepare.tokens)
     test: Any = data.test
     shown = {text.strip() for parts in test.parts for text in parts}
     return Unlabelled(
         backbones.masked_lm(model, _said_of_each(model)),
-        MaskedPasses(rows, np.sort(order[held:]), masking, **given),
-        MaskedPasses(rows, np.sort(order[:held]), masking, **given),
+        MaskedPasses(rows, np.flatnonzero(~is_held), masking, **given),
+        MaskedPasses(rows, np.flatnonzero(is_held), masking, **given),
         "pieces that were hidden",
-        len(shown.intersection(text.strip() for text in texts)),
+        num_examples=len(order) - held,
+        num_held_out=held,
+        num_left_out=len(ids) - len(known),
+        num_shown=len(shown.intersection(text.strip() for text in texts)),
     )
 
 
-def _rows(tokens, texts, longest):
-    ids = [one for one in tokens.ids(texts) if len(one)]
+def _rows(tokens, ids, longest):
+    """`TokenRows`, and of which text each row is: long texts in parts of like length."""
     around = len(tokens.start) + len(tokens.end)
     lengths = [len(one) + around for one in ids]
     length = int(np.percentile(lengths, PERCENTILE, method="higher"))
-    return TokenRows(ids, None, tokens.pack, tokens.inputs, around, min(length, longest or length))
+    length = min(length, longest or length)
+    parts = [np.array_split(one, math.ceil(len(one) / (length - around))) for one in ids]
+    rows = [part for of_text in parts for part in of_text]
+    text_of = np.repeat(np.arange(len(parts)), [len(of_text) for of_text in parts])
+    return TokenRows(rows, None, tokens.pack, tokens.inputs, around, length), text_of
 
 
 def _said_of_each(model):
