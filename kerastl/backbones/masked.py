@@ -1,4 +1,4 @@
-"""The head of masked language modelling over an encoder, and what is hidden of texts for it."""
+"""Heads of language modelling over a network, and what is hidden of texts for an encoder's."""
 
 from typing import Any
 
@@ -53,14 +53,8 @@ def masked_lm(model: keras.Model, sequence: keras.KerasTensor) -> keras.Model:
     Raises:
         ValueError: If there is no such embedding that can be turned round, of that width.
     """
-    embedding = _embedding_of(model)
+    embedding = _reversible(model)
     layers = hub.import_keras_hub().layers
-    if not isinstance(embedding, keras.layers.ReversibleEmbedding):
-        raise ValueError(
-            "Pretraining by hidden pieces needs an encoder of KerasHub with a layer "
-            f"`token_embedding` that can be turned round. Received: {model.name!r}, "
-            f"which has {type(embedding).__name__ if embedding is not None else 'none'}"
-        )
     positions = keras.Input((None,), dtype="int32", name=POSITIONS)
     head = layers.MaskedLMHead(
         token_embedding=embedding, intermediate_activation="gelu", name="masked_lm_head"
@@ -68,6 +62,38 @@ def masked_lm(model: keras.Model, sequence: keras.KerasTensor) -> keras.Model:
     said = head(sequence, mask_positions=positions)
     inputs: Any = model.input
     return keras.Model({**inputs, POSITIONS: positions}, said, name=model.name)
+
+
+def next_token_lm(model: keras.Model, sequence: keras.KerasTensor) -> keras.Model:
+    """A model that says which id comes next at each place, as logits over the vocabulary.
+
+    Its head is that of the causal language model that the network was: the embedding, turned round,
+    or what an untied network has beside it. Nothing of it is new.
+
+    Args:
+        model: `keras.Model` in which a causal network lies, with a layer `token_embedding`.
+        sequence: Keras tensor of it, `(batch, length, width)`: what it says of each id.
+
+    Returns:
+        A functional `keras.Model` with outputs `(batch, length, vocabulary)`.
+
+    Raises:
+        ValueError: If there is no such embedding that can be turned round.
+    """
+    turned: Any = _reversible(model)
+    return keras.Model(model.input, turned(sequence, reverse=True), name=model.name)
+
+
+def _reversible(model):
+    """The embedding of the network in `model`, which its head turns round."""
+    embedding = _embedding_of(model)
+    if not isinstance(embedding, keras.layers.ReversibleEmbedding):
+        raise ValueError(
+            "To go on with pretraining needs a network of KerasHub with a layer "
+            f"`token_embedding` that can be turned round. Received: {model.name!r}, "
+            f"which has {type(embedding).__name__ if embedding is not None else 'none'}"
+        )
+    return embedding
 
 
 def _embedding_of(model):

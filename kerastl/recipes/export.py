@@ -28,9 +28,10 @@ from kerastl.recipes.device_files import (
 )
 from kerastl.recipes.finished import Finished, check_range, checked, load_run, read_for
 from kerastl.recipes.run_folder import Progress, Silent
-from kerastl.tasks import find_source, said_of
+from kerastl.tasks import TrainedFor, find_source, said_of
 from kerastl.tasks.protocols import DeviceForm, TaskData
 from kerastl.tasks.settings import ExportSettings, ReadSettings
+from kerastl.tasks.writing import learnt_otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,8 @@ def export_model(
             or what `backbones.load_causal` takes.
         out: File to write, a folder for a SavedModel and for files of Hugging Face. None puts it
             beside the model.
-        data: Path of data as `fine_tune` takes them. int8, int16x8 and `max_drop` need them.
+        data: Path of data as `fine_tune` takes them. int8, int16x8 and `max_drop` need them; for
+            the format `"litert"` alone.
         settings: `ExportSettings`. None makes them from `options`.
         progress: Object with the methods of `run_folder.Silent`; None for silence.
         overwrite: Boolean, whether what lies at `out` is replaced.
@@ -96,6 +98,7 @@ def export_model(
         ['float32', 'dynamic']
     """
     settings = ExportSettings.of(settings, options)
+    settings.check_format(data)
     progress = progress or Silent()
     progress.stage("Loading the model")
     if settings.format == "huggingface":
@@ -213,10 +216,24 @@ def _written(job, deployed: Any, labels):
 
 def _transformers(model, out, settings, progress, *, overwrite):
     """A language model as files of Hugging Face."""
+    _refuse_others(model)
     out = free(out or default_out(pathlib.Path(model), settings), settings, overwrite)
     lm = load_causal(model)
     progress.stage(f"Writing and checking {out.name}")
     return ExportResult(export.to_transformers(lm, out), [], {})
+
+
+def _refuse_others(model):
+    """Refuse a run that has not learnt to write before anything is loaded."""
+    if not learnt_otherwise(model):
+        return
+    path = pathlib.Path(model)
+    known = TrainedFor.beside(path / "model.keras" if path.is_dir() else path)
+    learnt = "is no run" if known.inferred else f"learnt {known.objective.name}"
+    raise ValueError(
+        "The format 'huggingface' (--format) is for language models alone: the folder of a run "
+        f"that learnt to write, or a preset. Received: {path}, which {learnt}"
+    )
 
 
 def _portable(finished, form, out, settings, progress):

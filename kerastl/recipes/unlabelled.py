@@ -35,10 +35,12 @@ class LearntUnlabelled:
         file: Path of their file.
         what: What the network says of them, such as `"pieces that were hidden"`.
         num_examples: Int, how many it learnt from.
+        num_rows: Int, how many rows these are: an example that is long is several.
         num_held_out: Int, how many it was measured on.
+        num_left_out: Int, how many nothing could be learnt of.
         epochs: Int, passes over them.
         loss_before: Float, the mean loss of what is asked for in those held out, in nats, of the
-            network as it was loaded under a head that has learnt alone.
+            network as it was loaded; where its head is new, under one that has learnt alone.
         loss_after: The same in the end.
         num_shown: Int, how many of the examples held out with labels stand in the file.
         seconds: Float.
@@ -47,7 +49,9 @@ class LearntUnlabelled:
     file: str
     what: str
     num_examples: int
+    num_rows: int
     num_held_out: int
+    num_left_out: int
     epochs: int
     loss_before: float
     loss_after: float
@@ -61,11 +65,17 @@ class LearntUnlabelled:
     @property
     def notices(self) -> list[str]:
         """Lines for the user."""
+        rows = f" in {self.num_rows} rows" if self.num_rows > self.num_examples else ""
         told = [
             f"First the network went on with its pretraining on {self.num_examples} examples of "
-            f"{self.file}, {self.epochs} passes of it: the loss of {self.what} in "
+            f"{self.file}{rows}, {self.epochs} passes of it: the loss of {self.what} in "
             f"{self.num_held_out} others went from {self.loss_before:.3f} to {self.loss_after:.3f}."
         ]
+        if self.num_left_out:
+            told.append(
+                f"{self.num_left_out} examples of {self.file} were left out: the vocabulary knows "
+                "nothing of them."
+            )
         if self.num_shown:
             told.append(
                 f"{self.num_shown} of the examples held out stand in {self.file}, too: the network "
@@ -85,9 +95,9 @@ def learn_unlabelled(
 ) -> LearntUnlabelled | None:
     """Have the network in `model` learn of the examples without labels that `settings` name.
 
-    A new head learns alone first, for one pass or 50 steps; then everything does. What the network
-    has learnt stays; heads, flags and random states are as they were. A process that was killed
-    finds in `folder` where to go on.
+    A head that is new learns alone first, for one pass or 50 steps; then everything does. What the
+    network has learnt stays; heads, flags and random states are as they were. A process that was
+    killed finds in `folder` where to go on.
 
     Args:
         model: `FineTuner` over the network.
@@ -136,9 +146,10 @@ def _learn(given, settings, folder, progress):
     """`LearntUnlabelled` of the head alone, and then of everything."""
     started, learner = time.perf_counter(), FineTuner.from_model(given.model, name="unlabelled")
     checkpoints, epochs = folder / "checkpoints", settings.unlabelled_epochs
-    freeze_to(learner, -1)
-    first = max(1, math.ceil(HEAD_STEPS / given.train.num_batches))
-    _fit(learner, given, first, HEAD_RATE, [Resume(checkpoints / "head")])
+    if given.has_new_head:
+        freeze_to(learner, -1)
+        first = max(1, math.ceil(HEAD_STEPS / given.train.num_batches))
+        _fit(learner, given, first, HEAD_RATE, [Resume(checkpoints / "head")])
     before = _loss(learner, given)
     unfreeze(learner, slice(None))
     callbacks = [*progress.callbacks(), Resume(checkpoints / "everything")]
@@ -146,8 +157,10 @@ def _learn(given, settings, folder, progress):
     return LearntUnlabelled(
         file=str(settings.unlabelled),
         what=given.what,
-        num_examples=given.train.num_examples,
-        num_held_out=given.held_out.num_examples,
+        num_examples=given.num_examples,
+        num_rows=given.train.num_examples,
+        num_held_out=given.num_held_out,
+        num_left_out=given.num_left_out,
         epochs=epochs,
         loss_before=before,
         loss_after=_loss(learner, given),

@@ -347,11 +347,15 @@ class Unlabelled:
     """Examples without labels, of which a network learns before it learns of labels.
 
     Attributes:
-        model: `keras.Model` over the layers of the network, with a head of its own that is new. Its
-            outputs are logits.
+        model: `keras.Model` over the layers of the network, with a head of its own. Its outputs are
+            logits.
         train: `Passes` to learn from, with targets and sample weights.
         held_out: `Passes` to measure on.
         what: What the model says of them, for a person.
+        has_new_head: Bool, whether the head knows nothing yet and has to learn first, alone.
+        num_examples: Int, how many are learnt from, of which each may be several rows of `train`.
+        num_held_out: Int, how many are measured on.
+        num_left_out: Int, how many there are of which nothing can be learnt.
         num_shown: Int, how many of the examples held out in the end stand among them.
     """
 
@@ -359,6 +363,10 @@ class Unlabelled:
     train: Passes
     held_out: Passes
     what: str
+    has_new_head: bool
+    num_examples: int
+    num_held_out: int
+    num_left_out: int
     num_shown: int
 
 

@@ -338,8 +338,8 @@ class TuneSettings(StrategySettings):
         export: The `.tflite` to write: `"none"`, `"float"`, `"float16"`, `"dynamic"` or `"int8"`;
             see `export.to_litert`. int8 is calibrated on training examples. None writes `"float"`
             of pictures, and of texts `"dynamic"`, which is smaller and faster.
-        unlabelled: Path of a file of texts without labels, of which the encoder goes on learning
-            what is hidden in them before it learns of labels; None for none.
+        unlabelled: Path of a file of texts without labels, of which the network goes on learning
+            what is hidden in them, or what comes next, before it learns of labels; None for none.
         unlabelled_epochs: Int > 0, passes over these.
     """
 
@@ -632,11 +632,20 @@ class ExportSettings(Settings):
                 "With `max_drop` the file takes and gives float32, since it need not become int8. "
                 f"Received: io_dtype={self.io_dtype!r}. Leave one of the two out."
             )
-        quantizes = self.quantize not in (None, "none")
-        if self.format != "litert" and (quantizes or self.io_dtype != "float32"):
+        plain = {"quantize": "none", "io_dtype": "float32", "max_drop": None}
+        for name, value in plain.items():
+            if self.format != "litert" and getattr(self, name) not in (None, value):
+                raise ValueError(
+                    f"`{name}` (--{name.replace('_', '-')}) is for the format 'litert'. "
+                    f"Received: format={self.format!r}, {name}={getattr(self, name)!r}"
+                )
+
+    def check_format(self, data: Any) -> None:
+        """Refuse `data` for a format whose files are not measured."""
+        if data is not None and self.format != "litert":
             raise ValueError(
-                "`quantize` and `io_dtype` are for the format 'litert'. Received: "
-                f"format={self.format!r}, quantize={self.quantize!r}, io_dtype={self.io_dtype!r}"
+                "`data` (--data) is for the format 'litert', whose files are calibrated and "
+                f"measured; leave it out. Received: data={str(data)!r}, format={self.format!r}"
             )
 
     def check_data(self, data: Any, has_ranges: bool = False) -> None:

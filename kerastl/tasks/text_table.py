@@ -34,7 +34,7 @@ from kerastl.tasks.settling import settled_for
 from kerastl.tasks.text_division import PURPOSES, divided, told_of
 from kerastl.tasks.text_examples import TextExamples
 from kerastl.tasks.tf_idf import tf_idf
-from kerastl.tasks.unlabelled_texts import read_unlabelled, unlabelled_texts
+from kerastl.tasks.unlabelled_texts import ids_to_learn, read_unlabelled, unlabelled_texts
 
 PERCENTILE = 99  # of the lengths of texts to train on; longer ones are cut
 UNKNOWN = 0.01  # share of ids that the vocabulary lacks, from which on a notice says so
@@ -62,6 +62,7 @@ class TextTable:
         self._ids: dict[str, list[list[np.ndarray]]] = {}
         self._of_network: tuple[str, ...] = ()
         self._unlabelled: list[str] = []
+        self._ids_to_learn: list[np.ndarray] = []  # of these
 
     @classmethod
     def scan(cls, path: PathLike, *, least: int = 2) -> "TextTable | None":
@@ -104,7 +105,7 @@ class TextTable:
         """`PrepareTexts` with the tokenizer of the network, as long as the texts ask for."""
         tokens = tokens_of(settings.backbone, model)
         if self._unlabelled:
-            backbones.masking_of(tokens)  # refuses, before anything is read
+            self._ids_to_learn = ids_to_learn(self._unlabelled, tokens)
         self._of_network = (*backbones.notices(settings.backbone), *_small(settings))
         for split, texts in self.found.splits.items():
             self._ids[split] = [
@@ -134,10 +135,12 @@ class TextTable:
         """Nothing: all of the network is in `model.keras`."""
 
     def unlabelled(self, model: keras.Model, data: TaskData, settings: Any) -> Unlabelled | None:
-        """The texts of `--unlabelled`, of which the encoder learns what is hidden."""
+        """The texts of `--unlabelled`, of which the network learns before it learns of labels."""
         if settings.unlabelled is None:
             return None
-        return unlabelled_texts(self._unlabelled, settings, model=model, data=data)
+        return unlabelled_texts(
+            self._unlabelled, settings, ids=self._ids_to_learn, model=model, data=data
+        )
 
     def finer(self, prepare: Any, settings: Any) -> Finer | None:
         """None: texts have no more detail than they have."""

@@ -194,10 +194,15 @@ class Writer:
         return str(self._tokens.tokenizer.detokenize([int(i) for i in ids if i not in around]))
 
 
-def _check_run(model):
+def learnt_otherwise(model: PathLike) -> bool:
+    """Whether `model` is a `.keras` file, or the folder of a run that has not learnt to write."""
     folder = pathlib.Path(model)
     is_run = folder.is_dir() and (folder / "model.keras").is_file()
-    if folder.suffix == ".keras" or (is_run and not (folder / PRESET).is_dir()):
+    return folder.suffix == ".keras" or (is_run and not (folder / PRESET).is_dir())
+
+
+def _check_run(model):
+    if learnt_otherwise(model):
         raise ValueError(
             "To write needs a causal language model: a preset, or the run folder of one that was "
             f"tuned, with preset/ in it. Received: {os.fspath(model)!r}, which answers otherwise: "

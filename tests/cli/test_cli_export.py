@@ -125,7 +125,27 @@ def test_bad_input_gets_one_clear_line_and_exit_2(tuned, folder, tmp_path, capsy
         "drop": ([*int8, "--max-drop", "7"], "max_drop"),
         "dtype": ([*base, "--quantize", "dynamic", "--io-dtype", "int8"], "io_dtype"),
         "dtype and ladder": ([*int8, "--max-drop", "0.1", "--io-dtype", "int8"], "float32"),
-        "format": ([*int8, "--format", "saved_model"], "'litert'"),
+        "format": ([*int8, "--format", "saved_model"], "`quantize` (--quantize) is for the format"),
+        "drop of what is not measured": (
+            [*base, "--max-drop", "0.1", "--format", "onnx"],
+            "`max_drop` (--max-drop) is for the format 'litert'",
+        ),
+        "data of what is not measured": (
+            [*base, "--data", str(data), "--format", "saved_model"],
+            "`data` (--data) is for the format 'litert'",
+        ),
+        "data of files of Hugging Face": (
+            [*base, "--data", str(data), "--format", "huggingface"],
+            "`data` (--data) is for the format 'litert'",
+        ),
+        "no language model": (
+            [*base, "--format", "huggingface"],
+            f"Received: {folder}, which learnt classification",
+        ),
+        "nobody's run": (
+            ["export", str(tmp_path / "open.keras"), "--format", "huggingface"],
+            "open.keras, which is no run",
+        ),
         "kind": ([*base, "--quantize", "int4"], "int4"),
         "ending": ([*base, "--out", str(tmp_path / "model.bin")], ".tflite"),
         "no such folder": ([*base, "--out", str(tmp_path / "gone" / "a.tflite")], "gone"),

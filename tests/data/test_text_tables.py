@@ -6,6 +6,7 @@ import pytest
 
 from kerastl.data import read_texts, scan_texts
 from kerastl.data.texts.table import find_text_tables, repeated
+from kerastl.tasks import read_prompts
 
 
 def written(path, text, encoding="utf-8"):
@@ -169,3 +170,14 @@ def test_texts_alone(tmp_path):
         read_texts(tmp_path / "none.txt")
     with pytest.raises(ValueError, match=r"\.txt, \.csv, \.tsv or \.jsonl"):
         read_texts(written(tmp_path / "e.doc", "a"))
+
+
+def test_lines_end_where_editors_end_them_and_nowhere_else(tmp_path):
+    signs = "\f", "\v", "\x1c", "\x85", "\u2028", "\u2029"
+    texts = [f"a{sign}b" for sign in signs]
+    for ending in ("\n", "\r\n", "\r"):
+        lines = written(tmp_path / "a.txt", ending.join(texts))
+        assert read_texts(lines) == [(text,) for text in texts]
+        assert read_prompts(lines) == texts
+        table = written(tmp_path / "a.tsv", ending.join(f"{text}\tx" for text in ("text", *texts)))
+        assert read_texts(table) == [(text,) for text in texts]

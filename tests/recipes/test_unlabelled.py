@@ -1,12 +1,13 @@
 """Pretraining goes on with texts without labels, and a run that was killed ends the same."""
 
+import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
 
-from kerastl import fine_tune
+from kerastl import backbones, fine_tune
 from kerastl.backbones.prose import authors, sentences
 from kerastl.data.texts.masking import POSITIONS
 from kerastl.freezing import freezing_state
@@ -22,15 +23,15 @@ LINES = 60
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A table of 24 labelled sentences and 20 held out, and 60 lines without labels, two of them
-    held-out sentences and one line twice."""
+    """A table of 24 labelled sentences and 20 held out, and 62 lines without labels, two of them
+    held-out sentences, one line twice, one too long for a row, one without anything to read."""
     home = tmp_path_factory.mktemp("unlabelled")
     train, labels, test, truth = sentences(seed=0, labels_per_author=12)
     (home / "data").mkdir()
     for name, texts, so in (("train", train, labels), ("test", test[:20], truth)):
         rows = [f"{authors()[label]}\t{text}\n" for text, label in zip(texts, so, strict=False)]
         (home / "data" / f"{name}.tsv").write_text("label\ttext\n" + "".join(rows))
-    lines = [*test[18 : 18 + LINES], test[40]]
+    lines = [*test[18 : 18 + LINES], test[40], " ".join(test[80:95]), "\u200b"]
     (home / "lines.txt").write_text("".join(f"{line}\n" for line in lines))
     (home / "table.tsv").write_text("text\n" + "".join(f"{line}\n" for line in lines))
     return home
@@ -64,13 +65,34 @@ def test_a_run_without_a_network_takes_the_embedded_one(run):
 
 def test_what_was_learnt_without_labels_is_told(run, home):
     told = run.metrics["unlabelled"]
-    assert (told["num_examples"], told["num_held_out"], told["epochs"]) == (57, 3, 1)
-    assert told["num_shown"] == 2
+    assert (told["num_examples"], told["num_held_out"], told["epochs"]) == (58, 3, 1)
+    assert told["num_shown"] == 2 and told["num_left_out"] == 1 and told["num_rows"] > 60
     assert 1 < told["loss_after"] < told["loss_before"] < np.log(3500)
     notices = " ".join(run.metrics["notices"])
-    assert f"57 examples of {home / 'lines.txt'}, 1 passes" in notices
+    rows = f"in {told['num_rows']} rows, 1 passes"
+    assert f"58 examples of {home / 'lines.txt'} {rows}" in notices
+    assert f"1 examples of {home / 'lines.txt'} were left out" in notices
     assert "2 of the examples held out stand in" in notices
     assert run.metrics["seconds_of"]["unlabelled"] > 0
+
+
+def test_nothing_of_a_long_text_is_lost_nor_on_both_sides(home):
+    source, settings, model, data = begun(home)
+    whole = max(source._ids_to_learn, key=len)
+    reach, found = backbones.max_length(model), set()
+    for seed in range(30):
+        given = source.unlabelled(model, data, dataclasses.replace(settings, seed=seed))
+        rows = given.train.texts
+        at = np.flatnonzero([len(ids) * 2 > reach for ids in rows.ids])
+        parts = [rows.ids[row] for row in at]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+        assert len(parts) == -(-len(whole) // (reach - 2)) and rows.longest == reach
+        is_held = np.isin(at, given.held_out.index)
+        assert is_held.all() or not is_held.any()
+        np.testing.assert_array_equal(np.isin(at, given.train.index), ~is_held)
+        found.add(bool(is_held[0]))
+        assert given.num_examples + given.num_held_out == LINES + 1
+    assert found == {True, False}
 
 
 def test_the_loss_is_the_mean_over_all_that_is_hidden(home):
@@ -151,11 +173,13 @@ def test_a_table_is_read_as_lines_are(home):
     for name in ("lines.txt", "table.tsv"):
         source.settled(TuneSettings(**options(home, unlabelled=str(home / name))))
         texts.append(source._unlabelled)
-    assert texts[0] == texts[1] and len(texts[0]) == LINES
+    assert texts[0] == texts[1] and len(texts[0]) == LINES + 2
 
 
 def test_what_cannot_be_is_refused_in_one_line(home, tmp_path, capfd):
     (tmp_path / "few.txt").write_text("one\ntwo\none\n")
+    nothing = [sign * (i + 1) for i in range(15) for sign in ("\u200b", "日")]
+    (tmp_path / "nothing.txt").write_text("\n".join(["one", "two", *nothing]))
     (tmp_path / "pictures" / "a").mkdir(parents=True)
     from PIL import Image
 
@@ -165,6 +189,7 @@ def test_what_cannot_be_is_refused_in_one_line(home, tmp_path, capfd):
             Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / name / f"{i}.png")
     cases = {
         (home / "data", "few.txt"): "at least 20 texts that differ",
+        (home / "data", "nothing.txt"): "knows something. Received: 2 of 32 that differ",
         (home / "data", "none.txt"): "There is no file",
         (tmp_path / "pictures", "few.txt"): "(--unlabelled) is for texts",
     }

@@ -178,7 +178,7 @@ def read_texts(path: PathLike, num_parts: int = 1) -> list[tuple[str, ...]]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
     if path.suffix.lower() == ".txt" and num_parts == 1:
-        read = [(number, (line,)) for number, line in enumerate(decoded(path).splitlines(), 1)]
+        read = [(number, (line,)) for number, line in enumerate(decoded(path).split("\n"), 1)]
         read = [(number, parts) for number, parts in read if parts[0].strip()]
     elif path.suffix.lower() in ENDINGS:
         read = _texts_alone(path, num_parts)
@@ -296,7 +296,7 @@ def _lines(table) -> Iterator[tuple[int, Any]]:
     if table.suffix.lower() == ".jsonl":
         yield from objects(table, text)
     elif table.suffix.lower() == ".tsv" and not _is_quoted(text):
-        for number, line in enumerate(text.splitlines() if "\r" in text else text.split("\n"), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
                 yield number, line.split("\t")
     else:
@@ -313,7 +313,7 @@ def _is_quoted(text):
 
     In many such tables a quotation mark is one, and stands at the beginning of a text by chance.
     """
-    cells = [cell for line in text.split("\n") for cell in line.rstrip("\r").split("\t")]
+    cells = [cell for line in text.split("\n") for cell in line.split("\t")]
     opened = [cell for cell in cells if cell.startswith('"')]
     return bool(opened) and all(_is_cell_in_quotes(cell) for cell in opened)
 
