@@ -30,7 +30,7 @@ from kerastl.tasks.protocols import (
     Unlabelled,
 )
 from kerastl.tasks.refusals import refuse_others
-from kerastl.tasks.settings import RATE
+from kerastl.tasks.settings import AUGMENT, RATE
 from kerastl.tasks.settling import settled_for
 
 NOUN = "pictures"
@@ -236,11 +236,11 @@ def without_length(settings: S, model_path: pathlib.Path) -> S:
     said: Any = settings
     if getattr(said, "length", None) is not None:
         raise ValueError(
-            f"`length` (--length) is for texts, and {model_path} takes pictures. Received: "
-            f"length={said.length}"
+            f"`length` (--length) is for texts. Received: length={said.length} for {model_path}"
         )
-    unsaid = getattr(said, "quantize", "none") is None
-    return dataclasses.replace(said, quantize="none") if unsaid else settings
+    usual = {"quantize": "none", "augment": AUGMENT}
+    unsaid = {name: value for name, value in usual.items() if getattr(said, name, "") is None}
+    return dataclasses.replace(said, **unsaid)
 
 
 class Pictures:

@@ -1,20 +1,28 @@
-"""Settings that are for pictures alone, refused by name where examples are texts."""
+"""Settings and networks that are for pictures alone, refused by name where examples are texts."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from kerastl.backbones import transfer_size
+
 
 def refuse_pictures_settings(settings: Any, path: pathlib.Path) -> None:
-    """Raise ValueError if a setting is given that the texts at `path` have no use for."""
+    """Raise ValueError if a setting, or a network, is given that the texts at `path` cannot use."""
     fields = {field.name: field.default for field in dataclasses.fields(settings)}
     others = ("image_size", None), ("alpha", None), ("augmented_copies", None)
     for name, other in (*others, ("adapt_statistics", False), ("cache_dir", None)):
         if name in fields and getattr(settings, name) != other:
             raise _of_pictures(name, getattr(settings, name), path)
-    if getattr(settings, "augment", "none") not in ("none", fields.get("augment")):
+    if getattr(settings, "augment", None) not in (None, "none"):
         raise _of_pictures("augment", settings.augment, path)
+    named = getattr(settings, "backbone", None)
+    if named is not None and (named == "glyphnet" or transfer_size(named) is not None):
+        raise ValueError(
+            f"`backbone` (--backbone) must take texts, as the data at {path} are. Received: "
+            f"backbone={named!r}, which takes pictures"
+        )
 
 
 def _of_pictures(name, value, path):

@@ -26,6 +26,7 @@ EPOCHS, BATCH_SIZE = 20, 32  # where nobody and no source says others
 RATE = 1e-2  # of a head that starts at zero, where nobody and no source says another
 POOLINGS = ("mean", "pooled", "first")  # of what a network of texts says of each token
 AUGMENTATIONS = ("none", "light", "medium", "strong")
+AUGMENT = "light"  # of pictures to train on, where nobody says another
 # Of a run's device file, with what `export.to_litert` calls each.
 EXPORTS = {"float": None, "float16": "float16", "dynamic": "dynamic", "int8": "int8"}
 FORMATS = ("litert", "saved_model", "onnx", "huggingface")
@@ -178,7 +179,8 @@ class TrainSettings(ReadSettings):
             and lets the rate fall to 0 by half a cosine, as `lp_ft` and `fastai` have schedules of
             their own.
         batch_size: Int > 0. None is 32, and 8 of a language model.
-        augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
+        augment: `"none"`, `"light"`, `"medium"` or `"strong"`. None is `"light"` of pictures, and
+            `"none"` of texts, which are read as they are.
         augmented_copies: Int > 0, views of each augmented example to cache at the frozen layers'
             outputs, or None to run frozen layers in every epoch where examples are augmented.
         seed: Int, of the split, the head, dropout, shuffling and augmentation.
@@ -194,6 +196,7 @@ class TrainSettings(ReadSettings):
     """
 
     usual_epochs: ClassVar[int] = EPOCHS
+    usual_augment: ClassVar[str] = AUGMENT
 
     backbone: str = setting(
         None,
@@ -254,7 +257,11 @@ class TrainSettings(ReadSettings):
         low=1,
         high=100_000,
     )
-    augment: str = setting("light", "Random changes of training examples.", choices=AUGMENTATIONS)
+    augment: str = setting(
+        None,
+        "Random changes of training pictures; if not said, light.",
+        choices=AUGMENTATIONS,
+    )
     augmented_copies: int | None = setting(
         None,
         "Cache so many views of each example at the frozen layers; if not said, none.",
@@ -400,10 +407,11 @@ class CompareSettings(TrainSettings):
             always there, and first.
         seeds: Int > 0, trainings by each.
         epochs: Int > 0, the budget of each.
-        augment: As in `TuneSettings`; without, frozen layers run once.
+        augment: As in `TuneSettings`, but None is `"none"`: then frozen layers run once.
     """
 
     usual_epochs: ClassVar[int] = 10
+    usual_augment: ClassVar[str] = "none"
 
     strategies: str | tuple = setting(
         "head,partial,full,gradual,lp_ft", "Names, separated by commas; the probe comes first."
@@ -416,8 +424,8 @@ class CompareSettings(TrainSettings):
         high=100_000,
     )
     augment: str = setting(
-        "none",
-        "Random changes of training examples; without them, frozen layers run once.",
+        None,
+        "Random changes of training pictures; if not said, none: frozen layers run once.",
         choices=AUGMENTATIONS,
     )
 
@@ -461,8 +469,10 @@ class LRFindSettings(StrategySettings):
         strategy: One of `strategies.NAMES`; what it trains in its last phase trains.
         start: As in `TuneSettings`. The loss of a head that is solved already hardly falls, so that
             nothing can be suggested: by default it starts at zero.
-        augment: As in `TuneSettings`.
+        augment: As in `TuneSettings`, but None is `"none"`.
     """
+
+    usual_augment: ClassVar[str] = "none"
 
     start: str = setting(
         "zero", "What the head begins with: a regression, or nothing.", choices=tuple(STARTS)
@@ -473,7 +483,11 @@ class LRFindSettings(StrategySettings):
         "What trains: the head alone, or every layer, those below the head more slowly.",
         choices=[name for name in STRATEGIES if name != FEW_SHOT],
     )
-    augment: str = setting("none", "Random changes of training examples.", choices=AUGMENTATIONS)
+    augment: str = setting(
+        None,
+        "Random changes of training pictures; if not said, none.",
+        choices=AUGMENTATIONS,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -496,7 +510,8 @@ class CompressSettings(ReadSettings):
         distill: Float in [0, 1], share of the answers of the model as it was in what each stage
             learns; the rest are labels.
         batch_size: Int > 0.
-        augment: `"none"`, `"light"`, `"medium"` or `"strong"`.
+        augment: `"none"`, `"light"`, `"medium"` or `"strong"`. None is `"light"` of pictures, and
+            `"none"` of texts, which are read as they are.
         seed: Int, of shuffling and augmentation. It also divides the examples of a model whose run
             is unknown. None is the seed of the model's run.
         max_drop: Float in [0, 1], how much of its score a calibrated file may lose. Where int8
@@ -529,7 +544,11 @@ class CompressSettings(ReadSettings):
         what="a share",
     )
     batch_size: int = setting(32, "Examples a step.", low=1, high=100_000)
-    augment: str = setting("light", "Random changes of training examples.", choices=AUGMENTATIONS)
+    augment: str = setting(
+        None,
+        "Random changes of training pictures; if not said, light.",
+        choices=AUGMENTATIONS,
+    )
     seed: int | None = setting(
         None, "Of order and augmentation; if not said, that of the model's run.",
         low=0, high=LARGEST_SEED,

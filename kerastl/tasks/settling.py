@@ -14,7 +14,7 @@ def settled_for(objective: Objective, settings: S, **others: Any) -> S:
         objective: `Objective` of the data.
         settings: Of `tune`, `compare` or `lr-find`.
         **others: What a setting is where nobody says it: `learning_rate`, `export`, `backbone`, and
-            others than the usual `epochs` and `batch_size`.
+            others than the usual `epochs`, `batch_size` and `augment`.
 
     Raises:
         ValueError: If they ask for what the objective has not: a metric or a strategy of others.
@@ -34,6 +34,7 @@ def settled_for(objective: Objective, settings: S, **others: Any) -> S:
             f"data must be for classification. Received: strategy={FEW_SHOT!r} for "
             f"{objective.name}"
         )
-    usual = {"epochs": said.usual_epochs, "batch_size": BATCH_SIZE, **others}
+    usual = {"epochs": said.usual_epochs, "augment": said.usual_augment, "batch_size": BATCH_SIZE}
+    usual |= others
     given = {name: value for name, value in usual.items() if getattr(said, name, "") is None}
     return dataclasses.replace(said, **given)

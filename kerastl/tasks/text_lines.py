@@ -83,11 +83,9 @@ class TextLines:
             )
         if getattr(said, "export", None) not in (None, "none"):
             raise ValueError(f"{NO_FILES} Received: export={said.export!r} (--export)")
-        given: dict[str, Any] = {"augment": "none", "dropout": 0.0}
-        given |= self._of_strategies(said, fields)
         own = {"batch_size": BATCH, "epochs": EPOCHS, "learning_rate": RATE, "export": "none"}
-        settled = settled_for(self.objective, said, **own)
-        return dataclasses.replace(settled, **given)
+        settled = settled_for(self.objective, said, augment="none", **own)
+        return dataclasses.replace(settled, dropout=0.0, **self._of_strategies(said, fields))
 
     def _of_strategies(self, said, fields):
         """The strategies that train a network without a new head, and what is held back for one."""

@@ -83,10 +83,10 @@ class TextTable:
         refuse_pictures_settings(said, self.path)
         refuse_others(said, {"packing": "is for language models, which learn to write."})
         usual = {"learning_rate": RATE, "export": QUANTIZED, "backbone": PROSENET}
-        settled = settled_for(self.objective, said, **usual)
+        settled = settled_for(self.objective, said, augment="none", **usual)
         if getattr(said, "unlabelled", None) is not None:
             self._unlabelled = read_unlabelled(said.unlabelled)
-        return dataclasses.replace(settled, augment="none")
+        return settled
 
     def load_backbone(self, settings: Any) -> keras.Model:
         """The network that the settings name, with one vector a text, by their `pooling`."""

@@ -241,9 +241,10 @@ def test_a_learning_rate_is_found(folder, text, tmp_path):
         ({"minutes": 3.0}, "`minutes`"),
         ({"image_size": 96}, "`image_size`.*is for pictures"),
         ({"augment": "strong"}, "`augment`.*is for pictures"),
+        ({"augment": "light"}, "`augment`.*is for pictures"),
         ({"export": "int8"}, "not written as a .tflite"),
         ({"backbone": None}, "needs a language model"),
-        ({"backbone": "mobilenet_v2"}, "must name a KerasHub preset"),
+        ({"backbone": "mobilenet_v2"}, "must take texts.*which takes pictures"),
         ({"max_length": 25}, "at most 24, the positions"),
     ],
 )

@@ -5,13 +5,14 @@ import json
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from kerastl import FineTuner, fine_tune, freeze_to
 from kerastl.callbacks.audit import expectations
 from kerastl.recipes import evaluate, predict, training
 from kerastl.recipes.run_folder import Silent
 from kerastl.tasks import TextTable, find_source
-from kerastl.tasks.settings import TuneSettings
+from kerastl.tasks.settings import CompareSettings, LRFindSettings, TuneSettings
 from kerastl.tasks.text_division import divided
 from tests.backbones.text_cases import bert_folder, bert_tensors
 
@@ -207,12 +208,14 @@ def test_auto_compares_on_held_back_texts_and_goes_on_after_three_kills(network,
         ({"image_size": 96}, r"`image_size` \(--image-size\) is for pictures, and .* holds texts"),
         ({"alpha": 0.5}, "`alpha`"),
         ({"augment": "strong"}, "`augment`"),
+        ({"augment": "light"}, "`augment`"),  # also what pictures have by default
         ({"augmented_copies": 2}, "`augmented_copies`"),
         ({"adapt_statistics": True}, "`adapt_statistics`"),
         ({"max_length": 17}, "at most 16, the positions"),
         ({"cache_dir": "cc"}, "`cache_dir`"),
-        ({"backbone": "mobilenet", "weights": None}, "must take texts"),
-        ({"backbone": "mobilenet_v2", "weights": None}, "must take texts"),
+        ({"backbone": "mobilenet"}, "must take texts.*which takes pictures"),
+        ({"backbone": "MobileNetV2"}, "must take texts.*which takes pictures"),
+        ({"backbone": "glyphnet"}, "must take texts.*which takes pictures"),
     ],
 )
 def test_options_of_pictures_are_refused_at_the_door(options, message, network, table, tmp_path):
@@ -222,15 +225,37 @@ def test_options_of_pictures_are_refused_at_the_door(options, message, network, 
     assert not list(tmp_path.iterdir())
 
 
-def test_options_of_texts_are_refused_for_pictures(tmp_path):
-    from PIL import Image
+def test_a_file_of_a_network_that_takes_something_else_is_refused(table, tmp_path):
+    file = tmp_path / "other.keras"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(file)
+    with pytest.raises(ValueError, match=r"must take texts.*takes \(None, 4\)"):
+        fine_tune(table, tmp_path / "run", backbone=str(file))
 
+
+def pictures_in(home):
+    """A folder in `home` of three pictures of each of two classes."""
     for name in ("a", "b"):
-        (tmp_path / "data" / name).mkdir(parents=True)
+        (home / "data" / name).mkdir(parents=True)
         for i in range(3):
-            Image.new("RGB", (8, 8)).save(tmp_path / "data" / name / f"{i}.png")
+            Image.new("RGB", (8, 8)).save(home / "data" / name / f"{i}.png")
+    return home / "data"
+
+
+@pytest.mark.parametrize("kind", [TuneSettings, CompareSettings, LRFindSettings])
+def test_pictures_are_changed_at_random_where_nobody_says_so_and_texts_never(kind, table, tmp_path):
+    pictures, texts = find_source(pictures_in(tmp_path)), find_source(table)
+    usual = "light" if kind is TuneSettings else "none"
+    assert pictures.settled(kind()).augment == usual
+    assert pictures.settled(kind(augment="medium")).augment == "medium"
+    assert texts.settled(kind()).augment == texts.settled(kind(augment="none")).augment == "none"
+    with pytest.raises(ValueError, match=r"`augment` \(--augment\) is for pictures"):
+        texts.settled(kind(augment="light"))
+
+
+def test_options_of_texts_are_refused_for_pictures(tmp_path):
+    data = pictures_in(tmp_path)
     with pytest.raises(ValueError, match=r"`max_length` \(--max-length\) is for texts"):
-        fine_tune(tmp_path / "data", tmp_path / "run", backbone="glyphnet", max_length=8)
+        fine_tune(data, tmp_path / "run", backbone="glyphnet", max_length=8)
 
 
 def test_pairs_several_labels_and_numbers_are_learnt(network, tmp_path):

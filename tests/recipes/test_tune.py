@@ -399,7 +399,7 @@ def task_data(count, classes=3):
     ({"epochs": 1, "batch_size": 100}, None),  # a fifth of one step
 ])  # fmt: skip
 def test_weights_are_averaged_over_a_share_of_the_steps(settings, momentum):
-    config = TuneSettings(**{"strategy": "full", "epochs": 6, **settings})
+    config = TuneSettings(**{"strategy": "full", "epochs": 6, "batch_size": 32, **settings})
     data = task_data(100)
     model = training.build(load_glyphnet(), data, dropout=0.0, name="tuned")
     plan = training.plan_for(model, data, config)

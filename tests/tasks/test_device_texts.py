@@ -14,7 +14,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 from kerastl import backbones, export
 from kerastl.backbones import vocabularies
 from kerastl.export import Carried, flatbuffer, metadata
-from kerastl.tasks import Classification, PrepareTexts, TrainedFor
+from kerastl.tasks import Classification, PreparePictures, PrepareTexts, TrainedFor
 from kerastl.tasks.settings import CompressSettings, ExportSettings
 from tests.backbones import text_cases as cases
 from tests.backbones.test_hostile_lines import HOSTILE
@@ -232,6 +232,7 @@ def test_a_sentencepiece_model_is_what_an_app_gets():
         (CompressSettings(prune_channels=0.3), r"`prune_channels` .* composite"),
         (CompressSettings(qat=True), r"`qat` .* composite"),
         (CompressSettings(augment="strong"), "`augment`"),
+        (CompressSettings(augment="light"), "`augment`"),
         (CompressSettings(cache_dir="cc"), "`cache_dir`"),
         (CompressSettings(input_range=(0, 1)), "`input_range`"),
     ],
@@ -248,8 +249,10 @@ def test_what_is_not_said_is_settled_for_texts(bert, tmp_path):
     assert prepare.settled(ExportSettings(), path).quantize == "dynamic"
     assert prepare.settled(ExportSettings(quantize="none"), path).quantize == "none"
     assert prepare.settled(ExportSettings(format="saved_model"), path).quantize == "none"
-    small = prepare.settled(CompressSettings(augment="none"), path)
-    assert (small.augment, small.learning_rate) == ("none", 1e-4)
+    for given in ({}, {"augment": "none"}):
+        small = prepare.settled(CompressSettings(**given), path)
+        assert (small.augment, small.learning_rate) == ("none", 1e-4)
+    assert PreparePictures((8, 8)).settled(CompressSettings(), path).augment == "light"
     assert prepare.settled(CompressSettings(learning_rate=0.01), path).learning_rate == 0.01
 
 

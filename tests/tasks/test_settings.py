@@ -88,8 +88,9 @@ def test_unknown_and_doubled_settings_are_refused():
 def test_strategies_to_compare(names):
     with pytest.raises(ValueError, match=r"none twice|Closest: 'head'"):
         settings.CompareSettings(strategies=names)
-    one = settings.CompareSettings(strategies=("head", "full"), epochs=4).for_strategy("full")
-    assert (one.strategy, one.epochs, one.export, one.augment) == ("full", 4, "none", "none")
+    given = settings.CompareSettings(strategies=("head", "full"), epochs=4, augment="medium")
+    one = given.for_strategy("full")
+    assert (one.strategy, one.epochs, one.export, one.augment) == ("full", 4, "none", "medium")
 
 
 def test_they_are_read_without_tensorflow():
