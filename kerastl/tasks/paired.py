@@ -67,10 +67,13 @@ class Paired:
         Example:
             >>> Paired(0.026, -0.004, 0.056, 24, 12, 0.065, 465).verdict()
             'does not resolve at n = 465'
+            >>> Paired(-0.333, -0.641, -0.025, 0, 3, 0.25, 9).verdict()
+            "does not resolve at n = 9: McNemar's p = 0.25"
         """
         if self.resolves:
             return "better" if self.difference > 0 else "worse"
-        return f"does not resolve at n = {self.num_examples:,}"
+        why = "" if self.low <= 0 <= self.high else f": McNemar's p = {self.p:.2g}"
+        return f"does not resolve at n = {self.num_examples:,}{why}"
 
 
 def paired(

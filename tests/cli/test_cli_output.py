@@ -30,7 +30,8 @@ def test_a_run_shows_the_regression_and_the_training_side_by_side(capsys):
     assert lines[start : start + 5] == [
         "regression on frozen features 88.4 % in 8.0 s",
         "trained from there 91.0 % in 228.0 s, 79.0 of these tracing",
-        "difference, 95 % interval +2.6 points (+0.1 to +5.1), does not resolve at n = 465",
+        "difference, 95 % interval +2.6 points (+0.1 to +5.1), does not resolve at n = 465: "
+        "McNemar's p = 0.065",
         "pictures gained, lost 24, 12 (p = 0.065)",
         "kept the regression: no fold was better",
     ]
