@@ -74,7 +74,7 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
     """The tables that `tune` and `demo` end with."""
     noun = metrics["examples"]
     rows = [
-        (f"{metrics['score_name']}, held-out", score(metrics["score"], metrics)),
+        (f"{score_name(metrics)}, held-out", score(metrics["score"], metrics)),
         *_side_by_side(metrics),
         *_rival(metrics),
         (f"{noun} held out", metrics["num_examples"]),
@@ -180,7 +180,9 @@ def _difference(difference, metrics):
     from kerastl.tasks import Paired, objective_of
 
     found = Paired(**difference)
-    text = found.text(is_share=objective_of(metrics).is_share)
+    objective = objective_of(metrics)
+    shown = found.turned() if objective.cost_name else found
+    text = shown.text(is_share=objective.is_share)
     rows = [("  difference, 95 % interval", f"{text}, {found.verdict()}")]
     if found.p is not None:
         said = f"{found.gained}, {found.lost} (p = {found.p:.2g})"
@@ -190,7 +192,7 @@ def _difference(difference, metrics):
 
 def score_tables(title: str, report: Mapping[str, Any]) -> None:
     """The tables that `evaluate` prints: the score, and what the objective judges besides."""
-    rows = [(report["score_name"], score(report["score"], report))]
+    rows = [(score_name(report), score(report["score"], report))]
     rows += [("loss", f"{report['loss']:.4g}"), ("examples", report["num_examples"])]
     print_table(title, ("", ""), rows)
     _tables(report)
@@ -203,8 +205,17 @@ def _tables(metrics):
         print_table(title, header, rows)
 
 
+def score_name(metrics: Mapping[str, Any]) -> str:
+    """What the number that `score` shows is called."""
+    from kerastl.tasks import objective_of
+
+    return objective_of(metrics).cost_name or metrics["score_name"]
+
+
 def score(value: float | None, metrics: Mapping[str, Any]) -> str:
     """A score as text: in percent where it is a share, or a dash for None.
+
+    Where people know the cost whose minus it is, that is shown.
 
     Args:
         value: Float, or None.
@@ -214,8 +225,10 @@ def score(value: float | None, metrics: Mapping[str, Any]) -> str:
         return "-"
     from kerastl.tasks import objective_of
 
-    is_share = objective_of(metrics).is_share
-    return percent(value) if is_share else f"{value:.3f}"
+    objective = objective_of(metrics)
+    if objective.cost_name:
+        return f"{-value:.3f}"
+    return percent(value) if objective.is_share else f"{value:.3f}"
 
 
 def files_table(

@@ -50,6 +50,16 @@ class Paired:
         """Dict ready for JSON; `Paired(**it)` is the same again."""
         return dataclasses.asdict(self)
 
+    def turned(self) -> "Paired":
+        """The same of minus the score: how much more the one costs than the other.
+
+        Example:
+            >>> print(Paired(0.8, 0.7, 0.9, None, None, None, 60).turned().text(is_share=False))
+            -0.800 (-0.900 to -0.700)
+        """
+        ends = -self.difference, -self.high, -self.low
+        return Paired(*ends, self.lost, self.gained, self.p, self.num_examples)
+
     def text(self, *, is_share: bool) -> str:
         """The difference and its interval, in points (hundredths) of a score that is a share.
 

@@ -181,6 +181,8 @@ class Objective(Protocol):
         name: Word that says so in `task.json`.
         scored_by: Which of its measures the score is, as the setting `metric` calls it.
         score_name: What its score is called; higher is better, and `max_drop` counts it.
+        cost_name: What minus the score is called where a person knows that, and lower is better;
+            None where the score is shown as it is.
         metric: Name under which `fit` reports progress beside the loss.
         is_share: Boolean, whether the score lies in [0, 1] and is shown in percent.
         solves: Boolean, whether it has a new head, which a regression on frozen features can solve.
@@ -190,6 +192,7 @@ class Objective(Protocol):
     name: str
     scored_by: str
     score_name: str
+    cost_name: str | None
     metric: str
     is_share: bool
     solves: bool
