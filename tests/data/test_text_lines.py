@@ -64,7 +64,7 @@ def test_what_is_learnt_of_an_exchange(tmp_path):
     found = scan_lines(path)
     assert [document.parts for document in found.splits["all"]] == [
         (("1 + 1 =", False), (" 2", True)),
-        (("alone", True),),
+        (("", False), ("alone", True)),
         (("system: Be short.\nuser: Hi\nassistant:", False), (" Hello.\n", True)),
     ]
     assert found.kind == "response"

@@ -201,7 +201,9 @@ def _exchanges(file, skipped):
         while parts and not parts[-1][1]:
             parts = parts[:-1]  # nobody answers to what comes last
         if any(text.strip() for text, learnt in parts if learnt):
-            found.append(Document(tuple(part for part in parts if part[0]), place))
+            # A prompt without a word stays: what answers it is an exchange and no running text.
+            kept = tuple((text, learnt) for text, learnt in parts if text or not learnt)
+            found.append(Document(kept, place))
         else:
             skipped.append((place, "no response"))
     return found
