@@ -1,6 +1,7 @@
 """The next token: what is judged, and batches of a source against a sum one by one."""
 
 import dataclasses
+import json
 import math
 
 import keras
@@ -178,7 +179,8 @@ def test_what_does_not_fit_is_cut_or_dropped_and_told(folder, tmp_path):
     path = exchanges(tmp_path / "a.jsonl", 20)
     with path.open("a") as file:
         for prompt in ("the cat", ""):  # without a word to answer, too
-            file.write('{"prompt": "%s", "response": "%s"}\n' % (prompt, "the fox sat " * 9))
+            row = {"prompt": prompt, "response": "the fox sat " * 9}
+            file.write(f"{json.dumps(row)}\n")
         file.write('{"prompt": "", "response": "the cat"}\n')
     _, data = read(path, folder, max_length=8)
     cut, dropped = data.notices[-2:]
