@@ -13,7 +13,7 @@ from kerastl.tasks.protocols import Judgement, TaskData
 
 SAYS = (
     "A language model goes on with a text and gives no answer to an example: kerastl generate "
-    "MODEL --prompt ..."
+    "MODEL --prompt TEXT"
 )
 
 

@@ -290,8 +290,10 @@ def test_what_is_for_language_models_is_refused_of_others(folder, tmp_path):
 
 
 def test_other_verbs_say_what_to_do(run, text, tmp_path):
-    with pytest.raises(ValueError, match="kerastl generate"):
-        predict(run.folder, text)
+    told = r"kerastl generate MODEL --prompt TEXT\. Received: \S*story\.txt, to answer$"
+    for files in (text, (str(text),)):  # as Python and as the command line pass them
+        with pytest.raises(ValueError, match=told):
+            predict(run.folder, files)
     with pytest.raises(ValueError, match=r"not written as a \.tflite"):
         export_model(run.folder, tmp_path / "model.tflite")
     with pytest.raises(ValueError, match=r"not written as a \.tflite"):
