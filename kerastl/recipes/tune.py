@@ -155,7 +155,7 @@ def _evaluate(model, data, settings, learnt):
         f"val_{objective.metric}": history.get(f"val_{objective.metric}", [None])[-1],
         "frozen_features": training.cache_summary(learnt.frozen_features),
         **learnt.side_by_side(),
-        "notices": [*data.notices, *learnt.notices, *_advice(settings)],
+        "notices": [*data.notices, *learnt.notices, *_advice(settings, data)],
         "seed": settings.seed,
     }
 
@@ -176,7 +176,14 @@ def _beside_rival(source, data, settings, learnt, progress):
     return {"rival": told}
 
 
-def _advice(settings):
+def _advice(settings, data):
+    passes = training.passes_of(settings, len(data.train))
+    if passes > 1:
+        return [
+            f"An epoch of {settings.strategy} was {passes} passes over the {len(data.train)} "
+            f"{data.prepare.noun}, as many as make {training.OF_PAIRS} steps: "
+            f"{settings.epochs * passes} passes in all."
+        ]
     if settings.backbone == "glyphnet" and settings.augment != "none":
         return ["Writing means something else in the mirror: --augment none suits glyphnet better."]
     return []
