@@ -230,8 +230,8 @@ def _refuse_pooled(settings):
 
 
 def _small(settings):
-    """A notice of what the embedded default is, where no other network was named."""
-    if settings.backbone != PROSENET:
+    """A notice of what the embedded default knows, where no other network was named."""
+    if settings.backbone != PROSENET or settings.weights is None:
         return ()
     return (
         "prosenet is a small network that knows two books' worth of old English prose: one that is "

@@ -252,6 +252,12 @@ def test_what_the_vocabulary_lacks_and_what_is_cut_is_told(network, tmp_path):
     assert "the longest has 20" in cut
 
 
+def test_what_prosenet_knows_is_told_only_where_it_knows_it(table):
+    for weights, count in (("imagenet", 1), (None, 0)):
+        _, data, _ = begun("prosenet", table, weights=weights)
+        assert sum("two books" in line for line in data.notices) == count
+
+
 def test_a_text_of_nothing_that_is_known_is_refused(run, tmp_path):
     lines = tmp_path / "lines.txt"
     lines.write_text("the cat\n\u200b\n")
