@@ -126,7 +126,12 @@ def compress(
             "score": rows[-1]["score"],
             "examples": known.prepare.noun,
             "rows": rows,
-            "notices": [*examples.notices, *notices, *_lost(rows, settings, examples)],
+            "notices": [
+                *examples.notices,
+                *notices,
+                *_lost(rows, settings, examples),
+                *_grown(rows),
+            ],
             "num_examples": len(examples.test),
             "num_train": len(examples.train),
             "num_skipped": len(examples.skipped),
@@ -244,6 +249,18 @@ def _lost(rows, settings, examples):
     return [
         f"model.tflite loses {lost} of {objective.score_name} on the {examples.prepare.noun} held "
         f"out, more than the {may} it may, which was judged on other {examples.prepare.noun}."
+    ]
+
+
+def _grown(rows):
+    """A line that says why zeros made the float file larger by gzip, where they did."""
+    by = {row["name"]: row for row in rows}
+    if "pruned" not in by or by["pruned"]["gzip"] <= by["float"]["gzip"]:
+        return []
+    return [
+        "By gzip the pruned float file is larger than the one before: weights that trained have "
+        "all digits of float32, and those before had been rounded, as in a float16 file. In 8 bits "
+        "both have as many."
     ]
 
 
