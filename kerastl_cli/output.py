@@ -236,10 +236,12 @@ def files_table(
 ) -> None:
     """The table of `file_rows`: what each form of a network gives and costs.
 
-    Agreement is with the row above; shares are of the first row that has the figure.
+    Agreement is with the row above; shares are of the first row that has the figure. Where weights
+    were made zero, their share of all kernels is told.
     """
     header = (first, metrics["score_name"], "bytes", "gzip", "ms", "agreement")
-    print_table(title, header, file_cells(rows, metrics))
+    zeros = ("zeros",) if any(row.get("sparsity") for row in rows) else ()
+    print_table(title, (*header, *zeros), file_cells(rows, metrics))
 
 
 def file_cells(
@@ -257,6 +259,7 @@ def file_cells(
         key: next((row[key] for row in rows if row[key] is not None), None)
         for key in ("bytes", "gzip", "ms")
     }
+    pruned = any(row.get("sparsity") for row in rows)
     return [
         (
             row["name"],
@@ -265,6 +268,7 @@ def file_cells(
             _with_share(row["gzip"], base["gzip"], ","),
             _with_share(row["ms"], base["ms"], ".2f"),
             percent(row["agreement"]),
+            *((percent(row["sparsity"]),) if pruned else ()),
         )
         for row in rows
     ]
@@ -337,11 +341,16 @@ def contestants_table(comparison: Mapping[str, Any], seeds: int) -> None:
     """The ways to learn that the demo compares."""
     noun = comparison.get("examples", "digits")
     print_table(
-        f"{comparison['num_labels']} labelled {noun}, {seeds} seeds, accuracy on "
+        f"{comparison['num_labels']} labelled {noun}, {_seeds(seeds)}, accuracy on "
         f"{comparison['num_test']} others",
         ("", "mean", "± std", "each seed"),
         [
-            (name, percent(row["mean"]), percent(row["std"]), " ".join(map(percent, row["each"])))
+            (
+                name,
+                percent(row["mean"]),
+                percent(row["std"] if seeds > 1 else None),  # one differs from nothing
+                " ".join(map(percent, row["each"])),
+            )
             for name, row in comparison["accuracy"].items()
         ],
     )
@@ -375,5 +384,9 @@ def _what_transfer_adds(difference, seeds, noun="digits"):
     text = found.text(is_share=True).replace(")", ", 95 % interval)")
     return (
         f"Over a regression on the same frozen features, fine-tuning {says}: {text}, "
-        f"{found.gained} gained and {found.lost} lost over {seeds} seed{'s'[: seeds > 1]}."
+        f"{found.gained} gained and {found.lost} lost over {_seeds(seeds)}."
     )
+
+
+def _seeds(count):
+    return f"{count} seed{'s'[: count > 1]}"

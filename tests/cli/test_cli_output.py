@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerastl_cli.output import metrics_table
+from kerastl_cli.output import file_cells, metrics_table
 
 METRICS = {
     "objective": "classification", "score_name": "accuracy", "score": 0.91, "loss": 0.3,
@@ -101,3 +101,11 @@ def test_a_number_has_no_points(capsys):
     lines = printed(capsys, **number, **parts, kept="trained")
     words = "+0.026 (-0.010 to +0.051), does not resolve at n = 465"
     assert f"difference, 95 % interval {words}" in lines
+
+
+def test_the_share_of_zeros_is_a_column_where_weights_were_made_zero(capsys):
+    row = {"name": "float", "score": 0.8, "bytes": 9, "gzip": 9, "ms": 0.5, "agreement": None}
+    said = {"objective": "classification"}
+    pruned = file_cells([{**row, "sparsity": 0.0}, {**row, "sparsity": 0.2335}], said)
+    assert [cells[-1] for cells in pruned] == ["0.0 %", "23.4 %"]
+    assert len(file_cells([{**row, "sparsity": 0.0}], said)[0]) == len(pruned[0]) - 1
