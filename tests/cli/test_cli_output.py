@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerastl_cli.output import file_cells, metrics_table
+from kerastl_cli.output import files_table, metrics_table
 
 METRICS = {
     "objective": "classification", "score_name": "accuracy", "score": 0.91, "loss": 0.3,
@@ -106,6 +106,10 @@ def test_a_number_has_no_points(capsys):
 def test_the_share_of_zeros_is_a_column_where_weights_were_made_zero(capsys):
     row = {"name": "float", "score": 0.8, "bytes": 9, "gzip": 9, "ms": 0.5, "agreement": None}
     said = {"objective": "classification"}
-    pruned = file_cells([{**row, "sparsity": 0.0}, {**row, "sparsity": 0.2335}], said)
-    assert [cells[-1] for cells in pruned] == ["0.0 %", "23.4 %"]
-    assert len(file_cells([{**row, "sparsity": 0.0}], said)[0]) == len(pruned[0]) - 1
+    said["score_name"] = "accuracy"
+    files_table("stages", [{**row, "sparsity": 0.0}, {**row, "sparsity": 0.2335}], said)
+    _, head, *rest = (line.split() for line in capsys.readouterr().out.splitlines() if line.strip())
+    assert head[-2:] == ["agreement", "zeros"]
+    assert [line[-2:] for line in rest[-2:]] == [["0.0", "%"], ["23.4", "%"]]
+    files_table("stages", [{**row, "sparsity": 0.0}], said)
+    assert "zeros" not in capsys.readouterr().out
