@@ -138,7 +138,8 @@ def compress(
             "seconds": round(time.perf_counter() - started, 1),
         }
         smaller = FineTuner.from_model(smaller)  # without the state of its optimizer
-        _write_run(run, smaller, finished, examples, settings, histories)
+        told = {"data": job["data"], "history": histories}
+        _write_run(run, smaller, finished, examples, settings, told)
         _draw(run, rows, finished, examples)
         run.write_json("metrics.json", metrics)
     return CompressResult(smaller, metrics, pathlib.Path(out))
@@ -264,7 +265,7 @@ def _grown(rows):
     ]
 
 
-def _write_run(run, model, finished, examples, settings, histories):
+def _write_run(run, model, finished, examples, settings, told):
     """Write all but the device files and what was measured."""
     known = dataclasses.replace(
         finished.trained_for,
@@ -279,7 +280,7 @@ def _write_run(run, model, finished, examples, settings, histories):
             "config": settings.to_dict(),
             "source": str(finished.path.resolve()),
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-            "history": histories,
+            **told,
         },
     )
     if examples.skipped:

@@ -115,7 +115,7 @@ def fine_tune(
             seconds["unlabelled"] = further.seconds
         progress.stage("Writing")
         written = time.perf_counter()
-        _write(run, model, examples, settings, learnt)
+        _write(run, model, examples, settings, learnt, job["data"])
         source.write(run.file("model.keras").parent)
         if settings.export not in (None, "none"):
             progress.stage("Exporting and checking model.tflite")
@@ -189,7 +189,7 @@ def _advice(settings, data):
     return []
 
 
-def _write(run, model, data, settings, learnt):
+def _write(run, model, data, settings, learnt, path):
     plan, history = learnt.plan, learnt.history
     thaws = plan.resolve(model.groups).thaws
     model.save(run.file("model.keras"))
@@ -199,6 +199,7 @@ def _write(run, model, data, settings, learnt):
         "config.json",
         {
             "config": settings.to_dict(),
+            "data": path,
             "schedule": thaws,
             "multipliers": plan.phases[-1].multipliers if plan.phases else {},
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

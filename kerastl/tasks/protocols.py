@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kerastl.data.passes import Passes
     from kerastl.tasks.settings import ReadSettings, TrainSettings
 
+APART = ("test", "val")  # parts that are not to train on
 S = TypeVar("S")  # a class of settings
 
 # A docstring is all that a method of a Protocol has here.
@@ -418,6 +419,7 @@ class HeldOut:
         path: String, where they lie.
         skipped: List of `{"file", "reason"}` of what could not be read.
         objective: `Objective` to judge a model's answers by.
+        is_apart: Boolean, whether the data say that they are not to train on.
     """
 
     examples: Examples
@@ -425,6 +427,7 @@ class HeldOut:
     path: str
     skipped: list = field(default_factory=list)
     objective: Any = None
+    is_apart: bool = False
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def squeezed(tuned):
     return kerastl.compress(run, data, out, **ALL, **FAST)
 
 
-def test_the_run_folder_is_whole(squeezed):
+def test_the_run_folder_is_whole(squeezed, tuned):
     assert {file.name for file in squeezed.folder.iterdir()} == {
         "model.keras", "model.tflite", "float.tflite", "labels.txt", "task.json",
         "config.json", "metrics.json", "stages.png",
@@ -55,7 +55,7 @@ def test_the_run_folder_is_whole(squeezed):
     assert said["rows"] == squeezed.metrics["rows"]
     assert (squeezed.folder / "labels.txt").read_text().split() == ["class_0", "class_1", "class_2"]
     config = json.loads((squeezed.folder / "config.json").read_text())
-    assert config["config"]["prune"] == 0.6
+    assert config["config"]["prune"] == 0.6 and config["data"] == str(tuned[0].resolve())
     assert json.loads((squeezed.folder / "task.json").read_text())["seed"] == 3
     assert [len(h["loss"]) for h in config["history"].values()] == [2, 2, 2]
 

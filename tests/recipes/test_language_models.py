@@ -105,7 +105,10 @@ def test_a_finished_run_is_read_again(run, text, tmp_path):
     cut = whole.rfind("\n", 0, round(0.85 * len(whole))) + 1
     (ends / "train.txt").write_text(whole[:cut])
     (ends / "test.txt").write_text(whole[cut:])
+    (notice,) = evaluate(run.folder, text)["notices"]
+    assert notice.startswith(f"{text} is what the model was trained on, and names no part to test")
     report = evaluate(run.folder, ends)
+    assert report["notices"] == []
     assert report["num_bytes"] == run.metrics["num_bytes"]
     # The end of the file is one more to predict there.
     assert report["num_predicted"] == run.metrics["num_predicted"] + 1

@@ -73,6 +73,7 @@ def test_a_finished_run_reads_new_texts_alone(run, network, table, tmp_path):
     assert said["kind"] == "texts"
     report = evaluate(run.folder, table)
     assert report["score"] == run.metrics["score"]
+    assert report["notices"] == []  # the part to test on was not trained on
     lines = tmp_path / "lines.txt"
     lines.write_text("the cat sat\nold dog\n")
     answers = predict(run.folder, lines)
