@@ -74,7 +74,7 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
     """The tables that `tune` and `demo` end with."""
     noun = metrics["examples"]
     rows = [
-        (f"{metrics['score_name']}, held-out", score(metrics["score"], metrics)),
+        (f"{score_name(metrics)}, held-out", score(metrics["score"], metrics)),
         *_side_by_side(metrics),
         *_rival(metrics),
         (f"{noun} held out", metrics["num_examples"]),
@@ -180,7 +180,9 @@ def _difference(difference, metrics):
     from kerastl.tasks import Paired, objective_of
 
     found = Paired(**difference)
-    text = found.text(is_share=objective_of(metrics).is_share)
+    objective = objective_of(metrics)
+    shown = found.turned() if objective.cost_name else found
+    text = shown.text(is_share=objective.is_share)
     rows = [("  difference, 95 % interval", f"{text}, {found.verdict()}")]
     if found.p is not None:
         said = f"{found.gained}, {found.lost} (p = {found.p:.2g})"
@@ -190,7 +192,7 @@ def _difference(difference, metrics):
 
 def score_tables(title: str, report: Mapping[str, Any]) -> None:
     """The tables that `evaluate` prints: the score, and what the objective judges besides."""
-    rows = [(report["score_name"], score(report["score"], report))]
+    rows = [(score_name(report), score(report["score"], report))]
     rows += [("loss", f"{report['loss']:.4g}"), ("examples", report["num_examples"])]
     print_table(title, ("", ""), rows)
     _tables(report)
@@ -203,8 +205,17 @@ def _tables(metrics):
         print_table(title, header, rows)
 
 
+def score_name(metrics: Mapping[str, Any]) -> str:
+    """What the number that `score` shows is called."""
+    from kerastl.tasks import objective_of
+
+    return objective_of(metrics).cost_name or metrics["score_name"]
+
+
 def score(value: float | None, metrics: Mapping[str, Any]) -> str:
     """A score as text: in percent where it is a share, or a dash for None.
+
+    Where people know the cost whose minus it is, that is shown.
 
     Args:
         value: Float, or None.
@@ -214,8 +225,10 @@ def score(value: float | None, metrics: Mapping[str, Any]) -> str:
         return "-"
     from kerastl.tasks import objective_of
 
-    is_share = objective_of(metrics).is_share
-    return percent(value) if is_share else f"{value:.3f}"
+    objective = objective_of(metrics)
+    if objective.cost_name:
+        return f"{-value:.3f}"
+    return percent(value) if objective.is_share else f"{value:.3f}"
 
 
 def files_table(
@@ -223,10 +236,12 @@ def files_table(
 ) -> None:
     """The table of `file_rows`: what each form of a network gives and costs.
 
-    Agreement is with the row above; shares are of the first row that has the figure.
+    Agreement is with the row above; shares are of the first row that has the figure. Where weights
+    were made zero, their share of all kernels is told.
     """
     header = (first, metrics["score_name"], "bytes", "gzip", "ms", "agreement")
-    print_table(title, header, file_cells(rows, metrics))
+    zeros = ("zeros",) if any(row.get("sparsity") for row in rows) else ()
+    print_table(title, (*header, *zeros), file_cells(rows, metrics))
 
 
 def file_cells(
@@ -244,6 +259,7 @@ def file_cells(
         key: next((row[key] for row in rows if row[key] is not None), None)
         for key in ("bytes", "gzip", "ms")
     }
+    pruned = any(row.get("sparsity") for row in rows)
     return [
         (
             row["name"],
@@ -252,6 +268,7 @@ def file_cells(
             _with_share(row["gzip"], base["gzip"], ","),
             _with_share(row["ms"], base["ms"], ".2f"),
             percent(row["agreement"]),
+            *((percent(row["sparsity"]),) if pruned else ()),
         )
         for row in rows
     ]
@@ -324,11 +341,16 @@ def contestants_table(comparison: Mapping[str, Any], seeds: int) -> None:
     """The ways to learn that the demo compares."""
     noun = comparison.get("examples", "digits")
     print_table(
-        f"{comparison['num_labels']} labelled {noun}, {seeds} seeds, accuracy on "
+        f"{comparison['num_labels']} labelled {noun}, {_seeds(seeds)}, accuracy on "
         f"{comparison['num_test']} others",
         ("", "mean", "± std", "each seed"),
         [
-            (name, percent(row["mean"]), percent(row["std"]), " ".join(map(percent, row["each"])))
+            (
+                name,
+                percent(row["mean"]),
+                percent(row["std"] if seeds > 1 else None),  # one differs from nothing
+                " ".join(map(percent, row["each"])),
+            )
             for name, row in comparison["accuracy"].items()
         ],
     )
@@ -362,5 +384,9 @@ def _what_transfer_adds(difference, seeds, noun="digits"):
     text = found.text(is_share=True).replace(")", ", 95 % interval)")
     return (
         f"Over a regression on the same frozen features, fine-tuning {says}: {text}, "
-        f"{found.gained} gained and {found.lost} lost over {seeds} seed{'s'[: seeds > 1]}."
+        f"{found.gained} gained and {found.lost} lost over {_seeds(seeds)}."
     )
+
+
+def _seeds(count):
+    return f"{count} seed{'s'[: count > 1]}"

@@ -330,3 +330,11 @@ def test_public_names_resolve():
             assert inspect.isfunction(getattr(kerastl, name))
     with pytest.raises(AttributeError, match="no_such_name"):
         kerastl.no_such_name  # noqa: B018
+
+
+def test_pages_have_no_place_left_to_fill_in():
+    """No `@FIGURE@` that a script was to put a measured figure into."""
+    pages = [ROOT.parent / "README.md", *(ROOT.parent / "docs").rglob("*.md")]
+    assert len(pages) > 50
+    found = {page.name: re.findall(r"@[A-Z_]+@", page.read_text("utf-8")) for page in pages}
+    assert {name: left for name, left in found.items() if left} == {}

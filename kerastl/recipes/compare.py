@@ -116,9 +116,9 @@ def compare(
         table = as_markdown(rows, objective)
         run.write_lines("comparison.md", table.splitlines())
         draw_comparison(
-            rows,
+            [_shown(row, objective) for row in rows],
             run.file("comparison.png"),
-            score_name=objective.score_name,
+            score_name=objective.cost_name or objective.score_name,
             is_share=objective.is_share,
             title=_title(data, settings),
         )
@@ -135,7 +135,8 @@ def header(objective: Objective) -> tuple[str, ...]:
     costs = "frozen layers", "trainable weights", "seconds"
     gain = "over the probe" if objective.solves else "over as loaded"
     gain = f"points {gain}" if objective.is_share else gain
-    return "strategy", *costs, objective.score_name, gain, "resolves", "memory"
+    score_name = objective.cost_name or objective.score_name
+    return "strategy", *costs, score_name, gain, "resolves", "memory"
 
 
 def cells(row: Mapping[str, Any], objective: Objective) -> tuple[str, ...]:
@@ -152,6 +153,7 @@ def cells(row: Mapping[str, Any], objective: Objective) -> tuple[str, ...]:
         ...        "peak_memory": 1_200_000_000}, Classification())[4:7]
         ('80.0 ± 1.0 %', '+1.0 (-2.0 to +4.0)', 'no: +5 -2')
     """
+    row = _shown(row, objective)
     score = row["score"]
     unit, form, end = (100, ".1f", " %") if objective.is_share else (1, ".3f", "")
     spread = f" ± {unit * score['std']:{form}}" if len(score["each"]) > 1 else ""
@@ -164,6 +166,19 @@ def cells(row: Mapping[str, Any], objective: Objective) -> tuple[str, ...]:
         *_difference_cells(row["difference"], objective),
         f"{row['peak_memory'] / 1e6:,.0f} MB",
     )
+
+
+def _shown(row, objective):
+    """`row` as people read it: with the cost, where the score is minus one that they know."""
+    if objective.cost_name is None:
+        return row
+    score, difference = row["score"], row["difference"]
+    each = [-one for one in score["each"]]
+    return {
+        **row,
+        "score": {"mean": -score["mean"], "std": score["std"], "each": each},
+        "difference": difference and Paired(**difference).turned().to_dict(),
+    }
 
 
 def _difference_cells(difference, objective):

@@ -154,7 +154,8 @@ def _better(data, before, after):
     if not np.isfinite(after).all():
         return "before", f"After training the loss is no number on {count} examples held back."
     beside: Paired = paired(objective, after, before, data.val.targets)
-    told = f"{beside.text(is_share=objective.is_share)} on {count} {data.prepare.noun} held back"
+    shown = beside.turned() if objective.cost_name else beside
+    told = f"{shown.text(is_share=objective.is_share)} on {count} {data.prepare.noun} held back"
     if beside.difference > 0:
         return "trained", f"Training made it better: {told}."
     return "before", f"Training made it no better: {told}."

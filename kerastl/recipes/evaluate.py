@@ -1,5 +1,6 @@
 """`evaluate`: a model or device file measured on data, beside the others of its run."""
 
+import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from kerastl._base.types import PathLike
 from kerastl.recipes.device_files import Entry, file_rows, in_parts
 from kerastl.recipes.finished import SEEN, held_out, load_predictor
-from kerastl.recipes.run_folder import Progress, Silent
+from kerastl.recipes.run_folder import MARK, Progress, Silent
 from kerastl.tasks import said_of
 
 BESIDE = ("model.keras", "float.tflite")
@@ -33,7 +34,7 @@ def evaluate(
         Dict: `score`, `score_name`, and what the objective judges besides; `data`, what was
         measured on; `skipped`, the files that cannot be read; `files`, of a `.tflite` its row of
         `device_files.file_rows` after those of the `model.keras` and the `float.tflite` beside it;
-        and `notices`, why one of them is not there.
+        and `notices`, why one of them is not there, and that the model was trained on the data.
 
     Raises:
         FileNotFoundError, ValueError: If the model or the data are unusable, or of two tasks.
@@ -68,6 +69,11 @@ def evaluate(
     }
     if question:
         report["notices"].append(question)
+    if not found.is_apart and _trained_on(predictor.path, data):
+        report["notices"].append(
+            f"{data} is what the model was trained on, and names no part to test on: the score "
+            "includes what it was trained on. That of what was held out is in its metrics.json."
+        )
     if predictor.path.endswith(".tflite"):
         others, notices = _beside(predictor, input_range)
         report["notices"] += notices
@@ -75,6 +81,15 @@ def evaluate(
         entries = [Entry(pathlib.Path(one.path).name, _on(known, one), one.path) for one in named]
         report["files"] = file_rows(entries, found.examples, objective)
     return report
+
+
+def _trained_on(model, data):
+    """Whether the run that the file `model` lies in says that it trained on `data`."""
+    folder = pathlib.Path(model).parent
+    if not all((folder / name).is_file() for name in (MARK, "config.json")):
+        return False  # anybody's
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return said.get("data") == str(pathlib.Path(data).resolve())
 
 
 def _beside(predictor, input_range):

@@ -118,20 +118,24 @@ def plan_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> Tr
     """
     if settings.strategy == "probe":
         return strategies.probe(model.groups)
-    epochs, steps = settings.epochs, math.ceil(len(data.train) / settings.batch_size)
-    if settings.strategy == FEW_SHOT:
-        epochs *= math.ceil(OF_PAIRS / steps)
     start: Any = STARTS[settings.start] if data.objective.solves else "trained"
     steady = None if start == "as_is" else strategies.WARMUP
     return strategies.by_name(
         settings.strategy,
         model.groups,
-        epochs=epochs,
+        epochs=settings.epochs * passes_of(settings, len(data.train)),
         learning_rate=rate_of(settings),
         schedule=steady if settings.averages else strategies.COSINE,
         start=start,
         work=work_for(model, data, settings),
     )
+
+
+def passes_of(settings: StrategySettings, num_train: int) -> int:
+    """How many passes over `num_train` examples count as an epoch of the strategy of `settings`."""
+    if settings.strategy != FEW_SHOT:
+        return 1
+    return math.ceil(OF_PAIRS / math.ceil(num_train / settings.batch_size))
 
 
 def rate_of(settings: StrategySettings | CompressSettings) -> float:

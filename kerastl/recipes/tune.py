@@ -115,7 +115,7 @@ def fine_tune(
             seconds["unlabelled"] = further.seconds
         progress.stage("Writing")
         written = time.perf_counter()
-        _write(run, model, examples, settings, learnt)
+        _write(run, model, examples, settings, learnt, job["data"])
         source.write(run.file("model.keras").parent)
         if settings.export not in (None, "none"):
             progress.stage("Exporting and checking model.tflite")
@@ -155,7 +155,7 @@ def _evaluate(model, data, settings, learnt):
         f"val_{objective.metric}": history.get(f"val_{objective.metric}", [None])[-1],
         "frozen_features": training.cache_summary(learnt.frozen_features),
         **learnt.side_by_side(),
-        "notices": [*data.notices, *learnt.notices, *_advice(settings)],
+        "notices": [*data.notices, *learnt.notices, *_advice(settings, data)],
         "seed": settings.seed,
     }
 
@@ -176,13 +176,20 @@ def _beside_rival(source, data, settings, learnt, progress):
     return {"rival": told}
 
 
-def _advice(settings):
+def _advice(settings, data):
+    passes = training.passes_of(settings, len(data.train))
+    if passes > 1:
+        return [
+            f"An epoch of {settings.strategy} was {passes} passes over the {len(data.train)} "
+            f"{data.prepare.noun}, as many as make {training.OF_PAIRS} steps: "
+            f"{settings.epochs * passes} passes in all."
+        ]
     if settings.backbone == "glyphnet" and settings.augment != "none":
         return ["Writing means something else in the mirror: --augment none suits glyphnet better."]
     return []
 
 
-def _write(run, model, data, settings, learnt):
+def _write(run, model, data, settings, learnt, path):
     plan, history = learnt.plan, learnt.history
     thaws = plan.resolve(model.groups).thaws
     model.save(run.file("model.keras"))
@@ -192,6 +199,7 @@ def _write(run, model, data, settings, learnt):
         "config.json",
         {
             "config": settings.to_dict(),
+            "data": path,
             "schedule": thaws,
             "multipliers": plan.phases[-1].multipliers if plan.phases else {},
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -55,9 +55,10 @@ def _draw(axis, history, metric, thaws):
     axis.set_ylabel(metric.replace("_", " "))
     if "accuracy" in metric:
         axis.set_ylim(top=1.02)
-    else:
-        axis.set_ylim(bottom=0.0)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    elif (highest := axis.dataLim.ymax) > 0:
+        axis.set_ylim(bottom=0.0, top=1.05 * highest)  # room above, also where all are alike
+    axis.set_xlim(0.5, max(len(history.get(name, ())) for name in (metric, f"val_{metric}")) + 0.5)
+    axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axis.grid(alpha=0.25)
     axis.legend(frameon=False)
 

@@ -38,6 +38,7 @@ class Classification:
 
     name = "classification"
     score_name = "accuracy"
+    cost_name = None
     metric = "accuracy"
     is_share = True
     solves = True

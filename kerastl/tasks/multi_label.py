@@ -29,6 +29,7 @@ class MultiLabel:
 
     name = "multi_label"
     score_name = "mean average precision"
+    cost_name = None
     metric = "label_accuracy"
     is_share = True
     solves = True

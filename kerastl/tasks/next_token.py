@@ -13,7 +13,7 @@ from kerastl.tasks.protocols import Judgement, TaskData
 
 SAYS = (
     "A language model goes on with a text and gives no answer to an example: kerastl generate "
-    "MODEL --prompt ..."
+    "MODEL --prompt TEXT"
 )
 
 
@@ -27,6 +27,7 @@ class NextToken:
 
     name = "next_token"
     score_name = "minus bits per byte"
+    cost_name = "bits per byte"
     metric = "accuracy"
     is_share = False
     solves = False

@@ -50,6 +50,16 @@ class Paired:
         """Dict ready for JSON; `Paired(**it)` is the same again."""
         return dataclasses.asdict(self)
 
+    def turned(self) -> "Paired":
+        """The same of minus the score: how much more the one costs than the other.
+
+        Example:
+            >>> print(Paired(0.8, 0.7, 0.9, None, None, None, 60).turned().text(is_share=False))
+            -0.800 (-0.900 to -0.700)
+        """
+        ends = -self.difference, -self.high, -self.low
+        return Paired(*ends, self.lost, self.gained, self.p, self.num_examples)
+
     def text(self, *, is_share: bool) -> str:
         """The difference and its interval, in points (hundredths) of a score that is a share.
 
@@ -67,10 +77,13 @@ class Paired:
         Example:
             >>> Paired(0.026, -0.004, 0.056, 24, 12, 0.065, 465).verdict()
             'does not resolve at n = 465'
+            >>> Paired(-0.333, -0.641, -0.025, 0, 3, 0.25, 9).verdict()
+            "does not resolve at n = 9: McNemar's p = 0.25"
         """
         if self.resolves:
             return "better" if self.difference > 0 else "worse"
-        return f"does not resolve at n = {self.num_examples:,}"
+        why = "" if self.low <= 0 <= self.high else f": McNemar's p = {self.p:.2g}"
+        return f"does not resolve at n = {self.num_examples:,}{why}"
 
 
 def paired(

@@ -20,6 +20,7 @@ from kerastl.data.ranges import FAR, PIXELS, Range, check_ranges, scaled
 from kerastl.data.targets import targets_of
 from kerastl.tasks.picture_examples import PictureExamples
 from kerastl.tasks.protocols import (
+    APART,
     DeviceForm,
     Finer,
     HeldOut,
@@ -377,7 +378,9 @@ class Pictures:
         ]
         found = self.targets_of(targets)[kept]
         examples = PictureExamples(pixels[kept], found, input_range=prepare.input_range)
-        return HeldOut(examples, self.found.class_names, self.named(split), skipped)
+        apart = split in APART
+        names = self.found.class_names
+        return HeldOut(examples, names, self.named(split), skipped, is_apart=apart)
 
     def targets_of(self, targets: Sequence[Any]) -> np.ndarray:
         """The targets of files, a list, as an array."""

@@ -107,7 +107,8 @@ class PrepareLines:
         Raises:
             ValueError: Always.
         """
-        raise ValueError(f"{SAYS}. Received: {paths}, to answer")
+        told = [paths] if isinstance(paths, (str, pathlib.Path)) else paths
+        raise ValueError(f"{SAYS}. Received: {checks.listed(told, 3)}, to answer")
 
     def named(self, raw: Any) -> dict[str, str]:
         """What a text is called in an answer: itself."""

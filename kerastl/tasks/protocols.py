@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kerastl.data.passes import Passes
     from kerastl.tasks.settings import ReadSettings, TrainSettings
 
+APART = ("test", "val")  # parts that are not to train on
 S = TypeVar("S")  # a class of settings
 
 # A docstring is all that a method of a Protocol has here.
@@ -181,6 +182,8 @@ class Objective(Protocol):
         name: Word that says so in `task.json`.
         scored_by: Which of its measures the score is, as the setting `metric` calls it.
         score_name: What its score is called; higher is better, and `max_drop` counts it.
+        cost_name: What minus the score is called where a person knows that, and lower is better;
+            None where the score is shown as it is.
         metric: Name under which `fit` reports progress beside the loss.
         is_share: Boolean, whether the score lies in [0, 1] and is shown in percent.
         solves: Boolean, whether it has a new head, which a regression on frozen features can solve.
@@ -190,6 +193,7 @@ class Objective(Protocol):
     name: str
     scored_by: str
     score_name: str
+    cost_name: str | None
     metric: str
     is_share: bool
     solves: bool
@@ -423,6 +427,7 @@ class HeldOut:
         path: String, where they lie.
         skipped: List of `{"file", "reason"}` of what could not be read.
         objective: `Objective` to judge a model's answers by.
+        is_apart: Boolean, whether the data say that they are not to train on.
     """
 
     examples: Examples
@@ -430,6 +435,7 @@ class HeldOut:
     path: str
     skipped: list = field(default_factory=list)
     objective: Any = None
+    is_apart: bool = False
 
 
 @dataclass(frozen=True)

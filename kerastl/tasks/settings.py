@@ -240,7 +240,8 @@ class TrainSettings(ReadSettings):
     )
     learning_rate: float | None = setting(
         None,
-        "Peak rate of a head that starts at zero; if not said, 0.01, and 0.001 of texts.",
+        "Peak rate of a head that starts at zero; if not said, 0.01, and 0.001 of texts; of a "
+        "language model, which has no new head, 0.0002 of its last layers.",
         low=1e-12,
         high=1e3,
     )
@@ -605,7 +606,7 @@ class ExportSettings(Settings):
         max_drop: Float in [0, 1], how much lower the score of the file may be. Where a file
             loses more, others are tried by `export.to_litert_within`. None takes the file as it is.
         io_dtype: Dtype of the file's inputs and outputs, as in `export.to_litert`.
-        length: Int > 0, ids of a text that the file takes, no more and no fewer. None takes those
+        length: Int >= 4, ids of a text that the file takes, no more and no fewer. None takes those
             of the run.
         format: `"litert"`, `"saved_model"`, `"onnx"`, or `"huggingface"` for a language model.
         seed: Int that divides the examples of a model of unknown seed.
@@ -627,7 +628,10 @@ class ExportSettings(Settings):
     )
     io_dtype: str = setting("float32", "What the file takes and gives.", choices=IO_DTYPES)
     length: int | None = setting(
-        None, "Ids of a text that the file takes; if not said, those of the run.", low=1, high=10**6
+        None,
+        "Ids of a text that the file takes, 4 or more; if not said, those of the run.",
+        low=4,
+        high=10**6,
     )
     format: str = setting("litert", "Kind of file.", choices=FORMATS)
     seed: int = setting(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,8 +45,11 @@ def find_source(path: PathLike, *, least: int = 2) -> Source:
     Example:
         >>> find_source("no/such/folder")
         Traceback (most recent call last):
-        FileNotFoundError: There is no folder no/such/folder.
+        FileNotFoundError: There is no file or folder no/such/folder.
     """
+    if not os.path.exists(path):
+        near = checks.near_path(pathlib.Path(path))
+        raise FileNotFoundError(f"There is no file or folder {path}.{near}")
     for kind in SOURCES:
         if (source := kind.scan(path, least=least)) is not None:
             return source

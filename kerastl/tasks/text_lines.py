@@ -20,7 +20,7 @@ from kerastl.data.texts.lines import Document, ScannedLines, find_lines, scan_li
 from kerastl.tasks.next_token import NextToken
 from kerastl.tasks.prepare_lines import NO_FILES, NOUN, Fitted, PrepareLines, start_of
 from kerastl.tasks.prepare_texts import tokens_of
-from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
+from kerastl.tasks.protocols import APART, Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
 from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
 from kerastl.tasks.settling import settled_for
 
@@ -255,7 +255,7 @@ class TextLines:
         pieces, _ = prepare.pieces(documents, self._ids_of(prepare.tokens, documents))
         skipped = [{"file": place, "reason": why} for place, why in self.found.skipped]
         path = str(self.path) if split == "all" else f"{self.path} ({split})"
-        return HeldOut(prepare.examples(pieces), (), path, skipped)
+        return HeldOut(prepare.examples(pieces), (), path, skipped, is_apart=split in APART)
 
     def _divided(self, validation, seed) -> Mapping[str, Sequence[Document]]:
         """Dict from `"train"`, `"val"` and `"test"` to documents."""

@@ -27,7 +27,7 @@ from kerastl.tasks.prepare_texts import (
     shapes_of,
     tokens_of,
 )
-from kerastl.tasks.protocols import Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
+from kerastl.tasks.protocols import APART, Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
 from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.settling import settled_for
@@ -204,7 +204,8 @@ class TextTable:
         self._ids.pop(split, None)  # of another network
         skipped = [{"file": place, "reason": why} for place, why in self.found.skipped]
         path = str(self.path) if split == "all" else f"{self.path} ({split})"
-        return HeldOut(self._examples(split, prepare), self.found.class_names, path, skipped)
+        examples, names = self._examples(split, prepare), self.found.class_names
+        return HeldOut(examples, names, path, skipped, is_apart=split in APART)
 
     def rival(self, data: Any, settings: Any) -> Rival | None:
         """What counts words: the cheapest way to learn of texts."""
@@ -235,8 +236,8 @@ def _refuse_pooled(settings):
 
 
 def _small(settings):
-    """A notice of what the embedded default is, where no other network was named."""
-    if settings.backbone != PROSENET:
+    """A notice of what the embedded default knows, where no other network was named."""
+    if settings.backbone != PROSENET or settings.weights is None:
         return ()
     return (
         "prosenet is a small network that knows two books' worth of old English prose: one that is "

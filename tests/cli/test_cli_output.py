@@ -2,7 +2,7 @@
 
 import pytest
 
-from kerastl_cli.output import metrics_table
+from kerastl_cli.output import files_table, metrics_table
 
 METRICS = {
     "objective": "classification", "score_name": "accuracy", "score": 0.91, "loss": 0.3,
@@ -30,7 +30,8 @@ def test_a_run_shows_the_regression_and_the_training_side_by_side(capsys):
     assert lines[start : start + 5] == [
         "regression on frozen features 88.4 % in 8.0 s",
         "trained from there 91.0 % in 228.0 s, 79.0 of these tracing",
-        "difference, 95 % interval +2.6 points (+0.1 to +5.1), does not resolve at n = 465",
+        "difference, 95 % interval +2.6 points (+0.1 to +5.1), does not resolve at n = 465: "
+        "McNemar's p = 0.065",
         "pictures gained, lost 24, 12 (p = 0.065)",
         "kept the regression: no fold was better",
     ]
@@ -100,3 +101,15 @@ def test_a_number_has_no_points(capsys):
     lines = printed(capsys, **number, **parts, kept="trained")
     words = "+0.026 (-0.010 to +0.051), does not resolve at n = 465"
     assert f"difference, 95 % interval {words}" in lines
+
+
+def test_the_share_of_zeros_is_a_column_where_weights_were_made_zero(capsys):
+    row = {"name": "float", "score": 0.8, "bytes": 9, "gzip": 9, "ms": 0.5, "agreement": None}
+    said = {"objective": "classification"}
+    said["score_name"] = "accuracy"
+    files_table("stages", [{**row, "sparsity": 0.0}, {**row, "sparsity": 0.2335}], said)
+    _, head, *rest = (line.split() for line in capsys.readouterr().out.splitlines() if line.strip())
+    assert head[-2:] == ["agreement", "zeros"]
+    assert [line[-2:] for line in rest[-2:]] == [["0.0", "%"], ["23.4", "%"]]
+    files_table("stages", [{**row, "sparsity": 0.0}], said)
+    assert "zeros" not in capsys.readouterr().out

@@ -64,7 +64,7 @@ def test_what_is_learnt_of_an_exchange(tmp_path):
     found = scan_lines(path)
     assert [document.parts for document in found.splits["all"]] == [
         (("1 + 1 =", False), (" 2", True)),
-        (("alone", True),),
+        (("", False), ("alone", True)),
         (("system: Be short.\nuser: Hi\nassistant:", False), (" Hello.\n", True)),
     ]
     assert found.kind == "response"
@@ -83,6 +83,12 @@ def test_what_is_learnt_of_an_exchange(tmp_path):
         ("a.txt", b"PK\0\1\2", "null characters"),
         ("a.jsonl", b'{"prompt": "a", "reply": "b"}', "line 1 must have prompt and response"),
         ("a.jsonl", b'{"prompt": "a", "reply": "b"}', "Received: prompt, reply"),
+        ("a.jsonl", b'{"prompt": "a"}', r"Received: prompt\. Missing: response\.$"),
+        (
+            "a.jsonl",
+            b'{"promt": "a", "response": "b"}',
+            "Missing: prompt. Closest to prompt: 'promt'",
+        ),
         ("a.jsonl", b'{"prompt": "a", "response": 3}', "strings to read. Received: '3'"),
         ("a.jsonl", b'{"prompt": "a", "response": "b"}\n[1]', "Line 2 .* must be a JSON object"),
         ("a.jsonl", b'{"messages": "hi"}', "must be a list of objects"),

@@ -13,6 +13,7 @@ from kerastl.compression import sparsity
 from kerastl.distillation import Distill
 from kerastl.export import LiteRTModel, file_sizes
 from kerastl.recipes import CompressSettings, RunFolder
+from kerastl.recipes.compress import _grown
 from kerastl.recipes.finished import load_run, read_for
 from kerastl.recipes.run_folder import Silent
 from kerastl.recipes.stages import (
@@ -45,7 +46,7 @@ def squeezed(tuned):
     return kerastl.compress(run, data, out, **ALL, **FAST)
 
 
-def test_the_run_folder_is_whole(squeezed):
+def test_the_run_folder_is_whole(squeezed, tuned):
     assert {file.name for file in squeezed.folder.iterdir()} == {
         "model.keras", "model.tflite", "float.tflite", "labels.txt", "task.json",
         "config.json", "metrics.json", "stages.png",
@@ -54,7 +55,7 @@ def test_the_run_folder_is_whole(squeezed):
     assert said["rows"] == squeezed.metrics["rows"]
     assert (squeezed.folder / "labels.txt").read_text().split() == ["class_0", "class_1", "class_2"]
     config = json.loads((squeezed.folder / "config.json").read_text())
-    assert config["config"]["prune"] == 0.6
+    assert config["config"]["prune"] == 0.6 and config["data"] == str(tuned[0].resolve())
     assert json.loads((squeezed.folder / "task.json").read_text())["seed"] == 3
     assert [len(h["loss"]) for h in config["history"].values()] == [2, 2, 2]
 
@@ -83,6 +84,13 @@ def test_stages_shrink_what_they_say(squeezed):
     # Of all kernels, which have the head's dense one besides.
     assert by["pruned"]["sparsity"] == pytest.approx(0.6, abs=0.01)
     assert by["int8"]["sparsity"] >= by["pruned"]["sparsity"] - 0.001  # zeros outlive QAT
+
+
+def test_zeros_that_gzip_does_not_show_are_explained(squeezed):
+    assert not any("gzip" in line for line in squeezed.metrics["notices"])
+    rows = [{"name": "float", "gzip": 100}, {"name": "pruned", "gzip": 110}]
+    (line,) = _grown(rows)
+    assert line.startswith("By gzip the pruned float file is larger than the one before")
 
 
 def test_files_and_model_are_one_network(squeezed, tuned):

@@ -43,7 +43,9 @@ def test_each_difference_is_that_of_the_accuracies(demo):
 def test_the_tables_name_every_way_with_its_interval(demo, capsys):
     contestants_table(demo.metrics["comparison"], 1)
     printed = " ".join(capsys.readouterr().out.split())
-    assert "40 labelled sentences, 1 seeds" in printed
+    assert "40 labelled sentences, 1 seed, " in printed and "± 0.0" not in printed
+    mean = f"{demo.metrics['comparison']['accuracy'][COUNTED]['mean']:.1%}".replace("%", " %")
+    assert f"{COUNTED} {mean} - {mean}" in printed
     for name in (TRANSFERRED, PROBE, SCRATCH, COUNTED):
         assert name in printed
     told = Paired(**demo.metrics["comparison"]["differences"][COUNTED])

@@ -11,10 +11,11 @@ from kerastl import compress, evaluate, export_model, find_learning_rate, fine_t
 from kerastl.backbones import load_causal
 from kerastl.freezing import freeze_to
 from kerastl.recipes import compare_worker, training
-from kerastl.recipes.compare import header
+from kerastl.recipes.compare import cells, header
 from kerastl.recipes.continued import train_on
 from kerastl.recipes.run_folder import Silent
-from kerastl.tasks import find_source
+from kerastl.tasks import Paired, find_source
+from kerastl.tasks.next_token import NextToken
 from kerastl.tasks.settings import CompareSettings, LRFindSettings, TuneSettings
 from kerastl.training.clock import Seconds
 from kerastl_cli import output
@@ -72,6 +73,24 @@ def test_the_table_of_a_run_reads(run, capsys):
     before, trained = (run.metrics[name] for name in ("before", "trained"))
     assert f"perplexity {before['perplexity']:.4g} → {trained['perplexity']:.4g}, bits" in said
     assert "as loaded" in said and "regression on frozen" not in said
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert f"bits per byte, held-out {trained['bits_per_byte']:.3f}" in lines
+    fall = trained["bits_per_byte"] - before["bits_per_byte"]
+    (line,) = [line for line in lines if line.startswith("difference")]
+    assert line.startswith(f"difference, 95 % interval {fall:.3f} (-") and line.endswith(", better")
+    lzma = f"a compressor, lzma {-run.metrics['rival']['score']:.3f} in"
+    assert any(line.startswith(lzma) for line in lines)
+    assert "minus" not in said and ": -" in run.metrics["choice"]["reason"]
+
+
+def test_a_comparison_shows_bits_per_byte():
+    score = {"mean": -2.5, "std": 0.1, "each": [-2.4, -2.6]}
+    told = Paired(0.8, 0.7, 0.9, None, None, None, 60).to_dict()
+    row = {"strategy": "full", "frozen_layers": 0, "layers": 9, "trainable_weights": 9}
+    row |= {"seconds": 1.0, "score": score, "difference": told, "peak_memory": 1e6}
+    said = dict(zip(header(NextToken()), cells(row, NextToken()), strict=True))
+    assert said["bits per byte"] == "2.500 ± 0.100"
+    assert said["over as loaded"] == "-0.800 (-0.900 to -0.700)" and said["resolves"] == "yes"
 
 
 def test_a_finished_run_is_read_again(run, text, tmp_path):
@@ -86,7 +105,10 @@ def test_a_finished_run_is_read_again(run, text, tmp_path):
     cut = whole.rfind("\n", 0, round(0.85 * len(whole))) + 1
     (ends / "train.txt").write_text(whole[:cut])
     (ends / "test.txt").write_text(whole[cut:])
+    (notice,) = evaluate(run.folder, text)["notices"]
+    assert notice.startswith(f"{text} is what the model was trained on, and names no part to test")
     report = evaluate(run.folder, ends)
+    assert report["notices"] == []
     assert report["num_bytes"] == run.metrics["num_bytes"]
     # The end of the file is one more to predict there.
     assert report["num_predicted"] == run.metrics["num_predicted"] + 1
@@ -272,8 +294,10 @@ def test_what_is_for_language_models_is_refused_of_others(folder, tmp_path):
 
 
 def test_other_verbs_say_what_to_do(run, text, tmp_path):
-    with pytest.raises(ValueError, match="kerastl generate"):
-        predict(run.folder, text)
+    told = r"kerastl generate MODEL --prompt TEXT\. Received: \S*story\.txt, to answer$"
+    for files in (text, (str(text),)):  # as Python and as the command line pass them
+        with pytest.raises(ValueError, match=told):
+            predict(run.folder, files)
     with pytest.raises(ValueError, match=r"not written as a \.tflite"):
         export_model(run.folder, tmp_path / "model.tflite")
     with pytest.raises(ValueError, match=r"not written as a \.tflite"):

@@ -56,6 +56,7 @@ def test_several_labels_from_table_to_device(home, labelled):
     assert file.labels == ("light", "striped")
     report = evaluate(labelled.folder / "model.tflite", home / "data")
     assert report["num_examples"] == 80 and report["score"] > 0.95
+    assert "the score includes what it was trained on" in report["notices"][0]
     assert [row["name"] for row in report["files"]] == [
         "model.keras", "float.tflite", "model.tflite",
     ]  # fmt: skip

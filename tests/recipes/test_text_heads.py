@@ -60,6 +60,10 @@ def test_few_examples_are_learnt_by_pairs_and_then_by_a_regression(few):
     plan = json.loads((few.folder / "plan.json").read_text())
     assert (plan["name"], plan["end"], plan["phases"][0]["name"]) == ("few_shot", "probe", "pairs")
     assert few.metrics["trained"]["score"] != few.metrics["probe"]["score"]
+    told = (
+        "An epoch of few_shot was 5 passes over the 48 texts, as many as make 10 steps: 10 passes"
+    )
+    assert f"{told} in all." in few.metrics["notices"]
 
 
 class Stops(Silent):

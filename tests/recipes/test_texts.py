@@ -75,6 +75,7 @@ def test_a_finished_run_reads_new_texts_alone(run, network, table, tmp_path):
     assert said["kind"] == "texts"
     report = evaluate(run.folder, table)
     assert report["score"] == run.metrics["score"]
+    assert report["notices"] == []  # the part to test on was not trained on
     lines = tmp_path / "lines.txt"
     lines.write_text("the cat sat\nold dog\n")
     answers = predict(run.folder, lines)
@@ -291,6 +292,12 @@ def test_what_the_vocabulary_lacks_and_what_is_cut_is_told(network, tmp_path):
     assert lacks.startswith("The vocabulary lacks ")
     assert cut.startswith("17 of 34 texts are longer than 8 ids")
     assert "the longest has 20" in cut
+
+
+def test_what_prosenet_knows_is_told_only_where_it_knows_it(table):
+    for weights, count in (("imagenet", 1), (None, 0)):
+        _, data, _ = begun("prosenet", table, weights=weights)
+        assert sum("two books" in line for line in data.notices) == count
 
 
 def test_a_text_of_nothing_that_is_known_is_refused(run, tmp_path):

@@ -1,6 +1,7 @@
 """The next token: what is judged, and batches of a source against a sum one by one."""
 
 import dataclasses
+import json
 import math
 
 import keras
@@ -177,13 +178,16 @@ def test_many_texts_are_held_out_whole_and_end(folder, tmp_path):
 def test_what_does_not_fit_is_cut_or_dropped_and_told(folder, tmp_path):
     path = exchanges(tmp_path / "a.jsonl", 20)
     with path.open("a") as file:
-        file.write('{"prompt": "the cat", "response": "%s"}\n' % ("the fox sat " * 9))
+        for prompt in ("the cat", ""):  # without a word to answer, too
+            row = {"prompt": prompt, "response": "the fox sat " * 9}
+            file.write(f"{json.dumps(row)}\n")
+        file.write('{"prompt": "", "response": "the cat"}\n')
     _, data = read(path, folder, max_length=8)
     cut, dropped = data.notices[-2:]
     assert cut.startswith("Cut at the beginning, so that a row has at most 8 ids (--max-length): ")
-    told = "Dropped, since the response alone has more than 8 ids (--max-length): 1 of 21 rows"
-    assert dropped == f"{told} (a.jsonl, line 21)."
-    assert sum(map(len, (data.train, data.val, data.test))) == 20
+    told = "Dropped, since the response alone has more than 8 ids (--max-length): 2 of 23 rows"
+    assert dropped.startswith(told) and all(f"line {n}" in dropped for n in (21, 22))
+    assert sum(map(len, (data.train, data.val, data.test))) == 21
 
 
 def test_what_prepares_texts_is_plain_data(folder, tmp_path, pairs):

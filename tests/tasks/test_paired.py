@@ -41,6 +41,7 @@ def test_right_and_wrong_by_hand():
 def test_four_gained_and_none_lost_is_chance_once_in_eight_times():
     few = told([1] * 100, [0] * 4 + [1] * 96)
     assert few.low > 0 and few.p == pytest.approx(1 / 8) and not few.resolves
+    assert few.verdict() == "does not resolve at n = 100: McNemar's p = 0.12"
     plain = told([1] * 100, [0] * 10 + [1] * 90)
     assert plain.resolves and plain.verdict() == "better"
     assert told([0] * 10 + [1] * 90, [1] * 100).verdict() == "worse"

@@ -77,6 +77,15 @@ def test_wrong_values_are_refused(given, words):
         settings.TuneSettings(**given)
 
 
+def test_a_length_that_leaves_no_room_is_refused_and_help_says_so():
+    with pytest.raises(ValueError, match=r"`length` must be an int in \[4, "):
+        settings.ExportSettings(length=3)
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(CLASSES["export"])}
+    assert "4 or more" in helps["length"]
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(CLASSES["tune"])}
+    assert "language model, which has no new head, 0.0002" in helps["learning_rate"]
+
+
 def test_unknown_and_doubled_settings_are_refused():
     with pytest.raises(TypeError, match=r"no setting 'epoch'. Closest: 'epochs'"):
         settings.TuneSettings.of(None, {"epoch": 3})

@@ -81,8 +81,14 @@ def test_what_is_no_data_is_refused(tmp_path):
     (tmp_path / "notes.pdf").write_text("hello")
     with pytest.raises(ValueError, match=r"notes\.pdf must be a folder of class folders; or"):
         find_source(tmp_path / "notes.pdf")
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        find_source(tmp_path / "nowhere")
+    for name in ("note", "note.tsv", "notes.txt", "notes.jsonl"):
+        with pytest.raises(FileNotFoundError, match=rf"no file or folder \S*{name}\."):
+            find_source(tmp_path / name)
+    for name in ("metrics.json", "config.json"):
+        (tmp_path / "nowhere-2").mkdir(exist_ok=True)
+        (tmp_path / "nowhere-2" / name).write_text("{}")
+    with pytest.raises(ValueError, match=r"is a run of kerastl, and data are needed\. Texts stand"):
+        find_source(tmp_path / "nowhere-2")
 
 
 @pytest.mark.parametrize("objective", [Classification(), MultiLabel(), Regression()])

@@ -43,6 +43,8 @@ LAYOUT = (
     "or as {root}/train/<class>/*.jpg with val/ or test/ beside train/."
 )
 
+_TEXTS = "Texts stand in a .csv, .tsv or .jsonl table with the columns text and label."
+
 
 @dataclass(frozen=True)
 class ScannedImages:
@@ -341,7 +343,9 @@ def _loose_notices(folder, classes):
 
 def _check_classes(folder, class_names, least):
     if not class_names:
-        raise ValueError(f"{folder} holds no pictures. {LAYOUT.format(root=folder)}")
+        if is_run(folder):
+            raise ValueError(f"{folder} is a run of kerastl, and data are needed. {_TEXTS}")
+        raise ValueError(f"{folder} holds no pictures. {LAYOUT.format(root=folder)} {_TEXTS}")
     if len(class_names) >= least:
         return
     inside = _subfolders(folder / class_names[0]) if (folder / class_names[0]).is_dir() else []

@@ -201,7 +201,9 @@ def _exchanges(file, skipped):
         while parts and not parts[-1][1]:
             parts = parts[:-1]  # nobody answers to what comes last
         if any(text.strip() for text, learnt in parts if learnt):
-            found.append(Document(tuple(part for part in parts if part[0]), place))
+            # A prompt without a word stays: what answers it is an exchange and no running text.
+            kept = tuple((text, learnt) for text, learnt in parts if text or not learnt)
+            found.append(Document(kept, place))
         else:
             skipped.append((place, "no response"))
     return found
@@ -210,10 +212,12 @@ def _exchanges(file, skipped):
 def _of_pair(row, place):
     name = next((name for name in RESPONSES if name in row), None)
     if "prompt" not in row or name is None:
-        near = closest(next(iter(row), ""), ("prompt", *RESPONSES, MESSAGES), 1)
+        missing = ["prompt"] * ("prompt" not in row) + ["response"] * (name is None)
+        others = [key for key in row if key not in ("prompt", *RESPONSES)]
+        near = f". Closest to {missing[0]}: {closest(missing[0], others, 1)}" if others else ""
         raise ValueError(
             f"{place} must have {_COLUMNS}. Received: {listed(row or ['nothing'])}. "
-            f"Closest: {near}."
+            f"Missing: {listed(missing)}{near}."
         )
     return [(_string(row["prompt"], place), False), (_string(row[name], place), True)]
 
