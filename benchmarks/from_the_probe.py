@@ -102,6 +102,7 @@ def tried(way, data, held, load, seed):
         start="probe" if way.start == "probe" else "zero",
         keep="last",
         epochs=way.epochs,
+        batch_size=32,
         learning_rate=way.rate,
         averaging=way.averaging,
         label_smoothing=way.smoothing,
