@@ -44,7 +44,6 @@ def main():
         )
         source = find_source(options.data)
         config = source.settled(config)
-        config = source.settled(config)
         backbone = source.load_backbone(config)
         data = source.read(source.prepare_for(backbone, config), config, seed=config.seed)
         text = f"{size:4d} px  frozen {shown(*frozen(backbone, data.train, options.divisions))}"
