@@ -56,7 +56,7 @@ class StageJob:
 
     def slower(self, factor: float) -> "StageJob":
         """The same at `factor` times the learning rate."""
-        slower = factor * self.settings.learning_rate
+        slower = factor * training.rate_of(self.settings)
         settings = dataclasses.replace(self.settings, learning_rate=slower)
         return dataclasses.replace(self, settings=settings)
 
@@ -164,7 +164,7 @@ def retrain(
     """
     settings, data = job.settings, job.data
     phase = Phase(
-        settings.epochs, "all", learning_rate=settings.learning_rate, batch_norm=batch_norm
+        settings.epochs, "all", learning_rate=training.rate_of(settings), batch_norm=batch_norm
     )
     plan = TransferPlan([phase], name="retrain", schedule=COSINE)
     terms = []

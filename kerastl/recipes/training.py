@@ -18,7 +18,6 @@ from kerastl.tasks.protocols import Source, TaskData
 from kerastl.tasks.settings import (
     CHOSEN,
     FEW_SHOT,
-    RATE,
     STARTS,
     CompressSettings,
     StrategySettings,
@@ -140,7 +139,7 @@ def passes_of(settings: StrategySettings, num_train: int) -> int:
 
 def rate_of(settings: StrategySettings | CompressSettings) -> float:
     """The peak rate that `settings` say, or the default of settings that no source has settled."""
-    return RATE if settings.learning_rate is None else settings.learning_rate
+    return settings.usual_rate if settings.learning_rate is None else settings.learning_rate
 
 
 def compile_for(

@@ -95,7 +95,7 @@ def settled(settings: Any, model_path: pathlib.Path) -> Any:
     given: dict[str, Any] = {}
     if "augment" in defaults:
         given["augment"] = "none"
-        if settings.learning_rate == defaults["learning_rate"]:
+        if settings.learning_rate is None:
             given["learning_rate"] = RATE
     if "quantize" in defaults:
         if settings.quantize == "int16x8":

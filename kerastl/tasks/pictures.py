@@ -31,7 +31,7 @@ from kerastl.tasks.protocols import (
     Unlabelled,
 )
 from kerastl.tasks.refusals import refuse_others
-from kerastl.tasks.settings import AUGMENT, RATE
+from kerastl.tasks.settings import AUGMENT, RATE, CompressSettings
 from kerastl.tasks.settling import settled_for
 
 NOUN = "pictures"
@@ -239,7 +239,7 @@ def without_length(settings: S, model_path: pathlib.Path) -> S:
         raise ValueError(
             f"`length` (--length) is for texts. Received: length={said.length} for {model_path}"
         )
-    usual = {"quantize": "none", "augment": AUGMENT}
+    usual = {"quantize": "none", "augment": AUGMENT, "learning_rate": CompressSettings.usual_rate}
     unsaid = {name: value for name, value in usual.items() if getattr(said, name, "") is None}
     return dataclasses.replace(said, **unsaid)
 
