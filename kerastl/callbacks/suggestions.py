@@ -87,10 +87,12 @@ def why_none(
     least, noise = LEAST_FALL * abs(losses[0]), noise_of(batch_losses)
     if fall > least and fall_in_errors(batch_losses) > LEAST_ERRORS:
         return None
-    if losses[-1] - losses[0] > max(noise, least):
+    rises = losses[-1] - losses[0] > max(noise, least)
+    if rises and fall <= least:
         return "the loss only rises"
+    what = "rises in the end" if rises else "is flat"
     return (
-        f"the loss is flat: from batch to batch it differs by {noise:.2g}, and no fall stands out "
+        f"the loss {what}: from batch to batch it differs by {noise:.2g}, and no fall stands out "
         "from that (larger batches or more steps may show one)"
     )
 

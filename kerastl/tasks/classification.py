@@ -38,7 +38,7 @@ class Classification:
 
     name = "classification"
     score_name = "accuracy"
-    cost_name = None
+    cost_name: str | None = None
     metric = "accuracy"
     is_share = True
     solves = True

@@ -29,7 +29,7 @@ class MultiLabel:
 
     name = "multi_label"
     score_name = "mean average precision"
-    cost_name = None
+    cost_name: str | None = None
     metric = "label_accuracy"
     is_share = True
     solves = True

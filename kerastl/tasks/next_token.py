@@ -27,7 +27,7 @@ class NextToken:
 
     name = "next_token"
     score_name = "minus bits per byte"
-    cost_name = "bits per byte"
+    cost_name: str | None = "bits per byte"
     metric = "accuracy"
     is_share = False
     solves = False

@@ -368,19 +368,15 @@ class Pictures:
         pixels, records = decode_files(
             files, image_size=prepare.image_size, resize=prepare.resize, progress=progress
         )
-        kept = [i for i, record in enumerate(records) if not record["reason"]]
+        reasons = [record["reason"] for record in records]
+        kept = [i for i, why in enumerate(reasons) if not why]
         if not kept:
             raise ValueError(f"{self.path} must hold a readable picture. Received: none")
-        skipped = [
-            {"file": str(file), "reason": record["reason"]}
-            for file, record in zip(files, records, strict=True)
-            if record["reason"]
-        ]
+        skipped = [{"file": str(files[i]), "reason": why} for i, why in enumerate(reasons) if why]
         found = self.targets_of(targets)[kept]
         examples = PictureExamples(pixels[kept], found, input_range=prepare.input_range)
-        apart = split in APART
-        names = self.found.class_names
-        return HeldOut(examples, names, self.named(split), skipped, is_apart=apart)
+        place, apart = self.named(split), split in APART
+        return HeldOut(examples, self.found.class_names, place, skipped, is_apart=apart)
 
     def targets_of(self, targets: Sequence[Any]) -> np.ndarray:
         """The targets of files, a list, as an array."""

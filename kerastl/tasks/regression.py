@@ -21,7 +21,7 @@ class Regression:
 
     name = "regression"
     score_name = "R²"
-    cost_name = None
+    cost_name: str | None = None
     metric = "mean_absolute_error"
     is_share = False
     solves = True

@@ -402,6 +402,11 @@ def curve(batch_losses):
     return LRFinderResult.of_curve(rates, smoothed, batch_losses, len(batch_losses))
 
 
+DIPS = 3.9 + np.tile([0.1, -0.1, 0.02, -0.04], 9)
+DIPS[14:20] -= 0.2
+DIPS[20:] += np.linspace(0, 4, 16)
+
+
 @pytest.mark.parametrize(
     ("losses", "words"),
     [
@@ -409,9 +414,11 @@ def curve(batch_losses):
         ([1.0, 2.0, 9.0], "points are left"),
         ([0.7] * 100, "the loss is flat"),
         (np.linspace(1, 2, 100), "the loss only rises"),
+        # Falls in the midst, by less than stands out from the noise of so few batches.
+        (DIPS, "the loss rises in the end: from batch to batch it differs by 0."),
         (1 + np.random.default_rng(3).normal(scale=0.2, size=100), "the loss is flat"),
     ],
-    ids=["nan", "short", "constant", "rising", "noise"],
+    ids=["nan", "short", "constant", "rising", "dips", "noise"],
 )
 def test_no_suggestion_where_there_is_none(losses, words, tmp_path):
     result = curve(losses)
