@@ -15,6 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from kerastl._base.quiet import quiet
+
 
 def mend_before_saving(layers: Iterable[keras.Layer]) -> None:
     """Have the configs of `layers` say all that the layers were made with."""
@@ -257,6 +259,25 @@ def fast_tokenizer(tokenizer: Any) -> str:
     writes tokenizer.json of Hugging Face by itself.
     """
     return str(tokenizer._tokenizer.to_str())
+
+
+def quiet_sentencepiece(tokenizer: Any) -> None:
+    """Have tokenizers of the class `tokenizer` made without a line on standard error.
+
+    TensorFlow Text carries a sentencepiece of its own. It tells of each model without a table of
+    characters, as Llama's, and no log level of it can be reached. Private name: `_set_proto_tf` of
+    KerasHub 0.32.0, which makes it.
+    """
+    made = tokenizer._set_proto_tf
+    if hasattr(made, "__wrapped__"):
+        return
+
+    @functools.wraps(made)
+    def quietly(self, proto):
+        with quiet():
+            made(self, proto)
+
+    tokenizer._set_proto_tf = quietly
 
 
 # Pieces of a sentencepiece model that are no part of any text: `<end_of_turn>`, `<unused7>`.

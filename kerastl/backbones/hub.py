@@ -99,6 +99,7 @@ def import_keras_hub() -> Any:
         raise ImportError(
             "KerasHub presets need the keras-hub package: pip install keras-hub"
         ) from error
+    hub_repairs.quiet_sentencepiece(keras_hub.tokenizers.SentencePieceTokenizer)
     return keras_hub
 
 
