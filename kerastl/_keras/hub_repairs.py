@@ -15,8 +15,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl._base.quiet import quiet
-
 
 def mend_before_saving(layers: Iterable[keras.Layer]) -> None:
     """Have the configs of `layers` say all that the layers were made with."""
@@ -261,8 +259,8 @@ def fast_tokenizer(tokenizer: Any) -> str:
     return str(tokenizer._tokenizer.to_str())
 
 
-def quiet_sentencepiece(tokenizer: Any) -> None:
-    """Have tokenizers of the class `tokenizer` made without a line on standard error.
+def quiet_sentencepiece(tokenizer: Any, quiet: Callable[[], Any]) -> None:
+    """Have tokenizers of the class `tokenizer` made within `quiet()`, which shows no line.
 
     TensorFlow Text carries a sentencepiece of its own. It tells of each model without a table of
     characters, as Llama's, and no log level of it can be reached. Private name: `_set_proto_tf` of
