@@ -259,6 +259,25 @@ def fast_tokenizer(tokenizer: Any) -> str:
     return str(tokenizer._tokenizer.to_str())
 
 
+def quiet_sentencepiece(tokenizer: Any, quiet: Callable[[], Any]) -> None:
+    """Have tokenizers of the class `tokenizer` made within `quiet()`, which shows no line.
+
+    TensorFlow Text carries a sentencepiece of its own. It tells of each model without a table of
+    characters, as Llama's, and no log level of it can be reached. Private name: `_set_proto_tf` of
+    KerasHub 0.32.0, which makes it.
+    """
+    made = tokenizer._set_proto_tf
+    if hasattr(made, "__wrapped__"):
+        return
+
+    @functools.wraps(made)
+    def quietly(self, proto):
+        with quiet():
+            made(self, proto)
+
+    tokenizer._set_proto_tf = quietly
+
+
 # Pieces of a sentencepiece model that are no part of any text: `<end_of_turn>`, `<unused7>`.
 _MARK = re.compile(r"<(?:[a-z]+(?:_[a-z]+)+|unused\d+|bos|eos|pad|unk|mask)>|\[[A-Z]+\]")
 

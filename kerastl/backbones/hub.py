@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from kerastl._base.checks import closest, one_of
+from kerastl._base.quiet import quiet
 from kerastl._base.types import ImageSize, PathLike
 from kerastl._keras import hub_repairs
 from kerastl.backbones import huggingface
@@ -99,6 +100,7 @@ def import_keras_hub() -> Any:
         raise ImportError(
             "KerasHub presets need the keras-hub package: pip install keras-hub"
         ) from error
+    hub_repairs.quiet_sentencepiece(keras_hub.tokenizers.SentencePieceTokenizer, quiet)
     return keras_hub
 
 

@@ -5,8 +5,10 @@ import keras_hub
 import numpy as np
 import pytest
 
+from kerastl.backbones.hub import import_keras_hub
 from kerastl.graph import flatten
 from kerastl.training import FineTuner
+from tests.backbones.text_cases import sentence_pieces
 
 TEXT = {"vocabulary_size": 40, "num_layers": 1, "hidden_dim": 16, "intermediate_dim": 32}
 PICTURE = {"image_shape": (16, 16, 3), "patch_size": (8, 8), "num_layers": 1, "num_heads": 2,
@@ -53,3 +55,14 @@ def test_stock_keras_cannot_yet(name, tmp_path):
     with pytest.raises((TypeError, AttributeError, ValueError)):
         model.save(tmp_path / "model.keras")
         keras.models.load_model(tmp_path / "model.keras")
+
+
+def test_a_sentencepiece_without_a_table_of_characters_says_nothing(capfd):
+    ids = {"unk_id": 0, "bos_id": 1, "eos_id": 2, "normalization_rule_name": "identity"}
+    proto, other = (sentence_pieces(**ids, max_sentence_length=n) for n in (4000, 4001))
+    made = import_keras_hub().models.LlamaTokenizer
+    capfd.readouterr()
+    tokenizer = made(proto)
+    assert capfd.readouterr().err == ""
+    made._set_proto_tf.__wrapped__(tokenizer, other)  # of the same one TensorFlow tells once
+    assert "precompiled_charsmap" in capfd.readouterr().err  # else the mend can go
