@@ -17,7 +17,8 @@ from tests.recipes.test_tune import write_pictures
 
 GROUPS = ["stem", "low", "mid", "high", "head"]
 # Without averages, so that the rate has the schedule of the plan.
-SETTINGS = {"backbone": "glyphnet", "epochs": 4, "learning_rate": 0.02, "averaging": 0}
+SETTINGS = {"backbone": "glyphnet", "epochs": 4, "batch_size": 32, "learning_rate": 0.02}
+SETTINGS |= {"averaging": 0, "augment": "none"}
 
 
 class Planned(Exception):
