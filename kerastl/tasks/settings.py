@@ -649,6 +649,11 @@ class ExportSettings(Settings):
 
         io_dtype: Any = self.io_dtype
         checked(self.quantization, io_dtype)
+        if self.length is not None and self.format == "huggingface":
+            raise ValueError(
+                "`length` (--length) is for files of one length; those of Hugging Face take any. "
+                f"Received: length={self.length} with format='huggingface'"
+            )
         if self.max_drop is not None and self.quantize == "none":
             raise ValueError(
                 "`max_drop` is for a quantized file. Received: quantize='none'. "

@@ -125,3 +125,9 @@ def test_they_are_read_without_tensorflow():
 def test_settings_that_nothing_can_follow_are_refused_at_once(cls, given):
     with pytest.raises(ValueError, match=r"epochs|`steps` must be"):
         cls(**given)
+
+
+def test_files_of_any_length_have_none_to_be_asked_for():
+    with pytest.raises(ValueError, match=r"`length`.*Hugging Face take any.*length=64"):
+        settings.ExportSettings(length=64, format="huggingface")
+    assert settings.ExportSettings(format="huggingface").length is None
