@@ -2,9 +2,11 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
+
+from kerastl._base.checks import listed
 
 VAL_SHARE = 0.15
 TEST_SHARE = 0.15
@@ -89,6 +91,38 @@ def check_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**31:
         raise ValueError(f"`seed` must be an int in [0, 2**31). Received: seed={seed!r}")
     return seed
+
+
+def check_tested(said: Mapping[str, Collection[str]], files: Mapping[str, str], noun: str) -> None:
+    """Refuse parts of which that to train on has a class that the one to test on lacks.
+
+    What is not measured would not be missed. `val` may lack a class where there is a `test`.
+
+    Args:
+        said: Dict from `"train"` and `"val"` and/or `"test"` to the names of the classes in it; or
+            from `"all"`, where nothing is refused.
+        files: Dict from these to what the part is called, such as `"reviews/test.tsv"`.
+        noun: What an example is called, `"text"` or `"picture"`.
+
+    Raises:
+        ValueError: If the part to test on lacks a class. `"val"` is it where there is no `"test"`.
+
+    Example:
+        >>> said = {"train": {"a", "b"}, "val": {"a", "b"}, "test": {"a", "b"}}
+        >>> check_tested(said, {name: f"{name}.tsv" for name in said}, "text")
+    """
+    if "all" in said:
+        return
+    tested = "test" if "test" in said else "val"
+    missing = sorted(set(said["train"]) - set(said[tested]))
+    if not missing:
+        return
+    lacking = [files[part] for part in said if set(missing) - set(said[part])]
+    raise ValueError(
+        f"{listed(lacking)} must have a {noun} of each class to train on, to measure it. Received: "
+        f"none of {listed(missing, 5)}. Add some; or leave these out of {files['train']}; or give "
+        f"all {noun}s in one part, which is then divided."
+    )
 
 
 def _sorted(pieces):

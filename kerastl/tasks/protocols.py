@@ -50,7 +50,8 @@ class Source(Protocol):
     def scan(cls, path: PathLike, *, least: int = 2) -> Source | None:
         """The source at `path`; None if it is not of this kind. Raises what is wrong with it.
 
-        `least` is how many classes there must be: one is enough to measure on.
+        `least` is how many classes there must be: one is enough to measure on, and then no part
+        need have all of them.
         """
 
     def load_backbone(self, settings: TrainSettings) -> keras.Model:

@@ -36,7 +36,8 @@ def find_source(path: PathLike, *, least: int = 2) -> Source:
 
     Args:
         path: A folder of class folders, a table, or a folder with a table in it.
-        least: Int > 0, classes that must be there: one is enough to measure a model on.
+        least: Int > 0, classes that must be there: one is enough to measure a model on, and then
+            no part need have all of them.
 
     Raises:
         FileNotFoundError: If there is nothing.

@@ -47,14 +47,18 @@ def told_of(found: ScannedTexts, division: Mapping[str, tuple[str, np.ndarray]])
         whole = count + len(texts["train"])
         told = f"; {count} of the {whole} texts to train on are held back" if count else ""
         notices.append(f"The {part} part is kept for the final evaluation{told}.")
-    if found.kind != "value" and (missing := _not_measured(found, texts["test"])):
+    if found.kind == "labels" and (missing := _lacking(found, texts["test"])):
         notices.append(
             f"Nothing is measured of {listed(missing, 5)}: no text to test on has the label."
         )
+    given = found.splits.get("val", ()) if "test" in found.splits else ()
+    if found.kind == "class" and given and (missing := _lacking(found, given)):
+        notices.append(f"The val part has no text of {listed(missing, 5)}.")
     return notices + repeated(texts)
 
 
-def _not_measured(found, texts):
+def _lacking(found, texts):
+    """Names of the classes or labels that none of `texts` has."""
     said = [text.target for text in texts]
     known = set(said) if found.kind == "class" else {one for several in said for one in several}
     return [name for number, name in enumerate(found.class_names) if number not in known]

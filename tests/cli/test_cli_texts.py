@@ -26,6 +26,11 @@ def network(tmp_path_factory):
 BAD = {
     "one class": ("a.csv", "text,label\na,x\nb,x\n", "two classes"),
     "labels in one part": ("a.csv", None, "labels that the part to train on lacks: pett"),
+    "labels to train on alone": (
+        "a.csv",
+        "text,label,split\nthe cat,a,train\nthe dog,b,train\nthe hat,a,test\n",
+        "(test) must have a text of each class to train on",
+    ),
     "another width": ("a.csv", f"{GOOD}the,cat,pet\n", "Line 22 of "),
     "another encoding": ("a.csv", f"{GOOD}café,pet\n".encode("latin-1"), "must be UTF-8 text"),
     "no tokens": ("a.csv", f"{GOOD}\u200b,pet\n", "line 22 must have something that the vocab"),

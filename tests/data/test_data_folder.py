@@ -161,12 +161,14 @@ def test_classes_with_too_few_pictures_are_refused(tmp_path):
     words = r"Class 'b' .*Received: 0\. Skipped: x\.jpg \(empty file\), y\.jpg \(empty file\)"
     with pytest.raises(ValueError, match=words):
         load(bad)
-    given = {"train/a": 3, "train/b": 1, "test/a": 1}
+    given = {"train/a": 3, "train/b": 1, "test/a": 1, "test/b": 1}
     assert len(load(make(tmp_path / "given", given)).train) == 3
-    (make(tmp_path / "lost", {"train/a": 2, "train/b": 2}) / "val" / "a").mkdir(parents=True)
-    (tmp_path / "lost" / "val" / "a" / "x.png").touch()
+    lost = make(tmp_path / "lost", {"train/a": 2, "train/b": 2})
+    for name in "ab":
+        (lost / "val" / name).mkdir(parents=True)
+        (lost / "val" / name / "x.png").touch()
     with pytest.raises(ValueError, match="no readable picture in val/"):
-        load(tmp_path / "lost")
+        load(lost)
 
 
 def test_pairs_of_a_class_leave_no_validation(tmp_path):

@@ -76,6 +76,13 @@ def test_given_splits(tree, val):
     assert folder.notices == ("val/ has no pictures of a.",)
 
 
+def test_to_measure_on_a_part_may_lack_a_class(tree):
+    root = tree("train/a/1.jpg", "train/b/1.jpg", "test/b/1.jpg")
+    folder = scan_images(root, least=1)
+    assert names(folder, "test") == [("test/b/1.jpg", 1)]
+    assert folder.notices == ("test/ has no pictures of a.",)
+
+
 def test_train_alone_is_divided_like_class_folders(tree):
     folder = scan_images(tree("train/a/1.jpg", "train/b/1.jpg"))
     assert list(folder.splits) == ["all"] and folder.class_names == ("a", "b")
@@ -84,9 +91,10 @@ def test_train_alone_is_divided_like_class_folders(tree):
 def test_one_name_in_two_unicode_spellings(tree):
     name = "café"
     nfd, nfc = (unicodedata.normalize(form, name) for form in ("NFD", "NFC"))
-    folder = scan_images(tree(f"train/{nfd}/1.jpg", "train/b/1.jpg", f"test/{nfc}/1.jpg"))
+    root = tree(f"train/{nfd}/1.jpg", "train/b/1.jpg", f"test/{nfc}/1.jpg", "test/b/1.jpg")
+    folder = scan_images(root)
     assert folder.class_names == ("b", nfc)
-    assert [label for _, label in folder.splits["test"]] == [1]
+    assert [label for _, label in folder.splits["test"]] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +111,10 @@ def test_one_name_in_two_unicode_spellings(tree):
         (
             ("train/rose/1.jpg", "train/tulip/1.jpg", "test/roses/1.jpg"),
             "classes that train/ lacks: roses.*Closest to 'roses': 'rose'",
+        ),
+        (
+            ("train/a/1.jpg", "train/b/1.jpg", "val/b/1.jpg", "test/b/1.jpg"),
+            r"/val, \S*/test must have a picture of each class .*: none of a\..* out of \S*/train;",
         ),
     ],
 )

@@ -39,9 +39,10 @@ def test_labels_a_number_or_a_class(tmp_path):
 
 
 def test_bom_tabs_quotes_empty_lines_and_splits(tmp_path):
-    text = '\ufefffile\tlabel\tsplit\n"a\tb.png"\tx\ttrain\n\nc.png\ty\ttrain\nd.png\tx\ttest\n'
+    text = '\ufefffile\tlabel\tsplit\n"a\tb.png"\tx\ttrain\n\nc.png\ty\ttrain\n'
+    text += "d.png\tx\ttest\ne.png\ty\ttest\n"
     found = scan_table(write(tmp_path, text, "labels.tsv"))
-    assert {name: len(part) for name, part in found.splits.items()} == {"train": 2, "test": 1}
+    assert {name: len(part) for name, part in found.splits.items()} == {"train": 2, "test": 2}
     assert found.splits["train"][0][0].name == "a\tb.png"
     assert find_table(tmp_path) == find_table(tmp_path / "labels.tsv") == tmp_path / "labels.tsv"
     assert find_table(tmp_path / "pictures") is None
@@ -80,6 +81,10 @@ def test_read_and_divided(tmp_path):
         ("file,label\na.png,x\na.png,y\n", "on lines 2 and 3"),
         ("file,label,split\na.png,x,train\nb.png,y,early\n", "train, val or test.*'early'"),
         ("file,label,split\na.png,x,train\nb.png,y,train\n", "val or test beside it"),
+        (
+            "file,label,split\na.png,x,train\nb.png,y,train\nc.png,y,val\n",
+            r"labels\.csv \(val\) must have a picture of each class .*: none of x\.",
+        ),
         ("file,label\nä.png,x\n".encode("latin-1"), "must be UTF-8"),
     ],
 )
@@ -132,7 +137,8 @@ def test_what_is_no_file_is_skipped_with_its_reason(tmp_path, kind, reason):
 
 def test_a_class_that_is_only_in_the_test_part_is_told_in_words_of_a_table(tmp_path):
     text = "file,label,split\na.png,a,train\nb.png,b,train\nc.png,c,test\n"
-    found = scan_table(write(tmp_path, text, pictures=["a.png", "b.png", "c.png"]))
+    text += "d.png,a,test\ne.png,b,test\n"
+    found = scan_table(write(tmp_path, text, pictures=[f"{name}.png" for name in "abcde"]))
     words = "'c' of .* at least 1 readable pictures on lines whose split is train. Received: 0"
     with pytest.raises(ValueError, match=words):
         read_scanned(found, image_size=8)

@@ -89,10 +89,36 @@ def test_a_folder_has_a_file_for_each_part_and_what_stands_twice_is_told(tmp_pat
     assert "test.csv, line 2 (train.tsv, line 3)" in notice
 
 
+@pytest.mark.parametrize(
+    ("val", "test", "lacking"),
+    [
+        ("a", "ab", None),  # what is chosen by is not what is reported
+        ("abc", "abc", None),
+        (None, "a", "test.tsv"),
+        ("a", None, "val.tsv"),  # which is then the part to test on
+        ("ab", "a", "test.tsv"),
+        ("a", "a", "val.tsv, .*test.tsv"),
+    ],
+)
+def test_a_class_that_the_part_to_test_on_lacks_is_refused(val, test, lacking, tmp_path):
+    labels = {"train": "abc" if val == "abc" else "ab", "val": val, "test": test}
+    for name, letters in labels.items():
+        rows = "".join(f"{name} {letter}\t{letter}\n" for letter in letters or ())
+        if rows:
+            written(tmp_path / f"{name}.tsv", f"text\tlabel\n{rows}")
+    if lacking is None:
+        assert len(scan_texts(tmp_path).class_names) == len(labels["train"])
+        return
+    said = rf"^\S*{lacking} must have a text of each .*: none of b\..* out of \S*train\.tsv;"
+    with pytest.raises(ValueError, match=said):
+        scan_texts(tmp_path)
+    assert scan_texts(tmp_path, least=1).class_names == ("a", "b")  # to measure on
+
+
 def test_a_column_says_which_part_a_row_is_for(tmp_path):
-    rows = "text,label,split\na,x,train\nb,y,train\nc,x,valid\nd,y,TEST\n"
+    rows = "text,label,split\na,x,train\nb,y,train\nc,x,valid\nd,y,TEST\ne,x,testing\n"
     found = scan_texts(written(tmp_path / "a.csv", rows))
-    assert [len(found.splits[split]) for split in ("train", "val", "test")] == [2, 1, 1]
+    assert [len(found.splits[split]) for split in ("train", "val", "test")] == [2, 1, 2]
 
 
 def test_rows_without_a_text_are_left_out_and_named(tmp_path):
@@ -119,6 +145,8 @@ def test_tables_of_pictures_are_not_of_texts(tmp_path):
         ("a.csv", "text,label\na,x\nb,\n", "line 3 must have a label"),
         ("a.csv", "text,value\na,1\nb,high\n", "a number as its value. Received: 'high'"),
         ("a.csv", "text,label,split\na,x,train\nb,y,train\nc,z,test\n", "lacks: z.*Closest to 'z'"),
+        ("a.csv", "text,label,split\na,x,train\nb,y,train\nc,x,test\n",
+         r"a\.csv \(test\) must have a text of each class .*none of y\..* out of .*\(train\);"),
         ("a.csv", "text,label,split\na,x,train\nb,y,train\n", "others for val or test"),
         ("a.csv", "text,label,split\na,x,learn\n", "Line 2 .* train, val or test"),
         ("a.csv", "", "an empty file"),

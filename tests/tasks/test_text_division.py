@@ -38,9 +38,18 @@ def test_files_for_each_part_are_as_they_are_given(tmp_path):
     assert told_of(found, divided(found, seed=1, val_share=0.3)) == []
 
 
-def test_a_label_without_a_text_to_test_on_is_told(tmp_path):
-    table(tmp_path / "train.tsv", [(f"text {i}", ("a", "b", "novel")[i % 3]) for i in range(12)])
-    table(tmp_path / "test.tsv", [("one", "a"), ("two", "b")])
+def test_a_class_that_the_part_to_choose_by_lacks_is_told(tmp_path):
+    table(tmp_path / "train.tsv", [(f"text {i}", "abc"[i % 3]) for i in range(12)])
+    table(tmp_path / "val.tsv", [("one", "a"), ("two", "b")])
+    table(tmp_path / "test.tsv", [("three", "a"), ("four", "b"), ("five", "c")])
+    found = scan_texts(tmp_path)
+    told = told_of(found, divided(found, seed=0, val_share=0.0))
+    assert told == ["The val part has no text of c."]
+
+
+def test_one_of_several_labels_without_a_text_to_test_on_is_told(tmp_path):
+    (tmp_path / "train.tsv").write_text("text\tlabels\none\ta|b\ntwo\tnovel\nthree\t\n")
+    (tmp_path / "test.tsv").write_text("text\tlabels\nfour\tb|a\nfive\t\n")
     found = scan_texts(tmp_path)
     told = told_of(found, divided(found, seed=0, val_share=0.0))
     assert told[0] == "The test part is kept for the final evaluation."

@@ -8,6 +8,7 @@ from typing import Any
 from kerastl._base.checks import closest, is_one_line, listed, near_path, one_spelling
 from kerastl._base.files import may_be_read
 from kerastl._base.types import PathLike
+from kerastl.data.split import check_tested
 from kerastl.data.targets import Kind
 
 JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -114,7 +115,8 @@ def scan_images(path: PathLike, *, least: int = 2) -> ScannedImages:
 
     Args:
         path: The folder.
-        least: Int > 0, classes that must be there: one is enough to measure a model on.
+        least: Int > 0, classes that must be there: one is enough to measure a model on, and then
+            no part need have all of them.
 
     Returns:
         A `ScannedImages`.
@@ -124,8 +126,8 @@ def scan_images(path: PathLike, *, least: int = 2) -> ScannedImages:
         NotADirectoryError: If `path` is a file.
         ValueError: If the folder is empty, holds no class folders or fewer than `least`; if all
             pictures of one are of a kind that is not read, or its name cannot stand on a line of
-            its own; if a class has the name of a purpose; or if `val/` or `test/` has a class that
-            `train/` lacks.
+            its own; if a class has the name of a purpose; if `val/` or `test/` has a class that
+            `train/` lacks; or if the part to test on lacks one that it has.
 
     Example:
         >>> import pathlib, tempfile
@@ -146,6 +148,8 @@ def scan_images(path: PathLike, *, least: int = 2) -> ScannedImages:
     class_names = tuple(sorted(found[first]))
     _check_classes(parts[first], class_names, least)
     _check_agreement(parts, found, class_names)
+    if least > 1:
+        check_tested(found, {split: str(folder) for split, folder in parts.items()}, "picture")
     splits = {split: _labelled(classes, class_names) for split, classes in found.items()}
     notices += _missing_notices(found, class_names) + passed.notices()
     return ScannedImages(root, class_names, splits, tuple(passed.others), tuple(notices))

@@ -8,6 +8,7 @@ from pathlib import Path
 from kerastl._base.checks import closest, listed, one_spelling
 from kerastl._base.types import PathLike
 from kerastl.data.images.scan import SPLIT_FOLDERS, ScannedImages, check_name
+from kerastl.data.split import check_tested
 from kerastl.data.targets import Kind
 
 NAMES = ("labels.csv", "labels.tsv")  # looked for in a folder
@@ -37,14 +38,16 @@ def scan_table(path: PathLike, *, least: int = 2) -> ScannedImages:
 
     Args:
         path: The table, or a folder with a `labels.csv` or `labels.tsv` in it.
-        least: Int > 0, classes that must be there: one is enough to measure a model on.
+        least: Int > 0, classes that must be there: one is enough to measure a model on, and then
+            no part need have all of them.
 
     Returns:
         A `ScannedImages`; its files need not exist, which is found when they are read.
 
     Raises:
         FileNotFoundError: If there is no table.
-        ValueError: If columns are missing, or a line cannot be used; the message has its number.
+        ValueError: If columns are missing, a line cannot be used, of which the message has the
+            number, or the part to test on lacks a class of that to train on.
 
     Example:
         >>> import pathlib, tempfile
@@ -74,6 +77,9 @@ def scan_table(path: PathLike, *, least: int = 2) -> ScannedImages:
         name = _split(table, line, split)
         splits.setdefault(name, []).append((_file(table, file), as_target(target)))
     _check_splits(table, splits)
+    if kind == "class" and least > 1:
+        said = {name: {names[target] for _, target in part} for name, part in splits.items()}
+        check_tested(said, {name: f"{table} ({name})" for name in splits}, "picture")
     order = [name for name in ("all", "train", "val", "test") if name in splits]
     return ScannedImages(table, names, {name: tuple(splits[name]) for name in order}, kind=kind)
 

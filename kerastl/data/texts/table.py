@@ -15,6 +15,7 @@ from kerastl._base.checks import closest, is_one_line, listed, one_spelling
 from kerastl._base.types import PathLike
 from kerastl.data.images.scan import EXTENSIONS, SPLIT_FOLDERS
 from kerastl.data.images.table import BETWEEN_LABELS, KINDS
+from kerastl.data.split import check_tested
 from kerastl.data.targets import Kind
 from kerastl.data.texts.reading import decoded, objects
 
@@ -102,7 +103,8 @@ def scan_texts(path: PathLike, *, least: int = 2) -> ScannedTexts:
 
     Args:
         path: The file or the folder.
-        least: Int > 0, classes that must be there: one is enough to measure a model on.
+        least: Int > 0, classes that must be there: one is enough to measure a model on, and then
+            no part need have all of them.
 
     Returns:
         `ScannedTexts`.
@@ -110,7 +112,8 @@ def scan_texts(path: PathLike, *, least: int = 2) -> ScannedTexts:
     Raises:
         FileNotFoundError: If there is nothing.
         ValueError: If columns are missing, a row cannot be used, or a part has classes that the
-            part to train on lacks; the message says where.
+            part to train on lacks, or the part to test on lacks some that it has; the message says
+            where.
 
     Example:
         >>> import pathlib, tempfile
@@ -149,6 +152,12 @@ def scan_texts(path: PathLike, *, least: int = 2) -> ScannedTexts:
         name: tuple(Text(row.parts, targets(row), row.place) for row in parts[name])
         for name in order
     }
+    if kind == "class" and least > 1:
+        said = {
+            name: {targets.names[text.target] for text in texts} for name, texts in splits.items()
+        }
+        files = {name: str(tables.get(name, f"{path} ({name})")) for name in splits}
+        check_tested(said, files, "text")
     return ScannedTexts(path, targets.names, splits, kind, tuple(skipped))
 
 
