@@ -19,7 +19,7 @@ from kerastl.export.answers import Answers, answers_of, answers_of_file
 from kerastl.export.calibration import range_of_file
 from kerastl.export.metadata import Carried, read_labels, read_task, read_vocabulary
 from kerastl.tasks import Source, TrainedFor, find_source
-from kerastl.tasks.prepare_texts import shapes_of
+from kerastl.tasks.prepare_ids import shapes_of
 from kerastl.tasks.protocols import HeldOut, TaskData
 from kerastl.tasks.settings import ReadSettings
 

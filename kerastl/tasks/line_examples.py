@@ -8,6 +8,7 @@ import tensorflow as tf
 from kerastl.data.passes import dataset_of
 from kerastl.data.texts.line_rows import LineRows
 from kerastl.data.texts.passes import TokenPasses
+from kerastl.tasks.refusals import refuse_augment
 
 
 class LineExamples:
@@ -73,9 +74,6 @@ class LineExamples:
         Raises:
             ValueError: If `augment` is not `"none"`: texts are read as they are.
         """
-        if augment != "none":
-            raise ValueError(
-                f"Texts are not changed at random. Received: augment={augment!r}. Pass 'none'."
-            )
+        refuse_augment(augment)
         passes = TokenPasses(self._rows, self._index, None, batch_size=batch_size, seed=seed)
         return dataset_of(passes)

@@ -12,9 +12,10 @@ from kerastl import backbones
 from kerastl._base import checks
 from kerastl.data.texts.line_rows import LinePiece, LineRows, cut_exchange, cut_running, packed_rows
 from kerastl.data.texts.lines import Document
+from kerastl.tasks.device_texts import FOLDER
 from kerastl.tasks.line_examples import LineExamples
 from kerastl.tasks.next_token import SAYS
-from kerastl.tasks.prepare_texts import FOLDER, shapes_of
+from kerastl.tasks.prepare_ids import PrepareIds
 from kerastl.tasks.protocols import DeviceForm, S, TaskData
 
 NOUN = "rows of text"
@@ -25,7 +26,7 @@ NO_FILES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class PrepareLines:
+class PrepareLines(PrepareIds):
     """Texts to rows of ids, each with the id after it.
 
     Args:
@@ -40,10 +41,6 @@ class PrepareLines:
     packed: bool = False
     kind = "lines"
     noun = NOUN
-
-    @property
-    def gives(self) -> str:
-        return f"ids below {self.tokens.vocabulary_size:,}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -114,38 +111,6 @@ class PrepareLines:
         """What a text is called in an answer: itself."""
         return {"text": raw}
 
-    def in_range(self, input_range: Sequence[float]) -> "PrepareLines":
-        """Refused: ids have no range to choose.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(
-            "`input_range` is for models of pictures, and this one takes texts. "
-            f"Received: input_range={tuple(input_range)}"
-        )
-
-    def check_range(
-        self, model_path: pathlib.Path, model: keras.Model, inputs: Any, asked: bool
-    ) -> str | None:
-        """None: a vocabulary is written down with the run."""
-        return None
-
-    def check_backbone(self, model: keras.Model, inputs: Any) -> None:
-        """Refuse a network that has no embedding for some of the ids, or takes other inputs."""
-        self.tokens.check_fits(model)
-        self.check(pathlib.Path(model.name), shapes_of(model))
-
-    def question(self, model_path: pathlib.Path) -> str:
-        """What is missing of a model that nobody wrote down the vocabulary of."""
-        return f"{model_path} takes ids, and nothing says of which words."
-
-    def check_file_range(self, model_path: pathlib.Path, taken: Any) -> None:
-        """Nothing to refuse."""
-
-    def check_training(self, model_path: pathlib.Path) -> None:
-        """Nothing to refuse."""
-
     def settled(self, settings: S, model_path: pathlib.Path) -> S:
         """Refused: language models are neither compressed nor written for devices.
 
@@ -193,10 +158,6 @@ class PrepareLines:
 
     def to_config(self) -> dict[str, Any]:
         return {"length": self.length, "packed": self.packed}
-
-    def write(self, folder: pathlib.Path) -> None:
-        """Write into the folder of a run what `from_config` reads there."""
-        self.tokens.save(folder / FOLDER)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], folder: pathlib.Path) -> "PrepareLines":

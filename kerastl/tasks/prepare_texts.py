@@ -15,13 +15,14 @@ from kerastl.data import read_texts
 from kerastl.data.texts.passes import TokenRows
 from kerastl.tasks import device_texts
 from kerastl.tasks.device_texts import FOLDER
+from kerastl.tasks.prepare_ids import PrepareIds
 from kerastl.tasks.protocols import DeviceForm, S, TaskData
 
 NOUN = "texts"
 
 
 @dataclasses.dataclass(frozen=True)
-class PrepareTexts:
+class PrepareTexts(PrepareIds):
     """Texts, or pairs of texts, to ids.
 
     Args:
@@ -42,10 +43,6 @@ class PrepareTexts:
     def for_backbone(cls, backbone: str, length: int) -> "PrepareTexts":
         """`PrepareTexts` of single texts for the network that `backbones.load` knows by a name."""
         return cls(backbones.load_tokens(backbone), length)
-
-    @property
-    def gives(self) -> str:
-        return f"ids below {self.tokens.vocabulary_size:,}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -80,38 +77,6 @@ class PrepareTexts:
                 f"{raw[empty[0]]!r}"
             )
         return rows.padded(np.arange(len(rows.ids)))
-
-    def in_range(self, input_range: Sequence[float]) -> "PrepareTexts":
-        """Refused: ids have no range to choose.
-
-        Raises:
-            ValueError: Always.
-        """
-        raise ValueError(
-            "`input_range` is for models of pictures, and this one takes texts. "
-            f"Received: input_range={tuple(input_range)}"
-        )
-
-    def check_range(
-        self, model_path: pathlib.Path, model: keras.Model, inputs: Any, asked: bool
-    ) -> str | None:
-        """None: a vocabulary is written down with the run."""
-        return None
-
-    def check_backbone(self, model: keras.Model, inputs: Any) -> None:
-        """Refuse a backbone that has no embedding for some of the ids, or takes other inputs."""
-        self.tokens.check_fits(model)
-        self.check(pathlib.Path(model.name), shapes_of(model))
-
-    def question(self, model_path: pathlib.Path) -> str:
-        """What is missing of a model that nobody wrote down the vocabulary of."""
-        return f"{model_path} takes ids, and nothing says of which words."
-
-    def check_file_range(self, model_path: pathlib.Path, taken: Any) -> None:
-        """Nothing to refuse."""
-
-    def check_training(self, model_path: pathlib.Path) -> None:
-        """Nothing to refuse."""
 
     def settled(self, settings: S, model_path: pathlib.Path) -> S:
         """`settings` of `compress` or `export` as they are for texts; see `device_texts.settled`.
@@ -201,10 +166,6 @@ class PrepareTexts:
             config["word_pieces"] = vocabularies.word_pieces(self.tokens)
         return config
 
-    def write(self, folder: pathlib.Path) -> None:
-        """Write into the folder of a run what `from_config` reads there."""
-        self.tokens.save(folder / FOLDER)
-
     @classmethod
     def from_config(cls, config: Mapping[str, Any], folder: pathlib.Path) -> "PrepareTexts":
         tokens = backbones.Tokens.load(folder / FOLDER)
@@ -236,25 +197,6 @@ class PrepareTexts:
         return [("ids of a text at most", str(self.length))]
 
 
-def shapes_of(model: keras.Model) -> Any:
-    """The shape of the input of `model`; of several with names, a dict of them.
-
-    `input_shape` alone has lost the names.
-    """
-    # A Sequential has one input, and no `input` before its first call.
-    inputs: Any = None if isinstance(model, keras.Sequential) else model.input
-    if isinstance(inputs, Mapping):
-        return {name: tuple(tensor.shape) for name, tensor in inputs.items()}
-    return model.input_shape
-
-
 def around_of(tokens: backbones.Tokens, num_parts: int) -> int:
     """How many ids are packed around those of a text, or of a pair."""
     return len(tokens.start) + len(tokens.end) + (len(tokens.between) if num_parts > 1 else 0)
-
-
-def tokens_of(name: str, model: keras.Model) -> backbones.Tokens:
-    """The tokenizer of the preset `name`, or that which a run has written down, for `model`."""
-    run = pathlib.Path(name)
-    run = (run.parent if run.suffix == ".keras" else run) / FOLDER
-    return backbones.load_tokens(run if run.is_dir() else name, backbone=model)

@@ -1,10 +1,11 @@
-"""Settings and networks that are for pictures alone, refused by name where examples are texts."""
+"""What texts have no use for, refused by name: settings and networks of pictures, and others."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from kerastl._base.checks import listed
 from kerastl.backbones import transfer_size
 
 
@@ -41,3 +42,25 @@ def refuse_others(settings: Any, reasons: Mapping[str, str]) -> None:
                 f"`{name}` (--{name.replace('_', '-')}) {reason} "
                 f"Received: {name}={getattr(settings, name)!r}"
             )
+
+
+def refuse_augment(augment: Any) -> None:
+    """Raise ValueError if `augment` is not `"none"`: texts are read as they are."""
+    if augment != "none":
+        raise ValueError(
+            f"Texts are not changed at random. Received: augment={augment!r}. Pass 'none'."
+        )
+
+
+def refuse_skipped(found: Any, noun: str) -> None:
+    """Raise ValueError if something of what was `found` cannot be used, as `strict` has it.
+
+    Args:
+        found: `ScannedTexts` or `ScannedLines`.
+        noun: What is left out, in the plural.
+    """
+    if found.skipped:
+        raise ValueError(
+            f"{len(found.skipped)} {noun} of {found.path} cannot be used: "
+            f"{listed([f'{place} ({why})' for place, why in found.skipped], 5)}"
+        )

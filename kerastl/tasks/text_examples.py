@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kerastl.data.passes import dataset_of
 from kerastl.data.texts.passes import TokenPasses, TokenRows
+from kerastl.tasks.refusals import refuse_augment
 
 
 class TextExamples:
@@ -89,10 +90,7 @@ class TextExamples:
         Raises:
             ValueError: If `augment` is not `"none"`: texts are read as they are.
         """
-        if augment != "none":
-            raise ValueError(
-                f"Texts are not changed at random. Received: augment={augment!r}. Pass 'none'."
-            )
+        refuse_augment(augment)
         targets = self.targets
         if self._num_classes is not None:
             targets = np.eye(self._num_classes, dtype=np.float32)[targets]

@@ -18,10 +18,10 @@ from kerastl.backbones.packing import with_documents
 from kerastl.data.split import TEST_SHARE, stratified_split
 from kerastl.data.texts.lines import Document, ScannedLines, find_lines, scan_lines
 from kerastl.tasks.next_token import NextToken
+from kerastl.tasks.prepare_ids import tokens_of
 from kerastl.tasks.prepare_lines import NO_FILES, NOUN, Fitted, PrepareLines, start_of
-from kerastl.tasks.prepare_texts import tokens_of
 from kerastl.tasks.protocols import APART, Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
-from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
+from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings, refuse_skipped
 from kerastl.tasks.settling import settled_for
 
 LENGTH = 512  # ids of a row of running text at most, where nobody says
@@ -212,11 +212,8 @@ class TextLines:
     ) -> TaskData:
         """`TaskData` of all texts."""
         found = self.found
-        if found.skipped and settings.strict:
-            raise ValueError(
-                f"{len(found.skipped)} texts of {self.path} cannot be used: "
-                f"{checks.listed([f'{place} ({why})' for place, why in found.skipped], 5)}"
-            )
+        if settings.strict:
+            refuse_skipped(found, "texts")
         divided = self._divided(settings.validation, seed)
         parts, fitted = {}, {}
         for name, documents in divided.items():

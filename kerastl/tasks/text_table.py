@@ -20,15 +20,10 @@ from kerastl.data.texts.table import (
 from kerastl.tasks.classification import Classification
 from kerastl.tasks.device_texts import QUANTIZED
 from kerastl.tasks.multi_label import MultiLabel
-from kerastl.tasks.prepare_texts import (
-    NOUN,
-    PrepareTexts,
-    around_of,
-    shapes_of,
-    tokens_of,
-)
+from kerastl.tasks.prepare_ids import shapes_of, tokens_of
+from kerastl.tasks.prepare_texts import NOUN, PrepareTexts, around_of
 from kerastl.tasks.protocols import APART, Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
-from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings
+from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings, refuse_skipped
 from kerastl.tasks.regression import Regression
 from kerastl.tasks.settling import settled_for
 from kerastl.tasks.text_division import PURPOSES, divided, told_of
@@ -156,11 +151,8 @@ class TextTable:
     ) -> TaskData:
         """`TaskData` of all texts."""
         found = self.found
-        if found.skipped and settings.strict:
-            raise ValueError(
-                f"{len(found.skipped)} rows of {self.path} cannot be used: "
-                f"{checks.listed([f'{place} ({why})' for place, why in found.skipped], 5)}"
-            )
+        if settings.strict:
+            refuse_skipped(found, "rows")
         parts = {split: self._examples(split, prepare) for split in found.splits}
         division = divided(found, seed=seed, val_share=settings.validation)
         drawn = (division[purpose] for purpose in PURPOSES)
