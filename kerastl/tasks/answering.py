@@ -1,5 +1,6 @@
 """What a model gives for examples, as it is judged."""
 
+import pathlib
 from typing import Any
 
 import keras
@@ -27,3 +28,9 @@ def outputs_of(model: keras.Model, examples: Examples, batch_size: int = 32) -> 
     outputs = np.empty_like(given)
     outputs[order] = given
     return outputs
+
+
+def check_numbers(path: pathlib.Path, outputs: np.ndarray) -> None:
+    """Refuse the model at `path` where some of its `outputs` are no numbers."""
+    if not np.isfinite(outputs).all():
+        raise ValueError(f"The model must give numbers. {path} gives NaN or infinity.")

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kerastl.tasks.answering import check_numbers
 from kerastl.tasks.protocols import Judgement, TaskData
 
 SAYS = (
@@ -32,6 +33,7 @@ class NextToken:
     is_share = False
     solves = False
     scored_by = "bits_per_byte"
+    check_outputs = staticmethod(check_numbers)
 
     def by(self, metric: str | None) -> "NextToken":
         if metric not in (None, self.scored_by):
@@ -164,10 +166,6 @@ class NextToken:
                 "The model must give logits of the next token, (batch, length, vocabulary). "
                 f"Received: {path} with output shape {output_shape}"
             )
-
-    def check_outputs(self, path: pathlib.Path, outputs: np.ndarray) -> None:
-        if not np.isfinite(outputs).all():
-            raise ValueError(f"The model must give numbers. {path} gives NaN or infinity.")
 
     def aligned(
         self, targets: np.ndarray, given: Sequence[str], known: Sequence[str]

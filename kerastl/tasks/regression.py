@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerastl.tasks.answering import outputs_of
+from kerastl.tasks.answering import check_numbers, outputs_of
 from kerastl.tasks.measures import NUMBERS, measure_named, rows_of, value_of
 from kerastl.tasks.protocols import Judgement, TaskData
 
@@ -26,6 +26,7 @@ class Regression:
     is_share = False
     solves = True
     outputs_of = staticmethod(outputs_of)
+    check_outputs = staticmethod(check_numbers)
 
     def __init__(self, scored_by: str | None = None) -> None:
         self.scored_by = measure_named(scored_by, NUMBERS, self.name)
@@ -144,10 +145,6 @@ class Regression:
                 "The model must give one number, (batch, 1). "
                 f"Received: {path} with output shape {output_shape}"
             )
-
-    def check_outputs(self, path: pathlib.Path, outputs: np.ndarray) -> None:
-        if not np.isfinite(outputs).all():
-            raise ValueError(f"The model must give numbers. {path} gives NaN or infinity.")
 
     def aligned(
         self, targets: np.ndarray, given: Sequence[str], known: Sequence[str]

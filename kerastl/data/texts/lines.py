@@ -12,7 +12,7 @@ from typing import Any, Literal
 from kerastl._base.checks import closest, listed
 from kerastl._base.types import PathLike
 from kerastl.data.images.scan import LITTER, SPLIT_FOLDERS
-from kerastl.data.texts.reading import decoded, objects
+from kerastl.data.texts.reading import decoded, existing, objects
 
 RESPONSES = ("response", "completion")  # columns of what is learnt, beside `prompt`
 MESSAGES = "messages"
@@ -152,9 +152,7 @@ def scan_lines(path: PathLike) -> ScannedLines:
         >>> found.kind, found.splits["all"][0].parts
         ('response', (('1 + 1 =', False), (' 2', True)))
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file or folder {path}.")
+    path = existing(path)
     files = find_lines(path)
     if not files:
         raise ValueError(

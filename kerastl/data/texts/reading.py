@@ -5,6 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from kerastl._base.types import PathLike
+
+
+def existing(path: PathLike) -> Path:
+    """`path` as a `Path`.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}.")
+    return path
+
 
 def decoded(path: Path) -> str:
     """The characters of the file at `path`, UTF-8 with or without a byte order mark.

@@ -17,7 +17,7 @@ from kerastl.data.images.scan import EXTENSIONS, SPLIT_FOLDERS
 from kerastl.data.images.table import BETWEEN_LABELS, KINDS
 from kerastl.data.split import check_tested
 from kerastl.data.targets import Kind
-from kerastl.data.texts.reading import decoded, objects
+from kerastl.data.texts.reading import decoded, existing, objects
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (*SEPARATORS, ".jsonl")
@@ -125,9 +125,7 @@ def scan_texts(path: PathLike, *, least: int = 2) -> ScannedTexts:
         >>> found.class_names, [(text.parts, text.target) for text in found.splits["all"]][:2]
         (('bad', 'good'), [(('I liked it',), 1), (('No',), 0)])
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file or folder {path}.")
+    path = existing(path)
     tables = find_text_tables(path)
     if not tables:
         raise ValueError(
