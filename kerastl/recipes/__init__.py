@@ -2,7 +2,8 @@
 
 from kerastl.recipes.compare import CompareResult, compare
 from kerastl.recipes.compress import CompressResult, compress
-from kerastl.recipes.demo import DemoResult, run_demo
+from kerastl.recipes.demo import run_demo
+from kerastl.recipes.demo_results import DemoResult
 from kerastl.recipes.demo_texts import run_text_demo
 from kerastl.recipes.evaluate import evaluate
 from kerastl.recipes.export import ExportResult, export_model

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -62,17 +63,30 @@ class Continued:
             said = objective.judge(outputs, targets, self.data.outputs)
             return {"score": said.score, "loss": said.loss, **said.details}
 
-        tracing = self.seconds["tracing"]
-        spent = {"seconds": tracing + self.seconds["training"], "tracing_seconds": tracing}
-        spent = {name: round(value, 1) for name, value in spent.items()}
         difference = paired(objective, self.outputs, self.before, targets)
         return {
             "before": judged(self.before),
-            "trained": {**judged(self.outputs), **spent, "start": self.plan.start},
+            "trained": {
+                **judged(self.outputs),
+                **spent_on(self.seconds),
+                "start": self.plan.start,
+            },
             "difference": difference.to_dict(),
             "kept": self.kept,
             "choice": self.reason and {"tried": [], "reason": self.reason, "ended_by": None},
         }
+
+
+def spent_on(seconds: Mapping[str, float]) -> dict[str, float]:
+    """What `metrics.json` says of the seconds of a training, `"tracing"` and `"training"`.
+
+    Example:
+        >>> spent_on({"tracing": 1.25, "training": 10.0})
+        {'seconds': 11.2, 'tracing_seconds': 1.2}
+    """
+    tracing = seconds["tracing"]
+    spent = {"seconds": tracing + seconds["training"], "tracing_seconds": tracing}
+    return {name: round(value, 1) for name, value in spent.items()}
 
 
 def train_on(

@@ -1,7 +1,5 @@
 """`run_demo`: the comparison over several seeds, and the run folder."""
 
-import dataclasses
-import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,17 +13,21 @@ from kerastl.backbones.glyphs import digits, glyphnet, held_out_digits, load_gly
 from kerastl.callbacks import Audit, FollowPlan
 from kerastl.data import make_dataset
 from kerastl.freezing import freeze_to
-from kerastl.graph.flags import count_weights
 from kerastl.plans import TransferPlan, strategies
+from kerastl.recipes.demo_results import (
+    PROBE,
+    SCRATCH,
+    DemoResult,
+    FirstTransfer,
+    accuracies,
+)
 from kerastl.recipes.device_files import write_device_file
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
-from kerastl.report import draw_curves
 from kerastl.tasks import (
     Classification,
     PictureExamples,
     PreparePictures,
     TaskData,
-    TrainedFor,
     pooled,
 )
 from kerastl.training import FineTuner, solve_head
@@ -33,19 +35,9 @@ from kerastl.training import FineTuner, solve_head
 LABELS_PER_CLASS = 10
 CLASS_NAMES = tuple("0123456789")
 TRANSFERRED = "fine-tuned from glyphs"
-SCRATCH = "same network from scratch"
-PROBE = "regression on its frozen features"
 INK = "logistic regression on ink"
 EVALUATED_AT_ONCE = 500  # examples at once when nothing is trained
-
-
-@dataclasses.dataclass(frozen=True)
-class DemoResult:
-    """What a demo gave: the first seed's model, `metrics.json`, and the folder both lie in."""
-
-    model: keras.Model
-    metrics: dict[str, Any]
-    folder: pathlib.Path
+_EVALUATED_ON = "handwritten digits that training never saw; the first seed's network"
 
 
 def run_demo(
@@ -54,7 +46,7 @@ def run_demo(
     seeds: int = 3,
     progress: Progress | None = None,
     overwrite: bool = False,
-) -> "DemoResult":
+) -> DemoResult:
     """Transfer the glyph network to handwritten digits and compare with other ways to learn.
 
     These are a regression on the features of the network as it is, the same network from
@@ -90,24 +82,13 @@ def run_demo(
     with RunFolder(out or free_name("saved_models", "demo"), overwrite=overwrite) as run:
         progress.stage(f"Training on {len(CLASS_NAMES) * LABELS_PER_CLASS} digits", None)
         first, comparison = _compare(seeds, progress)
-        metrics = {**first.metrics, "comparison": comparison}
+        metrics = {**first.metrics("digits", _EVALUATED_ON), "comparison": comparison}
         progress.stage("Writing, exporting and checking", None)
         _write(run, first, seeds)
         metrics["tflite"] = write_device_file(run, first.model, first.data)
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         run.write_json("metrics.json", metrics)
     return DemoResult(first.model, metrics, run.path)
-
-
-@dataclasses.dataclass(frozen=True)
-class _First:
-    """What is kept of the first seed's transfer."""
-
-    model: keras.Model
-    plan: TransferPlan
-    history: dict[str, Any]
-    metrics: dict[str, Any]
-    data: TaskData
 
 
 def _compare(seeds, progress):
@@ -129,7 +110,7 @@ def _compare(seeds, progress):
         answers.append((found[TRANSFERRED], found[PROBE], truth))
         if first is None:
             known = _task_data(train, labels, test, truth)
-            first = _First(model, plan, history, _metrics(model, found[TRANSFERRED], truth), known)
+            first = FirstTransfer(model, plan, history, known, found[TRANSFERRED])
     return first, _comparison(scores, answers)
 
 
@@ -153,22 +134,6 @@ def _answers(model, test):
     return model.predict(test, batch_size=EVALUATED_AT_ONCE, verbose=0)
 
 
-def _metrics(model, probabilities, truth):
-    judged = Classification().judge(probabilities, truth, CLASS_NAMES)
-    return {
-        "objective": Classification.name,
-        "score_name": Classification.score_name,
-        "score": judged.score,
-        **judged.details,
-        "examples": "digits",
-        "evaluated_on": "handwritten digits that training never saw; the first seed's network",
-        "num_train": len(CLASS_NAMES) * LABELS_PER_CLASS,
-        "num_skipped": 0,
-        "num_weights": count_weights(model),
-        "seed": 0,
-    }
-
-
 def _comparison(scores, answers):
     held_out = [
         np.flatnonzero(held_out_digits(seed, labels_per_class=LABELS_PER_CLASS))
@@ -177,19 +142,12 @@ def _comparison(scores, answers):
     return {
         "num_labels": len(CLASS_NAMES) * LABELS_PER_CLASS,
         "num_test": len(held_out[0]),
-        "accuracy": {
-            name: {"mean": float(np.mean(each)), "std": float(np.std(each)), "each": each}
-            for name, each in scores.items()
-        },
+        "accuracy": accuracies(scores),
         "difference": pooled(Classification(), answers, held_out).to_dict(),
     }
 
 
 def _write(run, first, seeds):
-    first.model.save(run.file("model.keras"))
-    run.write_task(TrainedFor(Classification(), first.data.prepare, CLASS_NAMES, 0))
-    first.plan.save(run.file("plan.json"))
-    thaws = first.plan.resolve(first.model.groups).thaws
     settings = {
         "backbone": "glyphnet",
         "seeds": seeds,
@@ -199,18 +157,9 @@ def _write(run, first, seeds):
         "shift": SHIFT,
         "learning_rate": TRANSFER_RATE,
         "learning_rate_from_scratch": SCRATCH_RATE,
-        "schedule": thaws,
         "multipliers": first.plan.phases[-1].multipliers,
-        "history": first.history,
     }
-    run.write_json("config.json", settings)
-    draw_curves(
-        first.history,
-        run.file("curves.png"),
-        metric="accuracy",
-        thaws=thaws,
-        title=f"glyphnet to handwritten digits, {first.metrics['num_train']} labels, first seed",
-    )
+    first.write(run, settings, "glyphnet to handwritten digits")
 
 
 NUM_CLASSES = 10

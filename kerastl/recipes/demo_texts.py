@@ -1,6 +1,5 @@
 """`run_text_demo`: the comparison of the embedded encoder with other ways to learn of texts."""
 
-import dataclasses
 import time
 from typing import Any
 
@@ -11,30 +10,34 @@ from kerastl import backbones
 from kerastl._base import checks
 from kerastl._base.types import PathLike
 from kerastl.backbones.prose import authors, held_out_sentences, sentences
-from kerastl.graph.flags import count_weights
-from kerastl.plans import TransferPlan, strategies
+from kerastl.plans import strategies
 from kerastl.recipes import training
-from kerastl.recipes.demo import PROBE, SCRATCH, DemoResult
+from kerastl.recipes.demo_results import (
+    PROBE,
+    SCRATCH,
+    DemoResult,
+    FirstTransfer,
+    accuracies,
+)
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
-from kerastl.report import draw_curves
 from kerastl.tasks import (
     Classification,
     PrepareTexts,
     TaskData,
     TextExamples,
-    TrainedFor,
     pooled,
     tf_idf,
 )
 from kerastl.tasks.settings import StrategySettings
-from kerastl.training import FineTuner
 
 TRANSFERRED = "fine-tuned from prose"
 COUNTED = "TF-IDF and a logistic regression"
 LABELS_PER_AUTHOR = 20
+_EVALUATED_ON = "sentences that nothing was learnt from; the first seed's network"
 LONGEST = 64  # ids of a sentence
 EPOCHS = 12
 BATCH_SIZE = 8
+EVALUATED_AT_ONCE = 64  # sentences at once when nothing is trained
 DROPOUT = 0.2
 # Not tuned: the rate of texts that `tune` takes, and one for weights that begin anywhere.
 TRANSFER_RATE = 1e-3  # of a head at zero; layers learn 3 to 30 times as slowly
@@ -86,21 +89,10 @@ def run_text_demo(
         first, comparison = _compare(seeds, labels_per_author, progress)
         progress.stage("Writing", None)
         _write(run, first, seeds, labels_per_author)
-        metrics = {**_metrics(first), "comparison": comparison}
+        metrics = {**first.metrics("sentences", _EVALUATED_ON), "comparison": comparison}
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         run.write_json("metrics.json", metrics)
     return DemoResult(first.model, metrics, run.path)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _First:
-    """What is kept of the first seed's transfer."""
-
-    model: FineTuner
-    plan: TransferPlan
-    history: dict[str, Any]
-    data: TaskData
-    outputs: np.ndarray
 
 
 def _compare(seeds, labels, progress):
@@ -116,7 +108,7 @@ def _compare(seeds, labels, progress):
         found = {
             TRANSFERRED: tuned,
             PROBE: probed,
-            SCRATCH: _answers(_from_scratch(data, seed), data),
+            SCRATCH: _outputs(_from_scratch(data, seed), data),
             COUNTED: rival.outputs,
         }
         progress.count(2 * seed + 2, 2 * seeds)
@@ -125,7 +117,7 @@ def _compare(seeds, labels, progress):
         answers.append(found)
         truths.append(truth)
         if first is None:
-            first = _First(model, plan, history, data, tuned)
+            first = FirstTransfer(model, plan, history, data, tuned)
     return first, _comparison(scores, answers, truths, labels)
 
 
@@ -164,10 +156,10 @@ def _transferred(data, seed):
     backbone = backbones.load("prosenet")
     model = training.build(backbone, data, dropout=DROPOUT, name="author")
     training.solve(model, data, settings)
-    probed = _answers(model, data)
+    probed = _outputs(model, data)
     plan = training.plan_for(model, data, settings)
     history = training.train(model, data, settings, plan)
-    return model, plan, history.history, probed, _answers(model, data)
+    return model, plan, history.history, probed, _outputs(model, data)
 
 
 def _from_scratch(data, seed):
@@ -185,12 +177,8 @@ def _from_scratch(data, seed):
     return model
 
 
-def _answers(model, data):
-    passes = data.test.batches(64).repeatable
-    given = model.predict(passes.in_computing_order(), verbose=0)
-    outputs = np.empty_like(given)
-    outputs[passes.computing_order] = given
-    return outputs
+def _outputs(model, data):
+    return data.objective.outputs_of(model, data.test, EVALUATED_AT_ONCE)
 
 
 def _comparison(scores, answers, truths, labels_per_author):
@@ -209,51 +197,18 @@ def _comparison(scores, answers, truths, labels_per_author):
         "num_labels": 2 * labels_per_author,
         "num_test": len(held_out[0]),
         "examples": "sentences",
-        "accuracy": {
-            name: {"mean": float(np.mean(each)), "std": float(np.std(each)), "each": each}
-            for name, each in scores.items()
-        },
+        "accuracy": accuracies(scores),
         "difference": differences[PROBE],
         "differences": differences,
     }
 
 
-def _metrics(first):
-    objective, data = Classification(), first.data
-    judged = objective.judge(first.outputs, data.test.targets, data.outputs)
-    return {
-        "objective": objective.name,
-        "score_name": objective.score_name,
-        "score": judged.score,
-        **judged.details,
-        "examples": "sentences",
-        "evaluated_on": "sentences that nothing was learnt from; the first seed's network",
-        "num_train": len(data.train),
-        "num_skipped": 0,
-        "num_weights": count_weights(first.model),
-        "seed": 0,
-    }
-
-
 def _write(run, first, seeds, labels_per_author):
-    first.model.save(run.file("model.keras"))
-    run.write_task(TrainedFor(Classification(), first.data.prepare, authors(), 0))
-    first.plan.save(run.file("plan.json"))
-    thaws = first.plan.resolve(first.model.groups).thaws
     settings = {
         **_settings(0).to_dict(),
         "seeds": seeds,
         "labels_per_author": labels_per_author,
         "learning_rate_from_scratch": SCRATCH_RATE,
         "epochs_from_scratch": SCRATCH_EPOCHS,
-        "schedule": thaws,
-        "history": first.history,
     }
-    run.write_json("config.json", settings)
-    draw_curves(
-        first.history,
-        run.file("curves.png"),
-        metric="accuracy",
-        thaws=thaws,
-        title=f"prosenet to two authors, {2 * labels_per_author} labels, first seed",
-    )
+    first.write(run, settings, "prosenet to two authors")

@@ -11,7 +11,7 @@ import numpy as np
 from kerastl import _keras
 from kerastl.plans import TransferPlan, strategies
 from kerastl.recipes import training
-from kerastl.recipes.continued import Continued, train_on
+from kerastl.recipes.continued import Continued, spent_on, train_on
 from kerastl.recipes.finer import FinerProbe
 from kerastl.recipes.run_folder import Progress
 from kerastl.recipes.search import Choice, Search
@@ -87,9 +87,7 @@ class Learnt:
         known = objective.judge(probe.out_of_fold, data.train.targets, data.outputs)
         trained = difference = None
         if self.outputs is not None:
-            spent = {"seconds": self.seconds["tracing"] + self.seconds["training"]}
-            spent["tracing_seconds"] = self.seconds["tracing"]
-            spent = {name: round(value, 1) for name, value in spent.items()}
+            spent = spent_on(self.seconds)
             trained = {**judged(self.outputs), **spent, "start": self.start}
             difference = paired(objective, self.outputs, self.probe_outputs, targets).to_dict()
         return {

@@ -11,7 +11,8 @@ from kerastl.export import LiteRTModel
 from kerastl.graph import layer_groups
 from kerastl.recipes import demo as contestants
 from kerastl.recipes import run_demo
-from kerastl.recipes.demo import INK, PROBE, SCRATCH, TRANSFERRED
+from kerastl.recipes.demo import INK, TRANSFERRED
+from kerastl.recipes.demo_results import PROBE, SCRATCH
 from kerastl.tasks import Paired
 from kerastl_cli.output import contestants_table
 

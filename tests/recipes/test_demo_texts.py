@@ -7,7 +7,7 @@ import pytest
 
 from kerastl.backbones.prose import sentences
 from kerastl.recipes import demo_texts, predict
-from kerastl.recipes.demo import PROBE, SCRATCH
+from kerastl.recipes.demo_results import PROBE, SCRATCH
 from kerastl.recipes.demo_texts import COUNTED, TRANSFERRED, run_text_demo
 from kerastl.tasks import Paired
 from kerastl_cli.output import contestants_table
