@@ -35,7 +35,8 @@ def find_source(path: PathLike, *, least: int = 2) -> Source:
     """The `Source` of the data at `path`, found without opening an example.
 
     Args:
-        path: A folder of class folders, a table, or a folder with a table in it.
+        path: A folder of class folders; a table, or a folder with tables in it; or texts to learn
+            to write.
         least: Int > 0, classes that must be there: one is enough to measure a model on, and then
             no part need have all of them.
 
@@ -134,7 +135,7 @@ class TrainedFor:
             said = json.loads(text)
             prepare = PrepareTexts.inside(said["prepare"], words, path)
             outputs = None if said["outputs"] is None else tuple(said["outputs"])
-            return cls(objective_named(said["objective"]), prepare, outputs, said["seed"])
+            return cls(objective_of(said), prepare, outputs, said["seed"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"The {FILE} inside {path} must be one that kerastl wrote. Received: {error}. "

@@ -129,6 +129,15 @@ def test_what_is_inside_reads_texts_as_the_run_does(bert, bert_file):
     assert known.prepare.length == LENGTH and known.prepare.on_device
 
 
+def test_a_file_is_scored_as_its_run_was(bert, bert_file):
+    _, prepare = bert
+    told = TrainedFor(
+        Classification(scored_by="auc"), prepare.for_device(bert[0]).prepare, ("a", "b")
+    )
+    words = metadata.read_vocabulary(bert_file.read_bytes())
+    assert TrainedFor.inside(told.to_json(), words, bert_file).objective.scored_by == "auc"
+
+
 @pytest.mark.parametrize("text", ["no JSON", "[]", "{}", '{"prepare": {"word_pieces": null}}'])
 def test_a_task_of_another_maker_is_refused(text, bert_file):
     with pytest.raises((ValueError, FileNotFoundError), match=r"model\.tflite"):
