@@ -11,14 +11,13 @@ from typing import Any, Literal
 
 from kerastl._base.checks import closest, listed
 from kerastl._base.types import PathLike
-from kerastl.data.images.scan import LITTER, SPLIT_FOLDERS
-from kerastl.data.texts.reading import decoded, existing, objects
+from kerastl.data.images.scan import LITTER
+from kerastl.data.texts.reading import SPLITS, decoded, existing, objects
 
 RESPONSES = ("response", "completion")  # columns of what is learnt, beside `prompt`
 MESSAGES = "messages"
 ROLES = ("system", "user", "assistant", "tool")
 LEARNT = "assistant"  # whose messages are learnt
-DEV = ("dev",)
 
 _COLUMNS = "prompt and response (or completion), or messages"
 
@@ -74,7 +73,7 @@ def find_lines(path: PathLike) -> dict[str, list[Path]] | None:
     if not path.is_dir():
         return None
     inside = _inside(path)
-    names = {name: split for split, known in _splits().items() for name in known}
+    names = {name: split for split, known in SPLITS.items() for name in known}
     if inside and all(item.is_dir() and item.name.lower() in names for item in inside):
         found = {names[item.name.lower()]: _inside(item) for item in inside}
         files = [file for each in found.values() for file in each]
@@ -88,10 +87,6 @@ def _inside(folder):
     """What lies in `folder`, without what systems leave behind."""
     items = sorted(folder.iterdir())
     return [i for i in items if not i.name.startswith(".") and i.name.lower() not in LITTER]
-
-
-def _splits():
-    return {split: (*names, *DEV * (split == "val")) for split, names in SPLIT_FOLDERS.items()}
 
 
 def _by_name(folder, files, names):

@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from kerastl._base.types import PathLike
+from kerastl.data.images.scan import SPLIT_FOLDERS
+
+# What the parts of a data set are called, of texts a validation part `dev`, too.
+SPLITS = {**SPLIT_FOLDERS, "val": (*SPLIT_FOLDERS["val"], "dev")}
 
 
 def existing(path: PathLike) -> Path:

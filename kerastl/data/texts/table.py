@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 
 from kerastl._base.checks import closest, is_one_line, listed, one_spelling
 from kerastl._base.types import PathLike
-from kerastl.data.images.scan import EXTENSIONS, SPLIT_FOLDERS
+from kerastl.data.images.scan import EXTENSIONS
 from kerastl.data.images.table import BETWEEN_LABELS, KINDS
 from kerastl.data.split import check_tested
 from kerastl.data.targets import Kind
-from kerastl.data.texts.reading import decoded, existing, objects
+from kerastl.data.texts.reading import SPLITS, decoded, existing, objects
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (*SEPARATORS, ".jsonl")
@@ -30,7 +30,6 @@ PAIRS = (  # and those of two texts of which something is said
     ("question", "answer"),
     ("text", "text_pair"),
 )
-DEV = ("dev",)  # what a validation part is called beside the names of `SPLIT_FOLDERS`
 FEW = 0.5  # distinct labels, as a share of rows, of a column that may be labels
 
 _COLUMNS = "text (or text_a and text_b) and one of label, labels and value"
@@ -266,10 +265,9 @@ class _Table:
 def _tables_of(folder):
     """Dict from purpose to the table of that name in `folder`."""
     found = {}
-    for split, names in SPLIT_FOLDERS.items():
-        known = (*names, *DEV) if split == "val" else names
+    for split, names in SPLITS.items():
         files = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in ENDINGS]
-        matches = [p for p in files if p.stem.lower() in known]
+        matches = [p for p in files if p.stem.lower() in names]
         if len(matches) > 1:
             raise ValueError(
                 f"{folder} has {listed(p.name for p in matches)}, which all mean {split!r}. "
@@ -430,10 +428,7 @@ def _text(table, number, said):
 
 def _split(table, number, said):
     said = str(said).strip().lower()
-    known = {
-        name: (*names, *DEV) if name == "val" else names for name, names in SPLIT_FOLDERS.items()
-    }
-    name = next((name for name, names in known.items() if said in names), None)
+    name = next((name for name, names in SPLITS.items() if said in names), None)
     if name is None:
         raise ValueError(
             f"Line {number} of {table} must have train, val or test as its split. "
