@@ -148,19 +148,15 @@ def _side_by_side(metrics):
 def _before_and_after(before, metrics):
     """Rows of a network as it was loaded, and of what was trained."""
     trained = metrics["trained"]
-    ways = ("before", before), ("trained", trained)
-    rows = [(f"  {name}", score(way["score"], metrics)) for name, way in ways]
-    if "perplexity" in before:
-        perplexity = f"perplexity {before['perplexity']:.4g} → {trained['perplexity']:.4g}"
-        bits = f"bits per byte {before['bits_per_byte']:.3f} → {trained['bits_per_byte']:.3f}"
-        rows = [("  before → trained", f"{perplexity}, {bits}")]
+    perplexity = f"perplexity {before['perplexity']:.4g} → {trained['perplexity']:.4g}"
+    bits = f"bits per byte {before['bits_per_byte']:.3f} → {trained['bits_per_byte']:.3f}"
     spent = f"{trained['seconds']:.1f}, {trained['tracing_seconds']:.1f} of these tracing"
     reason = (metrics["choice"] or {}).get("reason")
     kept = {"before": "the network as it was loaded", "trained": "what was trained"}[
         metrics["kept"]
     ]
     return [
-        *rows,
+        ("  before → trained", f"{perplexity}, {bits}"),
         ("  seconds of training", spent),
         *_difference(metrics["difference"], metrics),
         ("  kept", f"{kept}: {reason}" if reason else kept),

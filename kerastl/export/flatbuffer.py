@@ -117,7 +117,8 @@ def renamed(
         order: New names of inputs in the order that the file is to list them in; others come last.
 
     Returns:
-        Bytes of a file that differs in names alone; those inside are made short (`tidy`).
+        Bytes of a file that differs in names and in the order of inputs alone; names inside are
+            made short (`tidy`).
     """
     model = _parse(_schema(), content)
     tensors = model.subgraphs[0].tensors

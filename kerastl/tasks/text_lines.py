@@ -58,6 +58,8 @@ class TextLines:
         self._tokens: Any = None
         self._network: Any = None
         self._notices: tuple[str, ...] = ()
+        # To train and to test on, once they are read.
+        self._texts: tuple[Sequence[Document], Sequence[Document]] = (), ()
 
     @classmethod
     def scan(cls, path: PathLike, *, least: int = 2) -> "TextLines | None":

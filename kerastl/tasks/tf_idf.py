@@ -35,9 +35,7 @@ def tf_idf(data: Any, *, seed: int = 0) -> Rival | None:
     started = time.perf_counter()
     columns = []
     for place in range(data.prepare.num_parts):
-        counts = TfidfVectorizer(
-            ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b"
-        )
+        counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD)
         train, test = ([parts[place] for parts in part.parts] for part in (data.train, data.test))
         try:
             columns.append((counts.fit_transform(train), counts.transform(test)))

@@ -68,12 +68,11 @@ def by_name(
 
 def _as_defined(name, groups, epochs, learning_rate, schedule, start):
     checks.one_of(name, NAMES, "strategy")
+    _check_head(name, start)
     if name in (*PLAIN, "few_shot"):
         strategy = _MEASURED.get(name, few_shot)
-        _check_head(name, start)
         given = {"epochs": epochs, "learning_rate": learning_rate, "schedule": schedule}
         return strategy(groups, **given, start=start)
-    _check_head(name, start)
     begin = "probe" if start == "probe" else "as_is"
     if learning_rate is None:
         raise ValueError(
