@@ -35,6 +35,12 @@ def remake_train_function(model: keras.Model) -> None:
         model.make_train_function(force=True)
 
 
+def remake_functions(model: keras.Model) -> None:
+    """Have each step of `model`, of training, evaluation and prediction, traced anew."""
+    remake_train_function(model)
+    model.test_function = model.predict_function = None
+
+
 @contextlib.contextmanager
 def without_train_function(model: keras.Model) -> Iterator[None]:
     """Let changes of what trains in `model` add up, and have its step traced once after them.

@@ -67,6 +67,23 @@ def set_own_trainable(layer: keras.Layer, trainable: bool) -> None:
         variable.trainable = trainable
 
 
+def kernel_of(layer: Any) -> keras.Variable:
+    """The variable of a built linear layer or embedding that holds its kernel.
+
+    The public `kernel` and `embeddings` are tensors where they do more than read it.
+    """
+    name = "_embeddings" if isinstance(layer, keras.layers.Embedding) else "_kernel"
+    return getattr(layer, name) if hasattr(layer, name) else layer.kernel
+
+
+def untrack(model: keras.Model, layer: keras.Layer) -> None:
+    """Take `layer`, an attribute of a functional `model`, out of what `model` holds.
+
+    Keras 3.15.1 tracks what is assigned to a model beside its graph, and has no public way back.
+    """
+    model._tracker.untrack(layer)
+
+
 def reveal(container: keras.Layer) -> None:
     """Set a container's own flag to True: a parent set to False hides children that train."""
     container._trainable = True
@@ -115,15 +132,35 @@ def inference_mode(layers: Iterable[keras.Layer]) -> Iterator[None]:
     """
     replaced = []
     for layer in layers:
-        if "call" in layer.__dict__ or not layer._call_has_training_arg:
-            continue
-        layer.__dict__["call"] = _always_inference(layer.call)
-        replaced.append(layer)
+        if layer._call_has_training_arg:
+            now = layer.__dict__.get("call")
+            if type(now) is not _InferenceCall:
+                now = layer.__dict__["call"] = _InferenceCall(layer.call, now)
+            now.depth += 1
+            replaced.append(layer)
     try:
         yield
     finally:
         for layer in replaced:
-            del layer.__dict__["call"]
+            now = layer.__dict__["call"]
+            now.depth -= 1
+            if not now.depth and now.before is None:
+                del layer.__dict__["call"]
+            elif not now.depth:
+                layer.__dict__["call"] = now.before
+
+
+class _InferenceCall:
+    """A layer's `call` in inference mode, for as long as `depth` blocks ask for it.
+
+    Replicas of a distribution strategy enter and leave such blocks in threads of their own.
+    """
+
+    def __init__(self, call, before):
+        self._call, self.before, self.depth = call, before, 0
+
+    def __call__(self, *args, **kwargs):
+        return self._call(*args, **{**kwargs, "training": False})
 
 
 @contextlib.contextmanager
@@ -155,13 +192,6 @@ def of_other_floats(model: Any) -> list[keras.Layer]:
         and layer.compute_dtype in ("float16", "bfloat16", "float64")
         and getattr(layer, "quantization_mode", None) is None
     ]
-
-
-def _always_inference(call):
-    def inference_call(*args, **kwargs):
-        return call(*args, **{**kwargs, "training": False})
-
-    return inference_call
 
 
 def forget_losses(model: keras.Model) -> None:

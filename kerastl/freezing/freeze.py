@@ -8,6 +8,7 @@ from kerastl import _keras
 from kerastl._base import checks
 from kerastl._base.types import BatchNormPolicy, Where
 from kerastl.graph import flat_layers, is_fine_tuner, layer_groups, select_layers
+from kerastl.graph.adapters import held
 from kerastl.graph.flags import (
     all_leaves,
     count_trainable,
@@ -63,7 +64,8 @@ def unfreeze(
     - `"frozen"`: all of it stays frozen (the default in any other Keras model),
     - `"train"`: all of it trains and the statistics follow the batches.
 
-    Layers that were training already are left as they are.
+    Layers that were training already are left as they are. Those of a base with adapters
+    (`kerastl.peft`) stand still: what was chosen of these adapters trains.
 
     Args:
         model: `keras.Model`, flat or nested, compiled or not.
@@ -142,9 +144,24 @@ def freeze_to(model: keras.Model, n: int) -> "Change":
 
 def _change(action, model, chosen, trainable):
     leaves = [leaf for leaf in with_leaves(chosen) if not _keras.is_augmentation(leaf)]
+    if trainable:
+        leaves = _without_held(model, leaves)
     before = count_trainable(model)
     set_frozen(model, leaves, not trainable)
     return Change(action, len(leaves), before, count_trainable(model), count_weights(model))
+
+
+def _without_held(model, leaves):
+    """`leaves` without those in whose place adapters train; refused if none is left."""
+    still = {id(leaf) for leaf in held(model, leaves)}
+    left = [leaf for leaf in leaves if id(leaf) not in still]
+    if leaves and not left:
+        raise ValueError(
+            f"{leaves[0].name!r} belongs to the base of the adapters of {model.name!r}, which "
+            "stands still while they train. Unfreeze its adapter, or give the base back first: "
+            "`kerastl.peft.unload(model)`."
+        )
+    return left
 
 
 @dataclasses.dataclass(frozen=True)

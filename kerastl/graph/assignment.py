@@ -7,7 +7,7 @@ import keras
 
 from kerastl.graph.families import APPLICATIONS, CV, HUB_IMAGE, HUB_TEXT
 from kerastl.graph.group_rules import assign, match_path
-from kerastl.graph.leaves import Unit, units_and_walk
+from kerastl.graph.leaves import Unit, units_and_walk, units_of_adapters
 
 FAMILIES = (*APPLICATIONS, *HUB_IMAGE, *HUB_TEXT, *CV)
 
@@ -15,7 +15,8 @@ FAMILIES = (*APPLICATIONS, *HUB_IMAGE, *HUB_TEXT, *CV)
 def assignment(model: keras.Model) -> tuple[str, dict[str, list[Unit]]]:
     """`(family name, {group: [Unit]})` in order from input to head, every group with variables.
 
-    A model with the layers of no family, or of several, goes to the generic rule.
+    A model with the layers of no family, or of several, goes to the generic rule. An adapter is
+    in the group of what it goes with.
     """
     units, walk = units_and_walk(model)
     paths = [match_path(unit) for unit in units]
@@ -27,6 +28,9 @@ def assignment(model: keras.Model) -> tuple[str, dict[str, list[Unit]]]:
     groups = {label: [] for label in _in_order(labels)}
     for unit, label in zip(units, labels, strict=True):
         groups[label].append(unit)
+    label_of = {id(unit): label for unit, label in zip(units, labels, strict=True)}
+    for unit, beside in units_of_adapters(model, units):
+        groups[label_of[id(beside)]].append(unit)
     return name, _without_empty(groups)
 
 

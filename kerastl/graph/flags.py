@@ -7,24 +7,32 @@ import keras
 
 from kerastl import _keras
 from kerastl._base import checks
+from kerastl.graph.adapters import adapted
 from kerastl.graph.fine_tuner import is_fine_tuner
 from kerastl.graph.flatten import flat_layers
 from kerastl.graph.leaves import leaf_layers
 
 
 def trains(layer: Any) -> bool:
-    """Whether a weight of `layer`, at any depth, trains in a model that trains.
+    """Whether a weight of `layer`, at any depth, or of an adapter on it, trains with its model.
 
     Keras asks each weight. The flag of a layer says what its weights were set to when it was set:
     below a block whose flag is off, a query that was thawed later trains.
     """
+    if _own_weights_train(layer):
+        return True
+    return any(map(_own_weights_train, _keras.owners_within(layer)))
+
+
+def _own_weights_train(layer):
     return any(variable.trainable for variable in layer.variables)
 
 
 def is_frozen(layer: Any) -> bool:
     """Whether nothing in `layer` acts as in training.
 
-    No weight in it trains, and its own flag is off or that of every leaf in it.
+    No weight in it trains, and its own flag is off or that of every leaf in it. An adapter on it
+    may train: it knows by itself when it is to act as in training.
 
     Example:
         >>> import keras
@@ -33,7 +41,7 @@ def is_frozen(layer: Any) -> bool:
         >>> is_frozen(layer)
         True
     """
-    if trains(layer):
+    if _own_weights_train(layer):
         return False
     inner = _keras.sublayers(layer)
     return not layer.trainable or (bool(inner) and all(map(is_frozen, inner)))
@@ -50,7 +58,8 @@ def count_trainable(model: keras.Model) -> int:
 
 
 def all_leaves(model: keras.Model) -> list[keras.Layer]:
-    return with_leaves(flat_layers(model))
+    """The leaves of `model`, those of its adapters last."""
+    return with_leaves([*flat_layers(model), *(adapter for adapter, _ in adapted(model))])
 
 
 def with_leaves(layers: Iterable[keras.Layer]) -> list[keras.Layer]:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from kerastl import _keras
+from kerastl.graph.adapters import refuse_adapters
 
 
 def flatten(
@@ -37,7 +38,8 @@ def flatten(
 
     Raises:
         TypeError: If `model` is not a Keras model.
-        ValueError: If `model` has no graph: a subclassed model, or one not yet built.
+        ValueError: If `model` has no graph: a subclassed model, or one not yet built; or if it
+            has adapters, which are no part of the graph.
 
     Example:
         >>> base = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="features")])
@@ -47,6 +49,7 @@ def flatten(
         ['pixels', 'features', 'head']
     """
     graph = require_graph(model)
+    refuse_adapters(model, "`flatten`")
     name = model.name if name is None else name
     if not is_nested(graph):
         return cls(graph.input, graph.output, name=name)

@@ -1,10 +1,12 @@
 """The deepest layers of a model, and which variables each of them owns itself."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 
 from kerastl import _keras
+from kerastl.graph.adapters import adapted
 from kerastl.graph.flatten import Walk, flat_layers, require_graph, walk
 
 
@@ -105,8 +107,25 @@ class Unit:
 
 
 def units_of(model: keras.Model) -> list["Unit"]:
-    """Each leaf layer of `model` as a `Unit`, in the order of the flat graph, unused ones last."""
-    return units_and_walk(model)[0]
+    """Each leaf layer of `model` as a `Unit`, in the order of the flat graph, unused ones last.
+
+    The leaves of an adapter come after all those, with the place of what it goes with.
+    """
+    units = units_and_walk(model)[0]
+    return [*units, *(unit for unit, _ in units_of_adapters(model, units))]
+
+
+def units_of_adapters(model: keras.Model, units: Sequence["Unit"]) -> list[tuple["Unit", "Unit"]]:
+    """Each leaf of an adapter of `model` as a `Unit`, and that of `units` which it goes with."""
+    by_leaf, found = {id(unit.layer): unit for unit in units}, []
+    for adapter, layer in adapted(model):
+        below = [by_leaf[id(leaf)] for leaf in (layer, *leaf_layers(layer)) if id(leaf) in by_leaf]
+        beside = below[0]
+        for leaf, names in leaves_with_paths(adapter):
+            path = (*beside.names, adapter.name, *names)
+            unit = Unit(leaf, beside.flat_layer, beside.index, path, beside.trail)
+            found.append((unit, beside))
+    return found
 
 
 def units_and_walk(model: keras.Model) -> tuple[list["Unit"], Walk]:

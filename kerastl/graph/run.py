@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from kerastl import _keras
 from kerastl._base.types import TensorLike
+from kerastl.graph.adapters import bank_of
 from kerastl.graph.flags import has_fixed_statistics, is_frozen, trains
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.leaves import leaf_layers
@@ -69,7 +70,7 @@ def _differ(one, other):
 
 def training_operations(model: keras.Model) -> Callable[..., Any]:
     """What runs each operation of a graph of `model` in training; kept where it is `watched`."""
-    operation_fn = with_folding(model, with_own_training)
+    operation_fn = _with_adapters(model, with_folding(model, with_own_training))
     wanted, seen = getattr(_WATCH, "now", None) or ((), {})
     if not wanted:
         return operation_fn
@@ -84,6 +85,23 @@ def training_operations(model: keras.Model) -> Callable[..., Any]:
             return seen[operation.name]
 
         return kept
+
+    return run
+
+
+def _with_adapters(model, operation_fn):
+    """`operation_fn`, which tells adapters that they train."""
+    if bank_of(model) is None:
+        return operation_fn
+
+    def run(operation):
+        function = operation_fn(operation)
+
+        def training(*args, **kwargs):
+            with _keras.adapters_training(True):
+                return function(*args, **kwargs)
+
+        return training
 
     return run
 
@@ -191,6 +209,8 @@ def _folds(node, after):
     policies = {conv.dtype_policy.name, norm.dtype_policy.name}
     return (
         is_inert(norm)
+        and not _keras.owners_on(conv)
+        and not _keras.owners_on(norm)
         and (trains(conv) or not trains(norm))
         and conv.activation is keras.activations.linear
         and conv.data_format == "channels_last"

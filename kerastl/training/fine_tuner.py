@@ -17,6 +17,7 @@ from kerastl._keras import hub_repairs
 from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.freezing.statistics import frozen_norms, hold_statistics, honour_recorded_inference
 from kerastl.graph import flatten, layer_groups, leaf_layers, select_layers
+from kerastl.graph.adapters import refuse_adapters
 from kerastl.graph.flags import Flags
 from kerastl.graph.flatten import is_nested, require_graph
 from kerastl.graph.layer_groups import LayerGroups
@@ -71,6 +72,7 @@ class FineTuner(keras.Model):
 
     def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(inputs, outputs, name=name, **kwargs)
+        refuse_adapters(self, "A FineTuner over the layers of another")
         honour_recorded_inference(self)
         self._hold_statistics()
 
@@ -78,6 +80,20 @@ class FineTuner(keras.Model):
     _is_evaluating = False
     _has_weighted_loss = False
     is_fine_tuner = True  # asked by `kerastl.graph.is_fine_tuner`
+    adapter_bank: Any = None  # of `kerastl.peft`, as soon as something is added
+
+    def set_adapter_bank(self, bank: Any) -> None:
+        """Own `bank`, the layer that holds the adapters of this model, or None to own none."""
+        if self.adapter_bank is not None:
+            _keras.untrack(self, self.adapter_bank)
+            self.adapter_bank = None
+        if bank is not None:
+            self.adapter_bank = bank
+        self.forget_groups()
+
+    def forget_groups(self) -> None:
+        """Have `groups` be made anew, after adapters came or went."""
+        self._groups = None
 
     @property
     def fit_state(self) -> FitState:
@@ -565,6 +581,8 @@ class FineTuner(keras.Model):
         hub_repairs.mend_before_saving(self.layers)
         config = hub_repairs.mend_config(super().get_config())
         seeds = [state.numpy().tolist() for state in _seeds(self)]
+        if self.adapter_bank is not None:
+            config["adapters"] = keras.saving.serialize_keras_object(self.adapter_bank)
         return {**config, "freezing": freezing_state(self), "seeds": seeds}
 
     @classmethod
@@ -573,9 +591,11 @@ class FineTuner(keras.Model):
     ) -> "FineTuner":
         config = dict(config)
         freezing = config.pop("freezing", None)
-        seeds = config.pop("seeds", None)
+        seeds, adapters = config.pop("seeds", None), config.pop("adapters", None)
         model = super().from_config(config, custom_objects=custom_objects)
         hub_repairs.mend_after_loading(model.layers)
+        if adapters is not None:
+            keras.saving.deserialize_keras_object(adapters, custom_objects).attach(model)
         if freezing is not None:
             restore_freezing(model, freezing)
         for state, value in zip(_seeds(model), seeds or (), strict=seeds is not None):

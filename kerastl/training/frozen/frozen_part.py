@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kerastl import _keras
 from kerastl._base.checks import listed
 from kerastl.data.passes import hash_of_arrays
 from kerastl.training.frozen.frontier import Frontier
@@ -82,7 +83,9 @@ class FrozenPart:
 
 def weights_hash(frontier: Frontier) -> str:
     """Hash of the values of all weights below `frontier`, as hexadecimal digits."""
-    weights = [weight for layer in frontier.static_layers for weight in layer.weights]
+    layers = frontier.static_layers
+    adapters = [one for layer in layers for one in _keras.owners_within(layer)]
+    weights = [weight for layer in (*layers, *adapters) for weight in layer.weights]
     return hash_of_arrays([np.atleast_1d(weight.numpy()) for weight in weights])
 
 

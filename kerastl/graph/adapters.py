@@ -1,0 +1,53 @@
+"""Adapters of a model's layers: layers beside the graph that act through a hook on those in it."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import keras
+
+from kerastl import _keras
+
+
+class AdapterBank(Protocol):
+    """What a `FineTuner` may have as `adapter_bank`: `kerastl.peft` makes it, floors above."""
+
+    @property
+    def adapted(self) -> list[tuple[keras.Layer, keras.Layer]]:
+        """Pairs of an adapter and the layer of the graph, or in one, that it goes with."""
+        ...
+
+    def holds(self, layer: keras.Layer) -> bool:
+        """Whether `layer` belongs to the base, which stands still while adapters train."""
+        ...
+
+
+def bank_of(model: Any) -> AdapterBank | None:
+    """The `AdapterBank` of `model`, or None."""
+    return getattr(model, "adapter_bank", None)
+
+
+def adapted(model: Any) -> list[tuple[keras.Layer, keras.Layer]]:
+    """Pairs of each adapter of `model` and the layer that it goes with; mostly none."""
+    bank = bank_of(model)
+    return bank.adapted if bank is not None else []
+
+
+def held(model: Any, layers: Iterable[keras.Layer]) -> list[keras.Layer]:
+    """Those of `layers` that stand still in `model` because adapters train in their place."""
+    bank = bank_of(model)
+    return [layer for layer in layers if bank is not None and bank.holds(layer)]
+
+
+def refuse_adapters(model: Any, what: str) -> None:
+    """Raise if a layer of `model` computes with an adapter that `what` would not see.
+
+    Raises:
+        ValueError: With what to do.
+    """
+    found = [layer for layer in _keras.with_sublayers(model) if _keras.owners_on(layer)]
+    if found:
+        raise ValueError(
+            f"{what} reads layers and their weights, and {len(found)} layers of {model.name!r} "
+            f"compute with an adapter, {found[0].name!r} first. Merge it for good before: "
+            "`kerastl.peft.unload(model, merge=True)`."
+        )

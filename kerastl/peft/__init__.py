@@ -1,0 +1,23 @@
+"""Parameter-efficient tuning: small adapters beside a base that stands still."""
+
+from kerastl.peft.adapter import Adapter, Method
+from kerastl.peft.adding import Added, add
+from kerastl.peft.bitfit import BitFit
+from kerastl.peft.life import activate, active, delete, disabled, merge, restore, unload
+from kerastl.peft.lora import LoRA
+
+__all__ = [
+    "Adapter",
+    "Added",
+    "BitFit",
+    "LoRA",
+    "Method",
+    "activate",
+    "active",
+    "add",
+    "delete",
+    "disabled",
+    "merge",
+    "restore",
+    "unload",
+]

@@ -1,0 +1,248 @@
+"""The bank: every adapter of one model, in a layer that the model owns beside its graph."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerastl import _keras
+from kerastl._base import checks
+from kerastl.freezing import freezing_state
+from kerastl.graph import check_fine_tuner, flat_layers
+from kerastl.graph.flags import set_frozen
+from kerastl.graph.leaves import leaf_layers, units_of
+from kerastl.peft.adapter import Adapter, Method
+from kerastl.training import FineTuner
+
+
+@dataclasses.dataclass(eq=False)
+class BankState:
+    """What a bank knows beside its weights, where Keras's files look for no layers.
+
+    Attributes:
+        saved: Dict, the config of a bank that was loaded.
+        model: `FineTuner`.
+        active: Tuple of the names of adapters that act.
+        merged: Tuple of the names of those in the weights of their layers.
+        originals: Pairs of a merged variable and its value before.
+        held: Ids of the layers of the base.
+        before: What was frozen before the first adapter came, as `freezing_state` tells.
+    """
+
+    saved: Mapping[str, Any]
+    model: Any = None
+    active: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
+    originals: list[tuple[keras.Variable, np.ndarray]] = dataclasses.field(default_factory=list)
+    held: set[int] = dataclasses.field(default_factory=set)
+    before: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class NamedAdapter(keras.Layer):
+    """All that one `add` made: an adapter for each layer that it acts on.
+
+    Attributes:
+        method: `Method`.
+        members: List of `Adapter`.
+    """
+
+    def __init__(self, method: Method, members: Sequence[Adapter], *, name: str) -> None:
+        super().__init__(name=name)
+        self.method = method
+        self.members = list(members)
+        self.built = True
+
+
+@keras.saving.register_keras_serializable(package="kerastl")
+class AdapterBank(keras.Layer):
+    """The adapters of a `FineTuner`, by the names that they were added under.
+
+    The layers of the graph stay as they are: an adapter that is active is put around their calls,
+    and taken away when it is not. Made and used by `kerastl.peft.add` and the like.
+
+    Attributes:
+        named: Dict from name to `NamedAdapter`, in the order in which they were added.
+        state: `BankState`.
+    """
+
+    def __init__(self, *, name: str = "adapters", **saved: Any) -> None:
+        super().__init__(name=name)
+        self.named = {}
+        self.state = BankState(saved)
+        self.built = True
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Tuple of the names of those that act."""
+        return self.state.active
+
+    @property
+    def merged(self) -> tuple[str, ...]:
+        """Tuple of the names of those that are in the weights of their layers now."""
+        return self.state.merged
+
+    def attach(self, model: FineTuner) -> None:
+        """Make it the bank of `model`; one that was loaded makes its adapters anew."""
+        state = self.state
+        layers: Any = layers_at_any_depth(model)
+        state.model = model
+        state.before = state.saved.get("before") or freezing_state(model)
+        self.hold(layers[i] for i in state.saved.get("held", ()))
+        model.set_adapter_bank(self)
+        for name, (method, positions) in state.saved.get("adapters", {}).items():
+            self.put(name, method, [layers[i] for i in positions])
+        self.activate(state.saved.get("active", ()))
+
+    def put(self, name: str, method: Method, layers: Iterable[keras.Layer]) -> NamedAdapter:
+        """Make an adapter for each of `layers` and keep them under `name`; none of them acts."""
+        paths = paths_of(self.state.model)
+        with self.state.model.distribute_strategy.scope():
+            members = [_made(method, layer, paths[id(layer)], name) for layer in layers]
+        self.named[name] = NamedAdapter(method, members, name=name)
+        self.state.model.forget_groups()
+        return self.named[name]
+
+    def drop(self, name: str) -> None:
+        """Forget what is called `name`, which must not be active."""
+        del self.named[name]
+        self.state.model.forget_groups()
+
+    def activate(self, names: Iterable[str]) -> None:
+        """Have those of `names` act and train, and no others, in this order.
+
+        What acted before and was frozen stays frozen.
+        """
+        before, model = self.active, self.state.model
+        self._act(names)
+        resting = [self.named[name] for name in self.named if name not in self.active]
+        coming = [self.named[name] for name in self.active if name not in before]
+        for named, frozen in [*((n, True) for n in resting), *((n, False) for n in coming)]:
+            set_frozen(model, [leaf for one in named.members for leaf in leaf_layers(one)], frozen)
+
+    def _act(self, names):
+        for adapter, _ in self.adapted:
+            for layer, *_ in adapter.hooks():
+                _keras.take_away(layer, adapter)
+        self.state.active = tuple(names)
+        for name in self.active:
+            for adapter in self.named[name].members:
+                for layer, method, function in adapter.hooks():
+                    _keras.put_around(layer, method, function, adapter)
+        _keras.remake_functions(self.state.model)
+
+    @contextlib.contextmanager
+    def none_active(self) -> Iterator[None]:
+        """Have none of them act meanwhile."""
+        before = self.active
+        self._act(())
+        try:
+            yield
+        finally:
+            self._act(before)
+
+    def hold(self, layers: Iterable[keras.Layer]) -> None:
+        """Have `layers` stand still for as long as there are adapters."""
+        self.state.held |= {id(layer) for layer in layers}
+
+    def holds(self, layer: keras.Layer) -> bool:
+        if id(layer) in self.state.held:
+            return True
+        resting = [named for name, named in self.named.items() if name not in self.active]
+        members = [one for named in resting for one in named.members]
+        return any(layer is leaf for one in members for leaf in leaf_layers(one))
+
+    @property
+    def adapted(self) -> list[tuple[keras.Layer, keras.Layer]]:
+        """Pairs of each adapter, whether it acts or not, and its layer."""
+        members = [one for named in self.named.values() for one in named.members]
+        return [(adapter, adapter.beside.layer) for adapter in members]
+
+    def get_config(self) -> dict[str, Any]:
+        if self.merged:
+            raise ValueError(
+                f"{checks.listed(map(repr, self.merged))} of {self.state.model.name!r} "
+                f"{'is' if len(self.merged) == 1 else 'are'} merged, and a file would hold the "
+                "weights of the base no more. `peft.restore(model)` first, or `peft.unload(model, "
+                "merge=True)` to have the merged weights and no adapters."
+            )
+        layers = {id(layer): i for i, layer in enumerate(layers_at_any_depth(self.state.model))}
+        adapters = {
+            name: (named.method, [layers[id(one.beside.layer)] for one in named.members])
+            for name, named in self.named.items()
+        }
+        return {
+            "name": self.name,
+            "adapters": {
+                name: [keras.saving.serialize_keras_object(method), positions]
+                for name, (method, positions) in adapters.items()
+            },
+            "active": list(self.active),
+            "before": self.state.before,
+            "held": [i for key, i in layers.items() if key in self.state.held],
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> "AdapterBank":
+        adapters = {
+            name: (keras.saving.deserialize_keras_object(method, custom_objects), positions)
+            for name, (method, positions) in config["adapters"].items()
+        }
+        return cls(**{**config, "adapters": adapters})
+
+
+def _made(method, layer, path, name):
+    with contextlib.ExitStack() as scopes:
+        for part in ("adapters", *path.split("/")):
+            scopes.enter_context(keras.name_scope(part))
+        return method.adapter(layer, path, name=name)
+
+
+def layers_at_any_depth(model: keras.Model) -> list[keras.Layer]:
+    """Every layer in the graph of `model`, at any depth, adapters left out.
+
+    The order is the same in another process, so that a layer can be told by its position.
+    """
+    found = {}
+    for layer in flat_layers(model):
+        for inner in _keras.with_sublayers(layer):
+            found.setdefault(id(inner), inner)
+    return list(found.values())
+
+
+def paths_of(model: keras.Model) -> dict[int, str]:
+    """Dict from the id of each layer of `model`, at any depth, to its path."""
+    paths = {}
+    for unit in units_of(model):
+        paths.setdefault(id(unit.layer), unit.path)
+        paths.setdefault(id(unit.flat_layer), unit.flat_layer.name)
+    for layer in layers_at_any_depth(model):
+        if id(layer) not in paths:  # a composite inside another: what its leaves have in common
+            below = [paths[id(leaf)].split("/") for leaf in leaf_layers(layer) if id(leaf) in paths]
+            common = [parts[0] for parts in zip(*below, strict=False) if len(set(parts)) == 1]
+            paths[id(layer)] = "/".join(common) or layer.name
+    return paths
+
+
+def bank_of(model: FineTuner, *, who: str) -> AdapterBank:
+    """The bank of `model`, refused where it has none."""
+    check_fine_tuner(model, who, "which owns the adapters")
+    bank = model.adapter_bank
+    if bank is None:
+        raise ValueError(
+            f"{who} needs a model with adapters, and {model.name!r} has none. Add some: "
+            "`kerastl.peft.add(model, kerastl.peft.LoRA())`."
+        )
+    return bank
+
+
+def known(bank: AdapterBank, name: str, who: str) -> str:
+    """`name`, refused if no adapter is called so."""
+    if name not in bank.named:
+        raise ValueError(
+            f"{who} needs the name of an adapter of {bank.state.model.name!r}: "
+            f"{checks.listed(map(repr, bank.named), 40)}. Received: name={name!r}"
+        )
+    return name
