@@ -1,9 +1,10 @@
-"""Curves of a run: nothing lies on the edge of a picture, and epochs are whole."""
+"""Pictures of a run: nothing lies on the edge or is cut off, and epochs are whole."""
 
+import matplotlib.figure
 import pytest
 from matplotlib.figure import Figure
 
-from kerastl.report.figures import _draw
+from kerastl.report.figures import _draw, draw_stages
 
 
 def drawn(metric="loss", **history):
@@ -30,3 +31,24 @@ def test_ticks_are_epochs(count):
     axis = drawn("accuracy", accuracy=[0.5] * count)
     ticks = [tick for tick in axis.get_xticks() if 0.5 <= tick <= count + 0.5]
     assert ticks and all(tick == int(tick) for tick in ticks)
+
+
+@pytest.mark.parametrize("shares", [[0.804, 0.804, 0.794], [0.2, 0.2], [1.0], [0.0]])
+def test_the_lowest_accuracy_has_room_below(shares):
+    bottom, top = drawn("accuracy", accuracy=shares).get_ylim()
+    assert top == 1.02
+    assert min(shares) - bottom == pytest.approx(0.05 * (1.02 - min(shares)))
+
+
+@pytest.mark.parametrize("count", [18, 1800])
+def test_bars_of_stages_end_inside_the_picture(count, tmp_path, monkeypatch):
+    axes = []
+    made = Figure.subplots
+    monkeypatch.setattr(
+        matplotlib.figure.Figure, "subplots", lambda self: axes.append(made(self)) or axes[0]
+    )
+    row = {"name": "float", "score": 0.61, "bytes": 9000, "gzip": 8000, "num_examples": count}
+    draw_stages([row, {**row, "name": "int8", "bytes": 3000}], tmp_path / "stages.png")
+    error = 100 * (0.61 * 0.39 / count) ** 0.5
+    low, high = axes[0].get_ylim()
+    assert low < 61 - error and high > 61 + error
