@@ -108,7 +108,9 @@ def draw_comparison(
             ls="",
             label=row["strategy"],
         )
-    axis.set_xlim(left=0)
+    axis.set_xlim(0, 1.12 * max(row["seconds"] for row, _ in coloured))
+    if is_share:
+        axis.set_ylim(top=min(axis.get_ylim()[1], 101))
     axis.set_xlabel("seconds of one training")
     axis.set_ylabel(f"{score_name}, held out{' (%)' if is_share else ''}")
     axis.grid(alpha=0.25)
