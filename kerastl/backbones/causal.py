@@ -14,6 +14,7 @@ from kerastl._keras import hub_repairs
 from kerastl.backbones import hub, huggingface
 from kerastl.backbones import weights as weight_files
 from kerastl.backbones.packing import with_documents
+from kerastl.backbones.prose import network as prose
 from kerastl.backbones.tokens import load_tokens, max_length, packer_of
 from kerastl.graph import flatten
 
@@ -123,6 +124,8 @@ def _preset_in(name):
 def _check_kind(preset):
     """Refuse what is known to be no causal language model before anything is loaded."""
     models = hub.import_keras_hub().models
+    if preset == prose.NAME:
+        raise _other_kind(preset, "BertBackbone")
     preset = hub.checked(preset)
     kind = _class_said(preset)
     for made in vars(models).values():

@@ -54,7 +54,8 @@ def _draw(axis, history, metric, thaws):
     axis.set_xlabel("epoch")
     axis.set_ylabel(metric.replace("_", " "))
     if "accuracy" in metric:
-        axis.set_ylim(top=1.02)
+        lowest = min(axis.dataLim.ymin, 1.0)
+        axis.set_ylim(bottom=lowest - 0.05 * (1.02 - lowest), top=1.02)  # no line on the edge
     elif (highest := axis.dataLim.ymax) > 0:
         axis.set_ylim(bottom=0.0, top=1.05 * highest)  # room above, also where all are alike
     axis.set_xlim(0.5, max(len(history.get(name, ())) for name in (metric, f"val_{metric}")) + 0.5)
@@ -107,7 +108,9 @@ def draw_comparison(
             ls="",
             label=row["strategy"],
         )
-    axis.set_xlim(left=0)
+    axis.set_xlim(0, 1.12 * max(row["seconds"] for row, _ in coloured))
+    if is_share:
+        axis.set_ylim(top=min(axis.get_ylim()[1], 101))
     axis.set_xlabel("seconds of one training")
     axis.set_ylabel(f"{score_name}, held out{' (%)' if is_share else ''}")
     axis.grid(alpha=0.25)
@@ -230,7 +233,8 @@ def draw_stages(
         axis.errorbar(kilobytes, score, errors[i], fmt="o", capsize=3, label=label, **style)
         axis.plot(row["gzip"] / 1e3, score, "o", mfc="none", **style)
     axis.plot([], [], "o", ms=8, mfc="none", color="#666666", label="the same by gzip")
-    least, most = min(scores) - 0.1 * unit, max(scores) + 0.1 * unit
+    room = max(0.1 * unit, *(1.1 * (error or 0.0) for error in errors))  # whole bars
+    least, most = min(scores) - room, max(scores) + room
     axis.set_ylim(max(0, least) if is_share else least, min(101, most) if is_share else most)
     axis.set_xlim(0, 1.12 * max(sizes))
     axis.set_xlabel("size of the file (kB)")

@@ -49,7 +49,8 @@ def read_prompts(path: PathLike) -> list[str]:
     else:
         prompts = [line for line in text.split("\n") if line.strip()]
     if not prompts:
-        raise ValueError(f"{path} must hold prompts, one a line. Received: an empty file")
+        what = "nothing but empty lines" if text else "an empty file"
+        raise ValueError(f"{path} must hold prompts, one a line. Received: {what}")
     return prompts
 
 
@@ -133,10 +134,12 @@ class Writer:
             if not prompt.strip():
                 raise ValueError(f"A prompt must not be empty. Received: {prompt!r}")
             if room is not None and len(ids) >= room:
+                among = ", examples among them," if examples else ""
+                fewer = ", or pass fewer examples" if examples else ""
                 raise ValueError(
                     f"A prompt must leave room in the {room} tokens that it and what follows may "
-                    f"have. Received: {len(ids)} tokens, examples among them, for "
-                    f"{prompt[:40]!r}. Shorten it, or pass fewer examples."
+                    f"have. Received: {len(ids)} tokens{among} for {prompt[:40]!r}. "
+                    f"Shorten it{fewer}."
                 )
         return found
 

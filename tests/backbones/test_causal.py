@@ -186,7 +186,7 @@ def test_other_networks_are_refused(tmp_path):
     tiny = {"vocabulary_size": 9, "num_layers": 1, "num_heads": 1, "hidden_dim": 4}
     bert = keras_hub.models.BertBackbone(**tiny, intermediate_dim=4)
     bert.save_to_preset(tmp_path / "bert")
-    for name in (tmp_path / "bert", "bert_tiny_en_uncased"):
+    for name in (tmp_path / "bert", "bert_tiny_en_uncased", "prosenet"):
         with pytest.raises(
             ValueError, match=r"causal language model.*BertBackbone.*backbones\.load"
         ):

@@ -138,7 +138,9 @@ def test_tables_of_pictures_are_not_of_texts(tmp_path):
     ("name", "rows", "message"),
     [
         ("a.csv", "txt,label\na,b\n", r"text \(or text_a and text_b\).*Received: txt, label"),
-        ("a.csv", "text\na\n", "Received: text"),
+        ("a.csv", "text\na\n", r"Received: text\. Between the values of a \.csv are commas\.$"),
+        ("a.csv", "id,text,lable\n1,a,b\n", "id, text, lable. Closest to 'lable': 'label'"),
+        ("a.csv", "review,stars\na,5\nb,4\n", r"Received: review, stars\.$"),
         ("a.csv", "text,label,labels\na,b,c\n", "each once"),
         ("a.csv", "text,label\na,x\nb\n", r"Line 3 of .*a\.csv must have 2 values.*Received: 1"),
         ("a.csv", "text,label\na,x\nb,x\n", "two classes. Received: x"),

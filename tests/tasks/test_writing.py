@@ -144,10 +144,11 @@ def test_marks_of_turns_are_read_as_text_and_other_pieces_as_they_are():
 
 REFUSED = {
     "no prompt": ([], "--prompt"),
-    "an empty file": (["--prompts", "{tmp}/empty.txt"], "empty file"),
+    "an empty file": (["--prompts", "{tmp}/empty.txt"], "Received: an empty file"),
+    "empty lines": (["--prompts", "{tmp}/lines.txt"], "Received: nothing but empty lines"),
     "no file": (["--prompts", "{tmp}/gone.txt"], "no file"),
     "an empty prompt": (["--prompt", " "], "must not be empty"),
-    "too long a prompt": (["--prompt", "fox " * 30, "--max-length", "12"], "must leave room"),
+    "too long a prompt": (["--prompt", "fox " * 30, "--max-length", "12"], "tokens for 'fox fox"),
     "another sampler's": (["--prompt", "a", "--p", "0.5"], "samplers top_p"),
     "examples of labels": (["--prompt", "a", "--examples", "{tmp}/labels.jsonl"], "response"),
     "examples of text": (["--prompt", "a", "--examples", "{tmp}/some.txt"], "must be a .jsonl"),
@@ -157,7 +158,8 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_input_gets_one_line_and_exit_code_2(case, folder, tmp_path, capsys):
     arguments, said = REFUSED[case]
-    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "lines.txt").write_text(" \n\n")
     (tmp_path / "some.txt").write_text("some text")
     (tmp_path / "labels.jsonl").write_text('{"text": "a", "label": "b"}')
     words = [word.format(tmp=tmp_path) for word in arguments]

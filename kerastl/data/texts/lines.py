@@ -116,6 +116,16 @@ def _is_ours(file):
     return bool({"prompt", *RESPONSES, MESSAGES} & set(_keys(first)))
 
 
+def _other(path):
+    """What `path` is, which holds nothing to learn to write."""
+    if path.is_dir():
+        return "a folder with other files, or none"
+    if path.suffix.lower() != ".jsonl":
+        return f"a file that ends in {path.suffix!r}"
+    first = next(objects(path, decoded(path)), None)
+    return "an empty file" if first is None else listed(first[1] or ["nothing"])
+
+
 def scan_lines(path: PathLike) -> ScannedLines:
     """Read running text, or exchanges of which the answers are to be learnt.
 
@@ -152,7 +162,7 @@ def scan_lines(path: PathLike) -> ScannedLines:
     if not files:
         raise ValueError(
             f"{path} must be a .txt file or a folder of them, or a .jsonl with {_COLUMNS}. "
-            "Received: something else"
+            f"Received: {_other(path)}"
         )
     endings = {file.suffix.lower() for each in files.values() for file in each}
     if len(endings) > 1:

@@ -4,6 +4,7 @@ It is one file of over 400 lines because what is wrong with a table is told wher
 """
 
 import csv
+import difflib
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -399,16 +400,24 @@ def _label_column(table, lines, header):
 
 
 def _refuse_columns(table, header) -> NoReturn:
-    names = [*dict.fromkeys([*TEXTS, *(name for pair in PAIRS for name in pair), *KINDS])]
-    near = closest(header[0], names) if header else "'text'"
+    received = f"Received: {listed([name[:30] for name in header] or ['nothing'], 20)}."
     if len(header) == 1 and table.suffix.lower() in SEPARATORS:
         sign = {",": "commas", "\t": "tabs"}[SEPARATORS[table.suffix.lower()]]
-        near += f". Between the values of a {table.suffix} are {sign}"
+        received += f" Between the values of a {table.suffix} are {sign}."
     raise ValueError(
         f"{table} must have a first line with the columns {_COLUMNS}, each once; or two columns, a "
-        "label that repeats itself and a text. "
-        f"Received: {listed([name[:30] for name in header] or ['nothing'], 20)}. Closest: {near}."
+        f"label that repeats itself and a text. {received}{_near_columns(header)}"
     )
+
+
+def _near_columns(header):
+    """A sentence with what a name may have meant, of the first that is much like one; or none."""
+    known = [*dict.fromkeys([*TEXTS, *(name for pair in PAIRS for name in pair), *KINDS])]
+    for name in header:
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.7)
+        if near and name not in known and near[0] not in header:
+            return f" Closest to {name[:30]!r}: {near[0]!r}."
+    return ""
 
 
 def _row(table, number, names, target, row):
