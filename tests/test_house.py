@@ -22,6 +22,7 @@ FLOORS = {
     "plans": 3,
     "training": 4,
     "callbacks": 5, "adaptation": 5, "compression": 5, "continual": 5, "distillation": 5,
+    "peft": 5,
     "export": 6,
     "report": 7, "tasks": 7,
     "recipes": 8,
