@@ -81,6 +81,7 @@ from kerastl._keras.layers import (
     sublayers_without_inputs,
     takes_training,
     untrack,
+    value_in_float32,
     with_sublayers,
 )
 from kerastl._keras.replicas import apply_where_replicas_meet, must_meet_first
@@ -153,6 +154,7 @@ __all__ = [
     "unknown_to_optimizer",
     "unscale_loss_for_distribution",
     "untrack",
+    "value_in_float32",
     "with_sublayers",
     "without_activation",
     "without_finalizing",

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
+from keras.src.backend import AutocastScope
 from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
     BaseImagePreprocessingLayer,
 )
@@ -74,6 +75,16 @@ def kernel_of(layer: Any) -> keras.Variable:
     """
     name = "_embeddings" if isinstance(layer, keras.layers.Embedding) else "_kernel"
     return getattr(layer, name) if hasattr(layer, name) else layer.kernel
+
+
+def value_in_float32(variable: Any) -> Any:
+    """The value of a float variable, also where a layer computes in half floats.
+
+    Inside such a layer every read is rounded to half floats before anyone can cast it; Keras
+    3.15.1 has no public way to read a variable as it is, but for a layer without autocast.
+    """
+    with AutocastScope(None):
+        return keras.ops.cast(variable, "float32")
 
 
 def untrack(model: keras.Model, layer: keras.Layer) -> None:

@@ -3,15 +3,27 @@
 from kerastl.peft.adapter import Adapter, Method
 from kerastl.peft.adding import Added, add
 from kerastl.peft.bitfit import BitFit
+from kerastl.peft.dora import DoRA
+from kerastl.peft.ia3 import IA3
 from kerastl.peft.life import activate, active, delete, disabled, merge, restore, unload
 from kerastl.peft.lora import LoRA
+from kerastl.peft.norms import NormTuning
+from kerastl.peft.pissa import PiSSA
+from kerastl.peft.shira import SHiRA
+from kerastl.peft.vera import VeRA
 
 __all__ = [
+    "IA3",
     "Adapter",
     "Added",
     "BitFit",
+    "DoRA",
     "LoRA",
     "Method",
+    "NormTuning",
+    "PiSSA",
+    "SHiRA",
+    "VeRA",
     "activate",
     "active",
     "add",

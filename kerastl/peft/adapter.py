@@ -130,12 +130,23 @@ def added_before_activation(
     layer: keras.Layer, call: Callable[..., Any], added: Any, *args: Any, **kwargs: Any
 ) -> Any:
     """What `call` gives, and `added(outputs)` put to it before the activation of `layer`."""
+
+    def changed(outputs):
+        return outputs + added(outputs)
+
+    return changed_before_activation(layer, call, changed, *args, **kwargs)
+
+
+def changed_before_activation(
+    layer: keras.Layer, call: Callable[..., Any], changed: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """`changed(outputs)` of what `call` gives, before the activation of `layer`."""
     if not hasattr(layer, "activation"):
         outputs = call(*args, **kwargs)
-        return masked_as(outputs, outputs + added(outputs))
+        return masked_as(outputs, changed(outputs))
     with _keras.without_activation(layer) as activation:
         outputs = call(*args, **kwargs)
-    return masked_as(outputs, activation(outputs + added(outputs)))
+    return masked_as(outputs, activation(changed(outputs)))
 
 
 def masked_as(outputs: Any, others: Any) -> Any:
@@ -150,13 +161,41 @@ def masked_as(outputs: Any, others: Any) -> Any:
 def with_values(values: Sequence[tuple[keras.Variable, Any]]) -> Iterator[None]:
     """Have layers that are called meanwhile read tensors in the place of some variables.
 
-    Gradients flow to the tensors. Nothing can be assigned meanwhile.
+    Gradients flow to the tensors. Nothing can be assigned meanwhile. What a scope around this one
+    says of other variables holds in it, too.
 
     Args:
         values: Pairs of a variable and a tensor of its shape.
     """
-    with keras.StatelessScope(state_mapping=list(values)):
+    with _InnerScope(state_mapping=list(values)):
         yield
+
+
+class _InnerScope(keras.StatelessScope):
+    """A scope in which variables that it does not name are what the scope around it says.
+
+    Keras 3.15.1 asks the innermost alone, and adapters on one layer are scopes within one another.
+    """
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        value = super().get_current_value(variable)
+        if value is None and self.original_scope is not None:
+            return self.original_scope.get_current_value(variable)
+        return value
+
+
+def refuse_quantized(layer: keras.Layer, path: str, who: str) -> None:
+    """Raise if the kernel of `layer` is of integers, where `who` needs the numbers themselves.
+
+    Raises:
+        ValueError: With the mode.
+    """
+    mode = getattr(layer, "quantization_mode", None)
+    if mode is not None:
+        raise ValueError(
+            f"{who} computes with the kernel, and that of {path!r} is quantized ({mode}). Load "
+            "the base unquantized, or take `LoRA`, which stands beside it."
+        )
 
 
 def pattern_value(path: str, patterns: dict[str, Any], otherwise: Any) -> Any:

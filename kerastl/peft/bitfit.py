@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
+from kerastl._keras import value_in_float32
 from kerastl.peft.adapter import Adapter, Method, with_values
 
 
@@ -70,4 +70,4 @@ class Bias(Adapter):
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         bias = self.merged_into
-        return [(bias, ops.cast(bias, "float32") + ops.convert_to_tensor(self.bias))]
+        return [(bias, value_in_float32(bias) + value_in_float32(self.bias))]

@@ -50,6 +50,19 @@ class Linear(abc.ABC):
     def through(self, inputs: Any, a: Any, b: Any, **kwargs: Any) -> Any:
         """What `inputs` give by `a @ b` as the kernel, before bias and activation."""
 
+    def over_outputs(self, vector: Any, num_axes: int) -> Any:
+        """A vector of `num_outputs` in a shape that goes with outputs of that many axes."""
+        if getattr(self.layer, "data_format", "channels_last") == "channels_first":
+            return ops.reshape(vector, (-1, *(1,) * (num_axes - 2)))
+        return vector
+
+    def over_inputs(self, vector: Any, num_axes: int) -> Any:
+        """A vector of `num_inputs` in a shape that goes with inputs of that many axes.
+
+        Of layers alone whose inputs are the rows of the matrix, as those of `DENSE`.
+        """
+        return vector
+
     def shapes(self, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """Shapes of `a` and `b`: of a grouped convolution each part has `rank` columns of `a`."""
         return (self.num_inputs, rank * self.groups), (rank, self.num_outputs)
@@ -142,6 +155,12 @@ class EinsumLinear(Linear):
         ordered = ops.einsum(f"{self._axes}->{self._order}", kernel)
         return ops.reshape(ordered, (self.num_inputs, self.num_outputs))
 
+    def over_outputs(self, vector: Any, num_axes: int) -> Any:
+        return _laid_out(vector, self._columns, self._column_shape, self._gives, num_axes)
+
+    def over_inputs(self, vector: Any, num_axes: int) -> Any:
+        return _laid_out(vector, self._rows, self._row_shape, self._given, num_axes)
+
     @property
     def _order(self):
         return "".join((*self._rows, *self._columns))
@@ -154,6 +173,15 @@ class EinsumLinear(Linear):
         b = ops.reshape(b, (-1, *self._column_shape))
         hidden = ops.einsum(f"{self._given},{rows}{rank}->{left}", inputs, a)
         return ops.einsum(f"{left},{rank}{columns}->{self._gives}", hidden, b)
+
+
+def _laid_out(vector, axes, sizes, subscripts, num_axes):
+    """A vector of all places of `axes`, in the order of `subscripts`, with ones for other axes."""
+    subscripts = subscripts.replace("...", "." * (num_axes + 3 - len(subscripts)))
+    ordered = "".join(axis for axis in subscripts if axis in axes)
+    parted = ops.einsum(f"{''.join(axes)}->{ordered}", ops.reshape(vector, sizes))
+    by_axis = dict(zip(axes, sizes, strict=True))
+    return ops.reshape(parted, [by_axis.get(axis, 1) for axis in subscripts])
 
 
 class ConvolutionLinear(Linear):
@@ -174,10 +202,27 @@ class ConvolutionLinear(Linear):
         return ops.reshape(kernel, (self.num_inputs, -1))
 
     def through(self, inputs: Any, a: Any, b: Any, **kwargs: Any) -> Any:
-        hidden = self.layer.convolution_op(inputs, self.to_kernel(a))
+        hidden = self._convolved(inputs, self.to_kernel(a))
         ones = (1,) * (len(self._window) - 1)
         b = ops.reshape(b, (*ones, *b.shape))
         return ops.conv(hidden, b, padding="valid", data_format=self.layer.data_format)
+
+    def _convolved(self, inputs, kernel):
+        """As the layer does it; Conv1D pads by itself where it is causal, before the operation."""
+        layer = self.layer
+        if layer.padding != "causal":
+            return layer.convolution_op(inputs, kernel)
+        (size,), (dilation,) = layer.kernel_size, layer.dilation_rate
+        left, none = [dilation * (size - 1), 0], [0, 0]
+        is_last = layer.data_format == "channels_last"
+        return ops.conv(
+            ops.pad(inputs, [none, left, none] if is_last else [none, none, left]),
+            kernel,
+            strides=list(layer.strides),
+            padding="valid",
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
 
 
 class DepthwiseLinear(Linear):

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kerastl._base import checks
-from kerastl._keras import kernel_of
+from kerastl._keras import kernel_of, value_in_float32
 from kerastl.peft.adapter import (
     Adapter,
     Method,
@@ -151,22 +151,25 @@ class LowRank(Adapter):
             return left_alone()
 
         def added(outputs):
-            given = inputs
-            if self.dropout is not None and self.is_training:
-                given = self.dropout(inputs, training=True)
-            a, b = self.cast(self.a, outputs), self.cast(self.b, outputs)
-            return self.scale * self.linear.through(given, a, b, **kwargs)
+            return self.added(inputs, outputs, **kwargs)
 
         return added_before_activation(self.beside.layer, call, added, inputs, *args, **kwargs)
 
+    def added(self, inputs: Any, outputs: Any, **kwargs: Any) -> Any:
+        """What is put to `outputs`, those of the layer for `inputs`, before its activation."""
+        if self.dropout is not None and self.is_training:
+            inputs = self.dropout(inputs, training=True)
+        a, b = self.cast(self.a, outputs), self.cast(self.b, outputs)
+        return self.scale * self.linear.through(inputs, a, b, **kwargs)
+
     def change(self) -> Any:
         """What is added to the kernel, in its shape, float32."""
-        product = self.linear.product(ops.convert_to_tensor(self.a), ops.convert_to_tensor(self.b))
+        product = self.linear.product(value_in_float32(self.a), value_in_float32(self.b))
         return self.linear.to_kernel(self.scale * product)
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         kernel = kernel_of(self.beside.layer)
-        return [(kernel, ops.cast(kernel, "float32") + self.change())]
+        return [(kernel, value_in_float32(kernel) + self.change())]
 
 
 def _read_backwards(adapter, call, inputs, kwargs):
@@ -223,7 +226,7 @@ class Rows(Adapter):
     def _table(self):
         """`(count, width)`: what is added to each row."""
         tokens = ops.convert_to_tensor(self.beside.method.tokens, "int32")
-        rows = ops.convert_to_tensor(self.rows)
+        rows = value_in_float32(self.rows)
         return ops.scatter(tokens[:, None], rows, (self._count, rows.shape[1]))
 
     def around(self, call: Callable[..., Any], inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -237,4 +240,4 @@ class Rows(Adapter):
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         embeddings = kernel_of(self.beside.layer)
-        return [(embeddings, ops.cast(embeddings, "float32") + self._table())]
+        return [(embeddings, value_in_float32(embeddings) + self._table())]

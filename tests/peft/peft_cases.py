@@ -18,6 +18,18 @@ METHODS = {
     "lora-llama": (peft.LoRA(rank=2), "llama", None),
     "bitfit": (peft.BitFit(), "bert", "all_blocks"),
     "bitfit-conv": (peft.BitFit(), "conv", None),
+    "dora": (peft.DoRA(rank=3), "bert", None),
+    "dora-conv": (peft.DoRA(rank=2, dropout=0.3), "conv", None),
+    "pissa": (peft.PiSSA(rank=3), "llama", None),
+    "pissa-conv": (peft.PiSSA(rank=2), "conv", None),
+    "shira": (peft.SHiRA(share=0.1), "bert", None),
+    "shira-conv": (peft.SHiRA(share=0.1, choice="magnitude"), "conv", None),
+    "ia3": (peft.IA3(), "bert", None),
+    "ia3-llama": (peft.IA3(), "llama", None),
+    "norms": (peft.NormTuning(), "llama", None),
+    "norms-conv": (peft.NormTuning(), "conv", None),
+    "vera": (peft.VeRA(rank=16), "gpt2", None),
+    "vera-conv": (peft.VeRA(rank=8), "conv", None),
 }
 HAS_NO_MERGE = set()  # names of METHODS that no weights of the base can do
 STARTS_ELSEWHERE = set()  # names of METHODS that change what the base gives from the start
