@@ -40,8 +40,8 @@ class SHiRA(Method):
     Example:
         >>> layer = keras.layers.Dense(10)
         >>> layer.build((None, 50))
-        >>> SHiRA(share=0.02).adapter(layer, "dense").values.shape
-        (10,)
+        >>> len(SHiRA(share=0.02).places(layer.kernel, "dense"))
+        10
 
     References:
         Bhardwaj et al., 2024, section 3.1, SHiRA-Rand and SHiRA-WM,
