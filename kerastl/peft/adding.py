@@ -11,7 +11,6 @@ from kerastl._base.types import Where
 from kerastl.freezing import freeze, unfreeze
 from kerastl.graph import check_fine_tuner, leaf_layers, select_layers
 from kerastl.graph.flags import all_leaves, count_trainable, count_weights
-from kerastl.graph.leaves import units_of
 from kerastl.peft.adapter import Method
 from kerastl.peft.bank import AdapterBank, layers_at_any_depth, paths_of
 from kerastl.training import FineTuner
