@@ -190,8 +190,9 @@ class ConvolutionLinear(Linear):
 class DepthwiseLinear(Linear):
     """Of a depthwise convolution, by `groups` or by class.
 
-    Rows are the places of the window, columns the channels. So `a` holds windows that all channels share and `b` how much of each a channel takes, which
-    is smaller than the kernel; a convolution in the place of `a` would be larger.
+    Rows are the places of the window, columns the channels. So `a` holds windows that all
+    channels share and `b` how much of each a channel takes, which is smaller than the kernel; a
+    convolution in the place of `a` would be larger.
     """
 
     def __init__(self, layer: Any) -> None:
