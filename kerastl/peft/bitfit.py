@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 
-from kerastl._keras import value_in_float32
 from kerastl.peft.adapter import Adapter, Method, with_values
 
 
@@ -70,4 +69,4 @@ class Bias(Adapter):
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         bias = self.merged_into
-        return [(bias, value_in_float32(bias) + value_in_float32(self.bias))]
+        return [(bias, self.whole(bias) + self.whole(self.bias))]

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerastl._keras import kernel_of, value_in_float32
+from kerastl._keras import kernel_of
 from kerastl.peft.adapter import (
     Adapter,
     Method,
@@ -102,11 +102,11 @@ class Decomposed(Adapter):
 
     def gains(self) -> Any:
         """`(outputs,)`, float32: `g`, and 1 where a column is zero, which has no direction."""
-        kernel = value_in_float32(kernel_of(self.beside.layer))
+        kernel = self.whole(kernel_of(self.beside.layer))
         length = self._lengths(kernel)
         turned = self._lengths(kernel + self.lora.change())
         some = turned > 0
-        gains = (length + value_in_float32(self.magnitude)) / ops.where(some, turned, 1.0)
+        gains = (length + self.whole(self.magnitude)) / ops.where(some, turned, 1.0)
         return ops.where(some, gains, 1.0)
 
     def _lengths(self, kernel):
@@ -135,5 +135,5 @@ class Decomposed(Adapter):
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         kernel, linear = kernel_of(self.beside.layer), self.lora.linear
-        matrix = linear.to_matrix(value_in_float32(kernel) + self.lora.change())
+        matrix = linear.to_matrix(self.whole(kernel) + self.lora.change())
         return [(kernel, linear.to_kernel(self.gains() * matrix))]

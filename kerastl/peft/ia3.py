@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kerastl._base import checks
-from kerastl._keras import kernel_of, value_in_float32
+from kerastl._keras import kernel_of
 from kerastl.peft.adapter import Adapter, Method, changed_before_activation
 from kerastl.peft.bank import paths_of
 from kerastl.peft.linear import DENSE, LINEAR, linear_of
@@ -127,15 +127,15 @@ class OutputScale(Adapter):
         return changed_before_activation(self.beside.layer, call, changed, inputs, *args, **kwargs)
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
-        layer, scale = self.beside.layer, value_in_float32(self.scale)
+        layer, scale = self.beside.layer, self.whole(self.scale)
         kernel, bias = kernel_of(layer), getattr(layer, "bias", None)
-        matrix = self.linear.to_matrix(value_in_float32(kernel))
+        matrix = self.linear.to_matrix(self.whole(kernel))
         pairs = [(kernel, self.linear.to_kernel(matrix * scale))]
         if bias is None:
             return pairs
         if isinstance(layer, keras.layers.EinsumDense):
             scale = self._as_bias(scale, bias)
-        return [*pairs, (bias, value_in_float32(bias) * scale)]
+        return [*pairs, (bias, self.whole(bias) * scale)]
 
     def _as_bias(self, scale, bias):
         """The scale in the shape of the bias of an `EinsumDense`, which goes with its outputs."""
@@ -176,6 +176,6 @@ class InputScale(Adapter):
         return call(inputs * scale, *args, **kwargs)
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
-        kernel, scale = kernel_of(self.beside.layer), value_in_float32(self.scale)
-        matrix = self.linear.to_matrix(value_in_float32(kernel))
+        kernel, scale = kernel_of(self.beside.layer), self.whole(self.scale)
+        matrix = self.linear.to_matrix(self.whole(kernel))
         return [(kernel, self.linear.to_kernel(scale[:, None] * matrix))]

@@ -88,6 +88,13 @@ class Linear(abc.ABC):
         return ops.concatenate(lefts, axis=1), ops.concatenate(rights, axis=1)
 
 
+def is_depthwise(layer: Any) -> bool:
+    """Whether `layer` is a convolution in which each filter sees one channel alone."""
+    if isinstance(layer, CONVOLUTIONS):
+        return layer.groups > 1 and kernel_of(layer).shape[-2] == 1
+    return isinstance(layer, DEPTHWISE)
+
+
 def linear_of(layer: keras.Layer) -> Linear:
     """The `Linear` of a built layer of `LINEAR`, or of an embedding."""
     if isinstance(layer, keras.layers.EinsumDense):
@@ -96,7 +103,7 @@ def linear_of(layer: keras.Layer) -> Linear:
         return DenseLinear(layer)
     if isinstance(layer, keras.layers.Embedding):
         return EmbeddingLinear(layer)
-    if isinstance(layer, DEPTHWISE):
+    if is_depthwise(layer):
         return DepthwiseLinear(layer)
     return ConvolutionLinear(layer)
 
@@ -202,34 +209,35 @@ class ConvolutionLinear(Linear):
         return ops.reshape(kernel, (self.num_inputs, -1))
 
     def through(self, inputs: Any, a: Any, b: Any, **kwargs: Any) -> Any:
-        hidden = self._convolved(inputs, self.to_kernel(a))
+        hidden = _convolved(self.layer, inputs, self.to_kernel(a))
         ones = (1,) * (len(self._window) - 1)
         b = ops.reshape(b, (*ones, *b.shape))
         return ops.conv(hidden, b, padding="valid", data_format=self.layer.data_format)
 
-    def _convolved(self, inputs, kernel):
-        """As the layer does it; Conv1D pads by itself where it is causal, before the operation."""
-        layer = self.layer
-        if layer.padding != "causal":
-            return layer.convolution_op(inputs, kernel)
-        (size,), (dilation,) = layer.kernel_size, layer.dilation_rate
-        left, none = [dilation * (size - 1), 0], [0, 0]
-        is_last = layer.data_format == "channels_last"
-        return ops.conv(
-            ops.pad(inputs, [none, left, none] if is_last else [none, none, left]),
-            kernel,
-            strides=list(layer.strides),
-            padding="valid",
-            dilation_rate=layer.dilation_rate,
-            data_format=layer.data_format,
-        )
+
+def _convolved(layer, inputs, kernel):
+    """As the layer does it; Conv1D pads by itself where it is causal, before the operation."""
+    if layer.padding != "causal":
+        return layer.convolution_op(inputs, kernel)
+    (size,), (dilation,) = layer.kernel_size, layer.dilation_rate
+    left, none = [dilation * (size - 1), 0], [0, 0]
+    is_last = layer.data_format == "channels_last"
+    return ops.conv(
+        ops.pad(inputs, [none, left, none] if is_last else [none, none, left]),
+        kernel,
+        strides=list(layer.strides),
+        padding="valid",
+        dilation_rate=layer.dilation_rate,
+        data_format=layer.data_format,
+    )
 
 
 class DepthwiseLinear(Linear):
-    """Of a depthwise convolution: rows are the places of the window, columns the channels.
+    """Of a depthwise convolution, by `groups` or by class.
 
-    So `a` holds windows that all channels share and `b` how much of each a channel takes, which
-    is smaller than the kernel; a convolution in the place of `a` would be larger.
+    Rows are the places of the window, columns the channels. So `a` holds windows that all
+    channels share and `b` how much of each a channel takes, which is smaller than the kernel; a
+    convolution in the place of `a` would be larger.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -244,9 +252,12 @@ class DepthwiseLinear(Linear):
         return ops.reshape(kernel, (self.num_inputs, self.num_outputs))
 
     def through(self, inputs: Any, a: Any, b: Any, **kwargs: Any) -> Any:
+        kernel = self.to_kernel(ops.matmul(a, b))
+        if isinstance(self.layer, CONVOLUTIONS):
+            return _convolved(self.layer, inputs, kernel)
         return ops.depthwise_conv(
             inputs,
-            self.to_kernel(ops.matmul(a, b)),
+            kernel,
             strides=self.layer.strides,
             padding=self.layer.padding,
             data_format=self.layer.data_format,

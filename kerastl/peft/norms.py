@@ -80,6 +80,4 @@ class Norm(Adapter):
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         pairs = zip(_scale_and_offset(self.beside.layer), self.changes, strict=True)
-        return [
-            (v, _keras.value_in_float32(v) + _keras.value_in_float32(change)) for v, change in pairs
-        ]
+        return [(v, self.whole(v) + self.whole(change)) for v, change in pairs]

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from kerastl._keras import kernel_of, value_in_float32
+from kerastl._keras import kernel_of
 from kerastl.peft.adapter import Adapter, Method, added_before_activation, refuse_quantized
 from kerastl.peft.linear import LINEAR
 from kerastl.peft.lora import LoRA, LowRank, Scaling
@@ -95,7 +95,7 @@ class Principal(Adapter):
                 f"PiSSA to take so many singular values. Received: rank={rank}. Take a smaller "
                 "one by `ranks`, or leave the layer out of `where`."
             )
-        matrix = linear.to_matrix(value_in_float32(kernel_of(layer)))
+        matrix = linear.to_matrix(self.whole(kernel_of(layer)))
         factors = linear.factors(matrix / self.lora.scale, rank)
         self.a, self.b = (
             self.add_weight(shape=v.shape, trainable=False, name=f"principal_{name}")
@@ -115,6 +115,6 @@ class Principal(Adapter):
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         kernel, linear = kernel_of(self.beside.layer), self.lora.linear
-        a, b = value_in_float32(self.a), value_in_float32(self.b)
+        a, b = self.whole(self.a), self.whole(self.b)
         before = linear.to_kernel(self.lora.scale * linear.product(a, b))
-        return [(kernel, value_in_float32(kernel) + (self.lora.change() - before))]
+        return [(kernel, self.whole(kernel) + (self.lora.change() - before))]

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kerastl._base import checks
-from kerastl._keras import kernel_of, value_in_float32
+from kerastl._keras import kernel_of
 from kerastl.peft.adapter import Adapter, Method, refuse_quantized, with_values
 from kerastl.peft.linear import LINEAR
 
@@ -73,7 +73,7 @@ class SHiRA(Method):
             drawn = np.random.RandomState([self.seed, zlib.crc32(path.encode())])
             places = drawn.choice(size, count, replace=False)
         else:
-            magnitudes = np.abs(ops.convert_to_numpy(value_in_float32(kernel))).ravel()
+            magnitudes = np.abs(ops.convert_to_numpy(ops.cast(kernel, "float32"))).ravel()
             places = np.argsort(-magnitudes, kind="stable")[:count]
         return np.sort(places).astype("int32")
 
@@ -112,5 +112,5 @@ class Sparse(Adapter):
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         kernel = kernel_of(self.beside.layer)
         places = ops.convert_to_tensor(self.places)[:, None]
-        change = ops.scatter(places, value_in_float32(self.values), (math.prod(kernel.shape),))
-        return [(kernel, value_in_float32(kernel) + ops.reshape(change, kernel.shape))]
+        change = ops.scatter(places, self.whole(self.values), (math.prod(kernel.shape),))
+        return [(kernel, self.whole(kernel) + ops.reshape(change, kernel.shape))]

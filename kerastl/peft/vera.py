@@ -11,9 +11,9 @@ import numpy as np
 from keras import ops
 
 from kerastl._base import checks
-from kerastl._keras import kernel_of, value_in_float32
+from kerastl._keras import kernel_of
 from kerastl.peft.adapter import Adapter, Method, added_before_activation
-from kerastl.peft.linear import CONVOLUTIONS, DENSE, linear_of
+from kerastl.peft.linear import CONVOLUTIONS, DENSE, is_depthwise, linear_of
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
@@ -57,6 +57,10 @@ class VeRA(Method):
         if not checks.in_range(self.start, 0.0, 1e9, "start") > 0:
             raise ValueError("`start` must be above 0, or nothing is learnt. Received: start=0")
         checks.whole(self.seed, 0, 2**32 - 1, "seed")
+
+    def fits(self, layer: keras.Layer) -> bool:
+        """A depthwise convolution is smaller than its two vectors, and is left out."""
+        return super().fits(layer) and not is_depthwise(layer)
 
     def adapter(self, layer: keras.Layer, path: str, *, name: str = "vera") -> Adapter:
         return SharedRandom(layer, self, name=name)
@@ -116,8 +120,8 @@ class SharedRandom(Adapter):
         """`(A * d, B * b)`, float32, in `Linear.shapes`: each part of a convolution has one A."""
         bounds = (math.sqrt(6 / n) for n in (self.linear.num_inputs, self.beside.method.rank))
         left, right = (bound * one.tensor for bound, one in zip(bounds, (self._left, self._right)))  # noqa: B905
-        a = ops.tile(left * value_in_float32(self.d), (1, self.linear.groups))
-        return a, ops.transpose(right) * value_in_float32(self.b)
+        a = ops.tile(left * self.whole(self.d), (1, self.linear.groups))
+        return a, ops.transpose(right) * self.whole(self.b)
 
     def around(self, call: Callable[..., Any], inputs: Any, *args: Any, **kwargs: Any) -> Any:
         def added(outputs):
@@ -129,4 +133,4 @@ class SharedRandom(Adapter):
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         kernel = kernel_of(self.beside.layer)
         change = self.linear.to_kernel(self.linear.product(*self.factors()))
-        return [(kernel, value_in_float32(kernel) + change)]
+        return [(kernel, self.whole(kernel) + change)]

@@ -28,7 +28,7 @@ def drawn(seed):
     rank = int(rng.integers(1, 4))
     groups = int(rng.choice([1, 1, 1, 2, 3]))
     filters = groups * int(rng.integers(1, 4))
-    channels = groups * int(rng.integers(1, 4))
+    channels = groups * int(rng.integers(1 + (groups > 1), 4))  # one alone is depthwise, below
     strides, dilation = rng.choice([(1, 1), (2, 1), (1, 2)])
     paddings = ["same", "valid", *(["causal"] if rank == 1 else [])]
     settings = {
@@ -63,16 +63,21 @@ def test_convolutions(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_depthwise_convolutions(name):
     rng = np.random.default_rng(0)
-    for strides, dilation, padding, multiplier, layers in (
-        (1, 1, "same", 1, keras.layers.DepthwiseConv2D),
-        (2, 1, "valid", 2, keras.layers.DepthwiseConv2D),
-        (1, 2, "same", 2, keras.layers.DepthwiseConv2D),
-        (1, 1, "valid", 3, keras.layers.DepthwiseConv1D),
-    ):
-        rank = 1 if layers is keras.layers.DepthwiseConv1D else 2
-        layer = layers(
-            3, strides, padding=padding, dilation_rate=dilation, depth_multiplier=multiplier
+    by_groups = [
+        keras.layers.Conv2D(8, 3, groups=4, padding="same", dilation_rate=2),
+        keras.layers.Conv1D(12, 3, groups=4, padding="causal", dilation_rate=2),
+    ]
+    by_class = [
+        layers(3, strides, padding=padding, dilation_rate=dilation, depth_multiplier=multiplier)
+        for strides, dilation, padding, multiplier, layers in (
+            (1, 1, "same", 1, keras.layers.DepthwiseConv2D),
+            (2, 1, "valid", 2, keras.layers.DepthwiseConv2D),
+            (1, 2, "same", 2, keras.layers.DepthwiseConv2D),
+            (1, 1, "valid", 3, keras.layers.DepthwiseConv1D),
         )
+    ]
+    for layer in (*by_groups, *by_class):
+        rank = len(layer.kernel_size)
         inputs = rng.normal(size=(2, *(7,) * rank, 4)).astype("float32")
         layer.build(inputs.shape)
         scattered(layer)
