@@ -31,7 +31,8 @@ class PrefixTuning(Method):
     `b'` the layer's own. All of it is saved, so that training goes on after loading. The rows have
     no position, and the text keeps its positions. Not the identity at the start.
 
-    Generation with a cache is right as it is: the rows are in no cache and come before what is.
+    Generation with a cache is right as it is: the rows are in no cache and come before what is. A
+    task of KerasHub that has generated before keeps its trace until `task.compile()`.
 
     Args:
         num_tokens: Int >= 1, rows in each layer.

@@ -11,6 +11,7 @@ from kerastl.graph.index import GraphIndex
 
 KEY_MASKS = ("padding_mask", "decoder_padding_mask")  # (batch, keys)
 PAIR_MASKS = ("attention_mask", "decoder_attention_mask")  # (batch, queries, keys)
+TOKEN_EMBEDDING = "token_embedding"
 NEEDS = (
     "a network in which a token embedding is followed by embeddings that are added, "
     "normalization, dropout and transformer blocks that take a padding mask, each called once, as "
@@ -29,12 +30,12 @@ def is_position_embedding(layer: Any) -> bool:
 
 
 def token_embeddings(model: keras.Model) -> list[keras.Layer]:
-    """The embeddings in `model`, at any depth, that are called `token_embedding`."""
+    """The embeddings in `model`, at any depth, that are called `TOKEN_EMBEDDING`."""
     within = [one for layer in model.layers for one in _keras.with_sublayers(layer)]
     found = [
         one
         for one in within
-        if isinstance(one, keras.layers.Embedding) and one.name == "token_embedding"
+        if isinstance(one, keras.layers.Embedding) and one.name == TOKEN_EMBEDDING
     ]
     return list({id(one): one for one in found}.values())
 
@@ -75,15 +76,15 @@ def path_of_tokens(model: keras.Model, embedding: keras.Layer) -> list[keras.Lay
 
 
 def _start(index, embedding):
-    calls = [
+    calls = [  # on ids; a head that reads it backwards is called on what the network gives
         node
         for node in index.nodes
         if any(embedding is one for one in _within(node.operation))
-        and not node.arguments.kwargs.get("reverse")
+        and not any(id(tensor) in index.makers for tensor in node.input_tensors)
     ]
     if len(calls) != 1 or getattr(embedding, "mask_zero", False):
         mask = "makes a mask of its own (`mask_zero`)"
-        why = mask if len(calls) == 1 else f"is called {len(calls)} times"
+        why = mask if len(calls) == 1 else f"is called {len(calls)} times on inputs of the model"
         raise _leaves(index.model, f"{embedding.name!r} {why}")
     return calls[0]
 

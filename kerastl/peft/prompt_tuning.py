@@ -17,6 +17,7 @@ from kerastl.peft.prompt_path import (
     KEY_MASKS,
     NEEDS,
     PAIR_MASKS,
+    TOKEN_EMBEDDING,
     is_picture_encoder,
     is_position_embedding,
     path_of_tokens,
@@ -37,7 +38,8 @@ class PromptTuning(Method):
     In a ViT of KerasHub they come before the patches, behind the positions, as in the shallow form
     of visual prompt tuning; they begin uniform in `±sqrt(3 / features)`.
 
-    Generation with a cache, which reads one token at a time, is refused.
+    Generation with a cache, which reads one token at a time, is refused, as soon as it is traced:
+    a task of KerasHub that has generated before keeps its trace until `task.compile()`.
 
     Args:
         num_tokens: Int >= 1, how many vectors.
@@ -85,14 +87,15 @@ class PromptTuning(Method):
         if len(embeddings) != 1:
             raise ValueError(
                 f"PromptTuning needs {NEEDS}. {model.name!r} has {len(embeddings)} layers "
-                "'token_embedding'. Say which embedding by `where`, or take LoRA."
+                f"{TOKEN_EMBEDDING!r}. Say which embedding by `where`, or take LoRA."
             )
         return path_of_tokens(model, embeddings[0])
 
     def among(self, model: Any, chosen: Sequence[keras.Layer]) -> list[keras.Layer]:
-        """As `targets`, from the first embedding of `chosen` on."""
+        """As `targets`, from the token embedding of `chosen`, or its first embedding, on."""
         ids = {id(layer) for layer in chosen}
         embeddings = [one for one in chosen if isinstance(one, keras.layers.Embedding)]
+        embeddings.sort(key=lambda one: one.name != TOKEN_EMBEDDING)
         pictures = [one for one in flat_layers(model) if is_picture_encoder(one)]
         inside = [one for one in pictures if any(id(leaf) in ids for leaf in leaf_layers(one))]
         if inside:
@@ -163,7 +166,7 @@ class Prompt(_PartOfPrompt):
 
     def around(self, call: Callable[..., Any], inputs: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = call(inputs, *args, **kwargs)
-        if kwargs.get("reverse"):
+        if kwargs.get("reverse") or any(args):
             return outputs
         return self.before(self.cast(self.vectors, outputs), outputs)
 
