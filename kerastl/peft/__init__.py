@@ -3,12 +3,15 @@
 from kerastl.peft.adapter import Adapter, Method
 from kerastl.peft.adding import Added, add
 from kerastl.peft.bitfit import BitFit
+from kerastl.peft.bottleneck import BottleneckAdapter
 from kerastl.peft.dora import DoRA
 from kerastl.peft.ia3 import IA3
 from kerastl.peft.life import activate, active, delete, disabled, merge, restore, unload
 from kerastl.peft.lora import LoRA
 from kerastl.peft.norms import NormTuning
 from kerastl.peft.pissa import PiSSA
+from kerastl.peft.prefix_tuning import PrefixTuning
+from kerastl.peft.prompt_tuning import PromptTuning
 from kerastl.peft.shira import SHiRA
 from kerastl.peft.vera import VeRA
 
@@ -17,11 +20,14 @@ __all__ = [
     "Adapter",
     "Added",
     "BitFit",
+    "BottleneckAdapter",
     "DoRA",
     "LoRA",
     "Method",
     "NormTuning",
     "PiSSA",
+    "PrefixTuning",
+    "PromptTuning",
     "SHiRA",
     "VeRA",
     "activate",
