@@ -4,6 +4,8 @@ from kerastl.peft.adapter import Adapter, Method
 from kerastl.peft.adding import Added, add
 from kerastl.peft.bitfit import BitFit
 from kerastl.peft.files import load, save
+from kerastl.peft.hugging_face import import_huggingface
+from kerastl.peft.hugging_face_export import export_huggingface
 from kerastl.peft.life import activate, active, delete, disabled, merge, restore, unload
 from kerastl.peft.lora import LoRA
 
@@ -18,6 +20,8 @@ __all__ = [
     "add",
     "delete",
     "disabled",
+    "export_huggingface",
+    "import_huggingface",
     "load",
     "merge",
     "restore",

@@ -27,6 +27,7 @@ from kerastl.peft.fingerprint import (
     TRAINED,
     LayerPrint,
     all_weights,
+    head_of,
     kept_variables,
     layers_by_path,
     places,
@@ -37,6 +38,7 @@ from kerastl.peft.optimizer_state import WaitingState, capture
 from kerastl.training import FineTuner
 
 FORMAT, VERSION, SUFFIX = "kerastl.adapter", 1, ".adapter"
+_BEGINNING = b'{"__metadata__"'  # of any file of safetensors with metadata, after a length
 
 
 def save(
@@ -145,7 +147,7 @@ def load(
     training = [layers[one.path] for one in prints if one.part in (HEAD, TRAINED)
                 and one.path in layers and one.shapes]  # fmt: skip
     if not head:
-        training += _own_head(model, training)
+        training += [layer for layer in head_of(model) if not any(layer is o for o in training)]
     before = freezing_state(model)
     acting = model.adapter_bank.active if model.adapter_bank is not None else ()
     targets = [layers[target] for target in said["targets"]]
@@ -179,12 +181,6 @@ def _name(bank, name):
         f"`peft.save` writes one adapter, and {len(bank.active)} act. Say which of "
         f"{checks.listed(map(repr, bank.named), 40)} by `name`."
     )
-
-
-def _own_head(model, training):
-    """The layers of the head of `model`, which stays as it is."""
-    found = list(model.groups[HEAD]) if HEAD in model.groups else []
-    return [layer for layer in found if not any(layer is other for other in training)]
 
 
 def _targets(named, layers):
@@ -340,11 +336,9 @@ def _read(path: PathLike) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             metadata = opened.metadata() or {}
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
-        with open(path, "rb") as opened:
-            is_ours = FORMAT.encode() in opened.read(100_000)
-        if is_ours:
-            raise ValueError(_damaged(path)) from error
-        raise ValueError(_no_adapter(path)) from error
+        with open(path, "rb") as opened:  # of which an end is missing, or which is something else
+            begins_so = opened.read(8 + len(_BEGINNING))[8:] == _BEGINNING
+        raise ValueError((_damaged if begins_so else _no_adapter)(path)) from error
     if metadata.get("format") != FORMAT:
         raise ValueError(_no_adapter(path))
     if int(metadata["version"]) > VERSION:

@@ -55,11 +55,12 @@ def layers_by_path(model: keras.Model) -> dict[str, keras.Layer]:
 
 def prints_of(model: FineTuner) -> list[LayerPrint]:
     """A `LayerPrint` of each layer of `model`, which has adapters, in the model's order."""
-    head = {id(leaf) for layer in _head(model) for leaf in leaf_layers(layer)}
+    head = {id(leaf) for layer in head_of(model) for leaf in leaf_layers(layer)}
     return [_print(model, path, layer, head) for path, layer in layers_by_path(model).items()]
 
 
-def _head(model):
+def head_of(model: FineTuner) -> list[keras.Layer]:
+    """The layers of the group `head` of `model`; none where it has no such group."""
     return list(model.groups[HEAD]) if HEAD in model.groups else []
 
 

@@ -21,7 +21,7 @@ from tests.peft.peft_cases import (
     conv,
     moved,
     outputs,
-    rows,
+    scattered,
     trained,
     tuner,
     values,
@@ -57,12 +57,12 @@ def test_a_loaded_adapter_gives_what_the_saved_one_gave(name, tmp_path):
 PROGRAM = """
 import json, sys, numpy as np, keras, kerastl
 from kerastl import peft
-from tests.peft.peft_cases import compiled, rows
-from tests.peft.test_files import OPTIONS, begun
+from tests.peft.peft_cases import compiled
+from tests.peft.test_files import OPTIONS, begun, few_rows
 model = begun()
 peft.load(model, sys.argv[1])
 compiled(model, keras.optimizers.Adam(0.03))
-history = model.fit(*rows(model), **OPTIONS).history
+history = model.fit(*few_rows(), **OPTIONS).history
 np.savez(sys.argv[2], *[np.asarray(v) for v in [*model.variables, *model.optimizer.variables]])
 print(json.dumps(history["loss"]))
 """
@@ -70,25 +70,31 @@ OPTIONS = {"batch_size": 4, "epochs": 2, "verbose": 0, "shuffle": False}
 
 
 def begun():
-    """A BERT whose head has dropout and a batch normalization, which have state of their own."""
-    base = bert()
-    x = keras.layers.BatchNormalization(name="head_norm")(base.output["pooled_output"])
-    x = keras.layers.Dropout(0.2, name="head_drop")(x)
-    head = keras.layers.Dense(3, name="head")(x)
-    return FineTuner.from_model(keras.Model(base.input, head))
+    """Two blocks and a head with dropout and a batch normalization, which have state of their own."""
+    layers = keras.layers
+    inputs = keras.Input((8,))
+    x = layers.Dense(8, activation="relu", name="block_1_dense")(inputs)
+    x = layers.Dense(8, activation="relu", name="block_2_dense")(x)
+    x = layers.BatchNormalization(name="head_norm")(x)
+    x = layers.Dropout(0.2, name="head_drop")(x)
+    return scattered(FineTuner(inputs, layers.Dense(3, name="head")(x)))
+
+
+def few_rows():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(12, 8)).astype("float32"), rng.integers(0, 3, 12)
 
 
 def test_training_goes_on_in_a_fresh_process_bit_for_bit(tmp_path):
     """Adam, dropout in the adapter and the head, statistics that move, a frozen group."""
     model = begun()
-    heads = ["head_norm", "head_drop", "head"]
-    also = [model.get_layer(name) for name in heads]
+    also = [model.get_layer(name) for name in ("head_norm", "head_drop", "head")]
     peft.add(model, peft.LoRA(rank=2, dropout=0.3), also_train=also)
-    kerastl.freeze(model, "layer_0")
+    kerastl.freeze(model, "block_1")
     compiled(model, keras.optimizers.Adam(0.03))
-    model.fit(*rows(model), **OPTIONS)
+    model.fit(*few_rows(), **OPTIONS)
     peft.save(model, tmp_path / "x.adapter")
-    expected = model.fit(*rows(model), **OPTIONS).history["loss"]
+    expected = model.fit(*few_rows(), **OPTIONS).history["loss"]
 
     paths = [str(tmp_path / "x.adapter"), str(tmp_path / "all.npz")]
     done = subprocess.run(
