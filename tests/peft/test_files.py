@@ -70,7 +70,7 @@ OPTIONS = {"batch_size": 4, "epochs": 2, "verbose": 0, "shuffle": False}
 
 
 def begun():
-    """Two blocks and a head with dropout and a batch normalization, which have state of their own."""
+    """Two blocks and a head with dropout and a batch normalization, which keep a state."""
     layers = keras.layers
     inputs = keras.Input((8,))
     x = layers.Dense(8, activation="relu", name="block_1_dense")(inputs)
