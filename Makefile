@@ -48,6 +48,7 @@ format: $(READY)
 
 examples: $(READY)
 	$(VENV)/bin/python examples/published_recipe.py
+	$(VENV)/bin/python examples/lora_side_by_side.py
 
 bench: $(READY)
 	$(VENV)/bin/python benchmarks/step_overhead.py

@@ -1,7 +1,9 @@
 """Entry point of `kerastl`: finds the verb, turns errors into one line and an exit code."""
 
 import contextlib
+import difflib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -40,8 +42,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
             cli.main(args=arguments, prog_name="kerastl", standalone_mode=False)
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return BAD_INPUT
+    except click.ClickException as error:
+        _say(_usage_line(error))
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort) as error:
         cause = error.__cause__ or error  # click turns a KeyboardInterrupt into its own
@@ -72,6 +77,19 @@ def _warnings_as_lines():
         yield
     finally:
         warnings.showwarning = plain
+
+
+def _usage_line(error):
+    """What click says of a wrong option, with the nearest choice, on one line."""
+    message = " ".join(error.format_message().split())
+    kind = getattr(getattr(error, "param", None), "type", None)
+    context = getattr(error, "ctx", None)
+    given = re.search(r": '([^']*)' is not one of", message)
+    if given and isinstance(kind, click.Choice):
+        near = difflib.get_close_matches(given[1], map(str, kind.choices), n=1, cutoff=0.0)
+        message += f" Closest: {near[0]!r}."
+    where = context.command_path if context is not None else "kerastl"
+    return f"{message} `{where} --help` says more."
 
 
 def _one_line(error):

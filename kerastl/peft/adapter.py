@@ -121,6 +121,10 @@ class Adapter(keras.Layer):
         """Whether a `FineTuner` trains it just now, so that its dropout acts."""
         return _keras.are_adapters_training() and any(v.trainable for v in self.variables)
 
+    def whole(self, variable: Any) -> Any:
+        """`variable` as a float32 tensor, also inside a call that reads variables as halves."""
+        return keras.ops.cast(keras.ops.convert_to_tensor(variable), "float32")
+
     def cast(self, value: Any, like: Any) -> Any:
         """`value`, a variable or tensor, in the type of the tensor `like`."""
         return keras.ops.cast(keras.ops.convert_to_tensor(value), like.dtype)

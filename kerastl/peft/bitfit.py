@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
 
 from kerastl.peft.adapter import Adapter, Method, with_values
 
@@ -70,4 +69,4 @@ class Bias(Adapter):
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         bias = self.merged_into
-        return [(bias, ops.cast(bias, "float32") + ops.convert_to_tensor(self.bias))]
+        return [(bias, self.whole(bias) + self.whole(self.bias))]

@@ -75,6 +75,13 @@ class Linear(abc.ABC):
         return ops.concatenate(lefts, axis=1), ops.concatenate(rights, axis=1)
 
 
+def is_depthwise(layer: Any) -> bool:
+    """Whether `layer` is a convolution in which each filter sees one channel alone."""
+    if isinstance(layer, CONVOLUTIONS):
+        return layer.groups > 1 and kernel_of(layer).shape[-2] == 1
+    return isinstance(layer, DEPTHWISE)
+
+
 def linear_of(layer: keras.Layer) -> Linear:
     """The `Linear` of a built layer of `LINEAR`, or of an embedding."""
     if isinstance(layer, keras.layers.EinsumDense):
@@ -83,7 +90,7 @@ def linear_of(layer: keras.Layer) -> Linear:
         return DenseLinear(layer)
     if isinstance(layer, keras.layers.Embedding):
         return EmbeddingLinear(layer)
-    if isinstance(layer, DEPTHWISE):
+    if is_depthwise(layer):
         return DepthwiseLinear(layer)
     return ConvolutionLinear(layer)
 
@@ -181,10 +188,11 @@ class ConvolutionLinear(Linear):
 
 
 class DepthwiseLinear(Linear):
-    """Of a depthwise convolution: rows are the places of the window, columns the channels.
+    """Of a depthwise convolution, by `groups` or by class.
 
-    So `a` holds windows that all channels share and `b` how much of each a channel takes, which
-    is smaller than the kernel; a convolution in the place of `a` would be larger.
+    Rows are the places of the window, columns the channels. So `a` holds windows that all
+    channels share and `b` how much of each a channel takes, which is smaller than the kernel; a
+    convolution in the place of `a` would be larger.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -199,9 +207,12 @@ class DepthwiseLinear(Linear):
         return ops.reshape(kernel, (self.num_inputs, self.num_outputs))
 
     def through(self, inputs: Any, a: Any, b: Any, **kwargs: Any) -> Any:
+        kernel = self.to_kernel(ops.matmul(a, b))
+        if isinstance(self.layer, CONVOLUTIONS):
+            return self.layer.convolution_op(inputs, kernel)
         return ops.depthwise_conv(
             inputs,
-            self.to_kernel(ops.matmul(a, b)),
+            kernel,
             strides=self.layer.strides,
             padding=self.layer.padding,
             data_format=self.layer.data_format,

@@ -18,7 +18,7 @@ from kerastl.peft.adapter import (
     pattern_value,
     with_values,
 )
-from kerastl.peft.linear import DEPTHWISE, LINEAR, EmbeddingLinear, linear_of
+from kerastl.peft.linear import LINEAR, EmbeddingLinear, is_depthwise, linear_of
 
 Scaling: TypeAlias = Literal["rslora", "lora"]
 SCALINGS = ("rslora", "lora")
@@ -90,8 +90,8 @@ class LoRA(Method):
                 "`tokens` are rows of an embedding: say which by `where`, such as "
                 f"where='token_embedding'. Received: tokens={self.tokens}"
             )
-        kinds = tuple(kind for kind in LINEAR if kind not in DEPTHWISE)
-        return [layer for layer in super().targets(model, groups) if isinstance(layer, kinds)]
+        found = super().targets(model, groups)
+        return [one for one in found if isinstance(one, LINEAR) and not is_depthwise(one)]
 
     def rank_of(self, path: str) -> int:
         """The rank at the layer of this path."""
@@ -161,12 +161,12 @@ class LowRank(Adapter):
 
     def change(self) -> Any:
         """What is added to the kernel, in its shape, float32."""
-        product = self.linear.product(ops.convert_to_tensor(self.a), ops.convert_to_tensor(self.b))
+        product = self.linear.product(self.whole(self.a), self.whole(self.b))
         return self.linear.to_kernel(self.scale * product)
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         kernel = kernel_of(self.beside.layer)
-        return [(kernel, ops.cast(kernel, "float32") + self.change())]
+        return [(kernel, self.whole(kernel) + self.change())]
 
 
 def _read_backwards(adapter, call, inputs, kwargs):
@@ -190,7 +190,7 @@ def _read_backwards(adapter, call, inputs, kwargs):
 def _check_smaller(layer, path, rank, of_a, of_b):
     """Refuse a rank at which a depthwise convolution has fewer weights than its adapter."""
     size = math.prod(kernel_of(layer).shape)
-    if isinstance(layer, DEPTHWISE) and math.prod(of_a) + math.prod(of_b) >= size:
+    if is_depthwise(layer) and math.prod(of_a) + math.prod(of_b) >= size:
         raise ValueError(
             f"`rank` must be small enough for the adapter to be smaller than its layer: {path!r} "
             f"has {size} weights, its adapter {math.prod(of_a) + math.prod(of_b)}. Received: "
@@ -223,7 +223,7 @@ class Rows(Adapter):
     def _table(self):
         """`(count, width)`: what is added to each row."""
         tokens = ops.convert_to_tensor(self.beside.method.tokens, "int32")
-        rows = ops.convert_to_tensor(self.rows)
+        rows = self.whole(self.rows)
         return ops.scatter(tokens[:, None], rows, (self._count, rows.shape[1]))
 
     def around(self, call: Callable[..., Any], inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -237,4 +237,4 @@ class Rows(Adapter):
 
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         embeddings = kernel_of(self.beside.layer)
-        return [(embeddings, ops.cast(embeddings, "float32") + self._table())]
+        return [(embeddings, self.whole(embeddings) + self._table())]

@@ -154,9 +154,10 @@ class FineTuner(keras.Model):
     @property
     def groups(self) -> LayerGroups:
         """`LayerGroups` of this model, from input to head."""
-        if getattr(self, "_groups", None) is None:
-            self._groups = layer_groups(self)
-        return self._groups
+        groups = getattr(self, "_groups", None)
+        if groups is None:
+            groups = self._groups = layer_groups(self)
+        return groups
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Run the graph, frozen layers in inference mode whatever `training` is."""

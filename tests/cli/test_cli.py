@@ -128,6 +128,21 @@ def test_bad_input_gets_one_clear_line_and_exit_2(tmp_path, data, capsys):
         assert sorted(os.listdir(tmp_path)) == before, name
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["tune", "x", "--strategy", "fewshot"], "Closest: 'few_shot'. `kerastl tune --help`"),
+        (["tune"], "Missing argument 'DATA'"),
+        (["tun"], "No such command 'tun'"),
+        (["lr-find", "x", "--wat", "3"], "No such option '--wat'"),
+    ],
+)
+def test_a_wrong_option_gets_one_line(given, said, capsys):
+    assert run(given) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and err.startswith("kerastl: ") and said in err
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_unwritable_out(tmp_path, data, capsys):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)

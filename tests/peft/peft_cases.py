@@ -11,7 +11,7 @@ METHODS = {
     "lora": (peft.LoRA(rank=3), "bert", None),
     "lora-dropout": (peft.LoRA(rank=3, dropout=0.3), "bert", None),
     "lora-conv": (peft.LoRA(rank=2), "conv", None),
-    "lora-depthwise": (peft.LoRA(rank=1), "conv", "block_1_depthwise"),
+    "lora-depthwise": (peft.LoRA(rank=1), "conv", r"block_\d_depthwise"),
     "lora-embedding": (peft.LoRA(rank=2), "bert", "token_embedding"),
     "lora-tokens": (peft.LoRA(tokens=(3, 7)), "bert", "token_embedding"),
     "lora-gpt2": (peft.LoRA(rank=2), "gpt2", None),
@@ -60,6 +60,7 @@ def conv(dtype=None):
     x = layers.BatchNormalization(name="block_1_bn", **policy)(x)
     x = layers.Conv2D(8, 3, groups=2, dilation_rate=2, padding="same", name="block_1_conv",
                       activation="relu", **policy)(x)  # fmt: skip
+    x = layers.Conv2D(8, 3, groups=8, padding="same", name="block_2_depthwise", **policy)(x)
     x = layers.Conv2D(8, 1, use_bias=False, name="block_2_conv", **policy)(x)
     x = layers.BatchNormalization(name="block_2_bn", **policy)(x)
     x = layers.Dropout(0.2, name="block_2_drop")(x)
