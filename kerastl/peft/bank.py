@@ -104,12 +104,14 @@ class AdapterBank(keras.Layer):
         with self.state.model.distribute_strategy.scope():
             members = [_made(method, layer, paths[id(layer)], name) for layer in layers]
         self.named[name] = NamedAdapter(method, members, name=name)
+        self.state.waiting = None
         self.state.model.forget_groups()
         return self.named[name]
 
     def drop(self, name: str) -> None:
         """Forget what is called `name`, which must not be active."""
         del self.named[name]
+        self.state.waiting = None
         self.state.model.forget_groups()
 
     def activate(self, names: Iterable[str]) -> None:
