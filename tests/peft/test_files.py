@@ -110,8 +110,9 @@ def test_training_goes_on_in_a_fresh_process_bit_for_bit(tmp_path):
 
 def test_it_holds_no_base_and_is_small(tmp_path):
     """The weights of the adapter and head, two moments each, and little else."""
-    base, model = adapted("lora")
-    trained(model, epochs=1)
+    model = begun()
+    peft.add(model, peft.LoRA(rank=2), also_train=[model.get_layer("head")])
+    compiled(model).fit(*few_rows(), **OPTIONS)
     peft.save(model, tmp_path / "with.adapter")
     peft.save(model, tmp_path / "without.adapter", optimizer=False)
     tensors = load_file(tmp_path / "without.adapter")
@@ -121,9 +122,8 @@ def test_it_holds_no_base_and_is_small(tmp_path):
     held = [v for key, v in tensors.items() if not key.startswith("random/")]
     assert sum(v.size for v in held) == mine
     everything = sum(v.size for v in load_file(tmp_path / "with.adapter").values())
-    assert 3 * mine <= everything < 3 * mine + 200  # clocks, counters and random states
+    assert 3 * mine <= everything < 3 * mine + 30  # clocks, counters and random states
     assert sorted(os.listdir(tmp_path)) == ["with.adapter", "without.adapter"]
-    assert len(base.weights) > 10
 
 
 def test_biases_and_statistics_that_moved_ride_along(tmp_path):
@@ -244,19 +244,21 @@ def test_files_that_are_none(tmp_path):
 
 
 def test_another_optimizer_is_refused_and_can_be_left_out(tmp_path):
-    _, model = adapted("lora")
-    trained(model, epochs=1)  # Adam, 0.03
+    model = begun()
+    peft.add(model, peft.LoRA(rank=2))
+    compiled(model, keras.optimizers.Adam(0.03)).fit(*few_rows(), **OPTIONS)
     peft.save(model, tmp_path / "x.adapter")
-    loaded = plain("lora")
+    loaded = begun()
     peft.load(loaded, tmp_path / "x.adapter")
     for optimizer, said in ((keras.optimizers.Adam(0.01), "learning_rate"), ("sgd", "optimizer")):
         with pytest.raises(ValueError, match=rf"{said} \(.*optimizer=False"):
             compiled(loaded, optimizer)
+        assert not loaded.compiled
     with pytest.raises(ValueError, match=r"multipliers"):
         compiled(loaded, keras.optimizers.Adam(0.03), multipliers={"head": 0.5})
     compiled(loaded, keras.optimizers.Adam(0.03))
-    assert int(loaded.optimizer.iterations) == 3
-    anew = plain("lora")
+    assert int(loaded.optimizer.iterations) == 6
+    anew = begun()
     peft.load(anew, tmp_path / "x.adapter", optimizer=False)
     compiled(anew, "sgd")
     assert not anew.optimizer.built
