@@ -5,6 +5,9 @@ from kerastl.peft.adding import Added, add
 from kerastl.peft.bitfit import BitFit
 from kerastl.peft.bottleneck import BottleneckAdapter
 from kerastl.peft.dora import DoRA
+from kerastl.peft.files import load, save
+from kerastl.peft.hugging_face import import_huggingface
+from kerastl.peft.hugging_face_export import export_huggingface
 from kerastl.peft.ia3 import IA3
 from kerastl.peft.life import activate, active, delete, disabled, merge, restore, unload
 from kerastl.peft.lora import LoRA
@@ -35,7 +38,11 @@ __all__ = [
     "add",
     "delete",
     "disabled",
+    "export_huggingface",
+    "import_huggingface",
+    "load",
     "merge",
     "restore",
+    "save",
     "unload",
 ]

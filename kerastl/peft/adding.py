@@ -1,6 +1,7 @@
 """Adding an adapter to a model: what it acts on, what stands still, and how many weights train."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -67,9 +68,20 @@ def add(
             "`method` must be a method of `kerastl.peft`, such as `LoRA(rank=8)`. Received: "
             f"method={method!r} (of type {type(method).__module__}.{type(method).__qualname__})"
         )
-    _check_name(model, name)
+    check_name(model, name)
     layers = _layers(model, method, where)
-    training = _also_training(model, also_train)
+    return put_beside(model, method, layers, name=name, training=_also_training(model, also_train))
+
+
+def put_beside(
+    model: FineTuner,
+    method: Method,
+    layers: Sequence[keras.Layer],
+    *,
+    name: str,
+    training: Sequence[keras.Layer],
+) -> "Added":
+    """As `add`, on `layers` and with `training` beside them, as they are."""
     bank = model.adapter_bank
     if bank is None:
         bank = AdapterBank()
@@ -87,7 +99,8 @@ def add(
     return Added.of(model, made)
 
 
-def _check_name(model, name):
+def check_name(model: FineTuner, name: str) -> None:
+    """Refuse a `name` that is no name, or that an adapter of `model` has."""
     named = model.adapter_bank.named if model.adapter_bank is not None else {}
     if not isinstance(name, str) or not name or "/" in name:
         raise ValueError(f"`name` must be a string without a slash. Received: name={name!r}")
