@@ -81,6 +81,7 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
         (f"{noun} trained on", metrics["num_train"]),
         ("loss, held-out", f"{metrics['loss']:.4g}"),
         ("weights", f"{metrics['num_weights']:,}"),
+        *_adapters(metrics.get("adapters")),
         *metrics.get("prepared", ()),  # none in a demo
     ]
     cached = metrics.get("frozen_features")  # none in a demo
@@ -100,6 +101,23 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
     print_table(str(folder), ("", ""), rows)
     _tried(metrics)
     _tables(metrics)
+
+
+def _adapters(told):
+    """Rows of the adapters that were trained, if any were.
+
+    Example:
+        >>> told = {"method": "LoRA", "layers": 9, "weights": 7008, "trainable": 7299}
+        >>> _adapters({**told, "share": 0.0319, "file": None})[0][1]
+        '7,008 beside 9 layers, and 291 others: 3.2 % of all'
+    """
+    if told is None:
+        return []
+    others = told["trainable"] - told["weights"]
+    beside = f", and {others:,} others" if others else ""
+    said = f"{told['weights']:,} beside {told['layers']} layers{beside}: {percent(told['share'])}"
+    rows = [(f"  that trained, {told['method']}", f"{said} of all")]
+    return [*rows, ("  by themselves", told["file"])] if told["file"] else rows
 
 
 def _tried(metrics):

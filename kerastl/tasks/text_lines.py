@@ -22,6 +22,7 @@ from kerastl.tasks.prepare_ids import tokens_of
 from kerastl.tasks.prepare_lines import NO_FILES, NOUN, Fitted, PrepareLines, start_of
 from kerastl.tasks.protocols import APART, Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
 from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings, refuse_skipped
+from kerastl.tasks.settings import ADAPTED
 from kerastl.tasks.settling import settled_for
 
 LENGTH = 512  # ids of a row of running text at most, where nobody says
@@ -39,7 +40,8 @@ _NO_HEAD = (
     "is for a network with a new head. A language model has none: its last layers are trained "
     "already, and it begins as it was loaded."
 )
-_STRATEGIES = ("partial", "full", "gradual")
+_STRATEGIES = ("partial", "full", "gradual", *ADAPTED)
+_COMPARED = ",".join(_STRATEGIES[:3])  # where nobody says which
 
 
 class TextLines:
@@ -93,7 +95,7 @@ class TextLines:
         """The strategies that train a network without a new head, and what is held back for one."""
         if "strategies" in fields:
             if said.strategies == fields["strategies"]:
-                return {"strategies": ",".join(_STRATEGIES)}
+                return {"strategies": _COMPARED}
             names = said.names
         else:
             once = "is for comparing, and a language model is trained once."
