@@ -80,9 +80,11 @@ def told_of(model: FineTuner) -> dict[str, Any] | None:
 def finish(model: FineTuner, path: pathlib.Path) -> str | None:
     """Write the adapters of `model` to `path`, and merge them for good.
 
+    The state of the optimizer is left out: the schedule of the run has come to its end.
+
     Returns:
         The name of the file.
     """
-    peft.save(model, path)
+    peft.save(model, path, optimizer=False)
     peft.unload(model, merge=True)
     return path.name

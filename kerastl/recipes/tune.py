@@ -71,12 +71,12 @@ def fine_tune(
         `metrics.json`, `curves.png` if anything was trained, `float.tflite` beside a quantized
         `model.tflite`, and `skipped.csv` if files were skipped; that of a language model has no
         files for devices, and `preset/`, with which it writes. Where adapters were trained, they
-        are merged in all of these, and `adapters.adapter` holds them by themselves. `metrics` has the `probe` (or what
-        the network gave `before`), what was `trained` and their paired `difference` on the
-        examples held out, which was `kept` and why (`choice`), and `seconds_of` each part, those of
-        processes that were stopped among them. `metrics["score"]` is the accuracy, the mean average
-        precision of several labels, the R² of a number or minus the bits per byte of text, on
-        examples held out; the others are as the objective judges.
+        are merged in all of these, and `adapters.adapter` holds them by themselves. `metrics` has
+        the `probe` (or what the network gave `before`), what was `trained` and their paired
+        `difference` on the examples held out, which was `kept` and why (`choice`), and `seconds_of`
+        each part, those of processes that were stopped among them. `metrics["score"]` is the
+        accuracy, the mean average precision of several labels, the R² of a number or minus the bits
+        per byte of text, on examples held out; the others are as the objective judges.
 
     Raises:
         ValueError, OSError: For settings, data or weights that cannot be used, before training.

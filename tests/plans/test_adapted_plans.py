@@ -108,6 +108,11 @@ def rows(count=40):
     return x, (x[:, 0] * x[:, 1] > 0).astype(int)
 
 
+def weights_of_blocks(model):
+    blocks = [layer for layer in model.layers if layer.name.startswith("block")]
+    return [weight for layer in blocks for weight in layer.get_weights()]
+
+
 @pytest.mark.parametrize("method", [None, peft.LoRA(rank=3), peft.BitFit()])
 def test_a_model_without_its_adapters_is_refused_with_the_line_to_write(method):
     plan = strategies.lora(GROUPS, epochs=2, rank=2)
@@ -122,11 +127,10 @@ def test_a_fit_trains_adapters_and_the_head_and_gives_the_base_no_slots():
     plan = strategies.lora(
         model.groups, epochs=3, learning_rate=0.03, rank=2, start="probe", schedule=None
     )
-    base = [layer.get_weights() for layer in model.layers if layer.name.startswith("block")]
+    base = weights_of_blocks(model)
     follow = callbacks.FollowPlan(plan)
     model.fit(*rows(), epochs=3, batch_size=8, callbacks=[follow, callbacks.Audit()], verbose=0)
-    after = [layer.get_weights() for layer in model.layers if layer.name.startswith("block")]
-    for got, want in zip(sum(after, []), sum(base, []), strict=True):
+    for got, want in zip(weights_of_blocks(model), base, strict=True):
         np.testing.assert_array_equal(got, want)
     assert all(np.abs(weight).max() > 0 for weight in model.adapter_bank.weights)
     adapters = [*model.adapter_bank.weights, *model.get_layer("head").weights]

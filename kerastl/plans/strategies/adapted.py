@@ -130,9 +130,7 @@ def adapters(
 
 
 def _needed(method: str, settings: dict[str, Any], where: Any, start: Head) -> AdapterPlan:
-    return AdapterPlan(
-        method, settings, where=where, also_train=() if start == "trained" else None
-    )
+    return AdapterPlan(method, settings, where=where, also_train=() if start == "trained" else None)
 
 
 def _plan(name, groups, needed, epochs, learning_rate, schedule, start):
