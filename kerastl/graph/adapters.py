@@ -25,6 +25,10 @@ class AdapterBank(Protocol):
         """Whether `layer` belongs to the base, which stands still while adapters train."""
         ...
 
+    def compiled(self) -> None:
+        """What is done when the model has been compiled."""
+        ...
+
 
 def bank_of(model: Any) -> AdapterBank | None:
     """The `AdapterBank` of `model`, or None."""

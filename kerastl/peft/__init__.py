@@ -3,6 +3,7 @@
 from kerastl.peft.adapter import Adapter, Method
 from kerastl.peft.adding import Added, add
 from kerastl.peft.bitfit import BitFit
+from kerastl.peft.files import load, save
 from kerastl.peft.life import activate, active, delete, disabled, merge, restore, unload
 from kerastl.peft.lora import LoRA
 
@@ -17,7 +18,9 @@ __all__ = [
     "add",
     "delete",
     "disabled",
+    "load",
     "merge",
     "restore",
+    "save",
     "unload",
 ]

@@ -1,6 +1,7 @@
 """Adding an adapter to a model: what it acts on, what stands still, and how many weights train."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,7 +12,6 @@ from kerastl._base.types import Where
 from kerastl.freezing import freeze, unfreeze
 from kerastl.graph import check_fine_tuner, leaf_layers, select_layers
 from kerastl.graph.flags import all_leaves, count_trainable, count_weights
-from kerastl.graph.leaves import units_of
 from kerastl.peft.adapter import Method
 from kerastl.peft.bank import AdapterBank, layers_at_any_depth, paths_of
 from kerastl.training import FineTuner
@@ -68,9 +68,20 @@ def add(
             "`method` must be a method of `kerastl.peft`, such as `LoRA(rank=8)`. Received: "
             f"method={method!r} (of type {type(method).__module__}.{type(method).__qualname__})"
         )
-    _check_name(model, name)
+    check_name(model, name)
     layers = _layers(model, method, where)
-    training = _also_training(model, also_train)
+    return put_beside(model, method, layers, name=name, training=_also_training(model, also_train))
+
+
+def put_beside(
+    model: FineTuner,
+    method: Method,
+    layers: Sequence[keras.Layer],
+    *,
+    name: str,
+    training: Sequence[keras.Layer],
+) -> "Added":
+    """As `add`, on `layers` and with `training` beside them, as they are."""
     bank = model.adapter_bank
     if bank is None:
         bank = AdapterBank()
@@ -88,7 +99,8 @@ def add(
     return Added.of(model, made)
 
 
-def _check_name(model, name):
+def check_name(model: FineTuner, name: str) -> None:
+    """Refuse a `name` that is no name, or that an adapter of `model` has."""
     named = model.adapter_bank.named if model.adapter_bank is not None else {}
     if not isinstance(name, str) or not name or "/" in name:
         raise ValueError(f"`name` must be a string without a slash. Received: name={name!r}")

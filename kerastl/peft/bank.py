@@ -30,6 +30,7 @@ class BankState:
         originals: Pairs of a merged variable and its value before.
         held: Ids of the layers of the base.
         before: What was frozen before the first adapter came, as `freezing_state` tells.
+        waiting: `WaitingState` of an optimizer, read from a file, until the next `compile`.
     """
 
     saved: Mapping[str, Any]
@@ -39,6 +40,7 @@ class BankState:
     originals: list[tuple[keras.Variable, np.ndarray]] = dataclasses.field(default_factory=list)
     held: set[int] = dataclasses.field(default_factory=set)
     before: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    waiting: Any = None
 
 
 class NamedAdapter(keras.Layer):
@@ -153,6 +155,12 @@ class AdapterBank(keras.Layer):
         resting = [named for name, named in self.named.items() if name not in self.active]
         members = [one for named in resting for one in named.members]
         return any(layer is leaf for one in members for leaf in leaf_layers(one))
+
+    def compiled(self) -> None:
+        """Give the optimizer that was just compiled what a file kept of it, if one did."""
+        if self.state.waiting is not None:
+            self.state.waiting.give_to(self.state.model)
+            self.state.waiting = None
 
     @property
     def adapted(self) -> list[tuple[keras.Layer, keras.Layer]]:

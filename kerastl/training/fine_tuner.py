@@ -233,6 +233,8 @@ class FineTuner(keras.Model):
         for term in checked:
             term.begin(self)
         self._reserved = frozenset()
+        if self.adapter_bank is not None:
+            self.adapter_bank.compiled()
 
     @property
     def terms(self) -> Terms:
