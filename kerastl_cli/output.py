@@ -104,13 +104,7 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
 
 
 def _adapters(told):
-    """Rows of the adapters that were trained, if any were.
-
-    Example:
-        >>> told = {"method": "LoRA", "layers": 9, "weights": 7008, "trainable": 7299}
-        >>> _adapters({**told, "share": 0.0319, "file": None})[0][1]
-        '7,008 beside 9 layers, and 291 others: 3.2 % of all'
-    """
+    """Rows of the adapters that were trained, if any were."""
     if told is None:
         return []
     others = told["trainable"] - told["weights"]
