@@ -6,6 +6,13 @@ room own a seam of their own: `compression/island.py` (TFMOT, tf_keras) and `exp
 (the schema of LiteRT files). `tests/test_house.py` sees that there are no others.
 """
 
+from kerastl._keras.attention import (
+    COMPUTE_ATTENTION,
+    attention_arguments,
+    attention_layers,
+    key_and_value_shapes,
+    key_of,
+)
 from kerastl._keras.fitting import (
     MODEL_CHECKPOINT_STATE,
     SWAP_EMA_STATE,
@@ -86,6 +93,7 @@ from kerastl._keras.layers import (
 from kerastl._keras.replicas import apply_where_replicas_meet, must_meet_first
 
 __all__ = [
+    "COMPUTE_ATTENTION",
     "MODEL_CHECKPOINT_STATE",
     "NORMALIZERS_WITH_STATISTICS",
     "SWAP_EMA_STATE",
@@ -97,6 +105,8 @@ __all__ = [
     "applying_optimizer",
     "are_adapters_training",
     "arrays_as_read",
+    "attention_arguments",
+    "attention_layers",
     "begin_at",
     "build_compiled",
     "call_arguments",
@@ -116,7 +126,9 @@ __all__ = [
     "is_saving_as_h5",
     "keras_module",
     "kernel_of",
+    "key_and_value_shapes",
     "key_biases",
+    "key_of",
     "losses_of_call",
     "moving_averages",
     "must_meet_first",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import keras
 
 from kerastl import _keras
+from kerastl._base import checks
 from kerastl.graph import LayerGroups
 
 _IN_BLOCKS = re.compile(r".*_\d+")  # `layer_3`, `block_2`, `stage_4`: neither stem nor head
@@ -37,9 +38,39 @@ class Method(abc.ABC):
             ValueError: If the method has no meaning for this layer, with the reason.
         """
 
+    def adapters(self, places: Sequence[tuple[keras.Layer, str]], *, name: str) -> list["Adapter"]:
+        """An `Adapter` for each of `places`, in this order.
+
+        Each is made by itself here; a method whose adapters share something makes them together.
+
+        Args:
+            places: Pairs of a layer and its path, all those that one `add` acts on.
+            name: String, the name under which the user adds them.
+        """
+        make: Any = self.adapter
+        made = []
+        for layer, path in places:
+            with scopes_of(path):
+                made.append(make(layer, path, name=name))
+        return made
+
     def fits(self, layer: keras.Layer) -> bool:
         """Whether the method acts on layers such as `layer`."""
         return type(layer) in self.kinds or isinstance(layer, self.kinds)
+
+    @property
+    def acts_on(self) -> str:
+        """What `fits`, in words."""
+        return checks.listed((kind.__name__ for kind in self.kinds), 20)
+
+    def among(self, model: Any, chosen: Sequence[keras.Layer]) -> list[keras.Layer]:
+        """What the method acts on where the user chose layers: those of them that it fits.
+
+        Args:
+            model: `FineTuner`.
+            chosen: Leaf layers of it, in their order.
+        """
+        return [layer for layer in chosen if self.fits(layer)]
 
     def targets(self, model: Any, groups: LayerGroups) -> list[keras.Layer]:
         """The layers that the method acts on where the user names none: all that fit in blocks.
@@ -57,6 +88,15 @@ class Method(abc.ABC):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Method":
         return cls(**config)
+
+
+@contextlib.contextmanager
+def scopes_of(path: str) -> Iterator[None]:
+    """Have variables that are made meanwhile be called after the adapter of the layer at `path`."""
+    with contextlib.ExitStack() as scopes:
+        for part in ("adapters", *path.split("/")):
+            scopes.enter_context(keras.name_scope(part))
+        yield
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

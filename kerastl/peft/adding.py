@@ -122,13 +122,12 @@ def _layers(model, method, where):
             )
         return found
     chosen = select_layers(model, where)
-    fitting = [layer for layer in chosen if method.fits(layer)]
+    fitting = method.among(model, chosen)
     if not fitting:
         kinds = dict.fromkeys(type(layer).__name__ for layer in chosen)
         raise ValueError(
-            f"{type(method).__name__} acts on "
-            f"{checks.listed((kind.__name__ for kind in method.kinds), 20)}. Received: "
-            f"where={where!r}, which means {len(chosen)} layers: {checks.listed(kinds, 6)}"
+            f"{type(method).__name__} acts on {method.acts_on}. Received: where={where!r}, which "
+            f"means {len(chosen)} layers: {checks.listed(kinds, 6)}"
         )
     return fitting
 

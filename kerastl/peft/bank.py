@@ -102,7 +102,7 @@ class AdapterBank(keras.Layer):
         """Make an adapter for each of `layers` and keep them under `name`; none of them acts."""
         paths = paths_of(self.state.model)
         with self.state.model.distribute_strategy.scope():
-            members = [_made(method, layer, paths[id(layer)], name) for layer in layers]
+            members = method.adapters([(one, paths[id(one)]) for one in layers], name=name)
         self.named[name] = NamedAdapter(method, members, name=name)
         self.state.model.forget_groups()
         return self.named[name]
@@ -204,13 +204,6 @@ class AdapterBank(keras.Layer):
             for name, (method, positions) in config["adapters"].items()
         }
         return cls(**{**config, "adapters": adapters})
-
-
-def _made(method, layer, path, name):
-    with contextlib.ExitStack() as scopes:
-        for part in ("adapters", *path.split("/")):
-            scopes.enter_context(keras.name_scope(part))
-        return method.adapter(layer, path, name=name)
 
 
 def layers_at_any_depth(model: keras.Model) -> list[keras.Layer]:

@@ -18,9 +18,27 @@ METHODS = {
     "lora-llama": (peft.LoRA(rank=2), "llama", None),
     "bitfit": (peft.BitFit(), "bert", "all_blocks"),
     "bitfit-conv": (peft.BitFit(), "conv", None),
+    "houlsby": (peft.BottleneckAdapter("houlsby", reduction=2), "bert", None),
+    "pfeiffer-conv": (peft.BottleneckAdapter(reduction=2), "conv", None),
+    "parallel-llama": (peft.BottleneckAdapter("parallel", reduction=2, scale=4.0), "llama", None),
+    "prefix": (peft.PrefixTuning(num_tokens=3, hidden_dim=5), "bert", None),
+    "prefix-llama": (peft.PrefixTuning(num_tokens=3, hidden_dim=0), "llama", None),
+    "prompt": (peft.PromptTuning(num_tokens=2), "bert", None),
+    "prompt-vit": (peft.PromptTuning(num_tokens=2), "vit", None),
 }
-HAS_NO_MERGE = set()  # names of METHODS that no weights of the base can do
-STARTS_ELSEWHERE = set()  # names of METHODS that change what the base gives from the start
+# Names of METHODS that no weights of the base can do: what they compute is not linear, or is more
+# places in a sequence.
+HAS_NO_MERGE = {
+    "houlsby",
+    "pfeiffer-conv",
+    "parallel-llama",
+    "prefix",
+    "prefix-llama",
+    "prompt",
+    "prompt-vit",
+}
+# Names of METHODS that change what the base gives from the start: more places to attend to.
+STARTS_ELSEWHERE = {"prefix", "prefix-llama", "prompt", "prompt-vit"}
 
 
 def scattered(model, seed=0):
@@ -96,14 +114,28 @@ def llama(dtype=None):
     )
 
 
-BASES = {"bert": bert, "conv": conv, "gpt2": gpt2, "llama": llama}
+def vit(dtype=None):
+    return scattered(
+        keras_hub.models.ViTBackbone(
+            image_shape=(8, 8, 4),
+            patch_size=4,
+            num_layers=2,
+            num_heads=2,
+            hidden_dim=8,
+            mlp_dim=16,
+            dtype=dtype,
+        )
+    )
+
+
+BASES = {"bert": bert, "conv": conv, "gpt2": gpt2, "llama": llama, "vit": vit}
 
 
 def tuner(kind, dtype=None):
     """`(base, FineTuner over it with a new head)`; the head's dropout is not there."""
     base = BASES[kind](dtype)
     features = base.output["pooled_output"] if kind == "bert" else base.output
-    if kind in ("gpt2", "llama"):
+    if kind in ("gpt2", "llama", "vit"):
         features = keras.layers.GlobalAveragePooling1D(name="mean")(features)
     head = keras.layers.Dense(3, name="head", dtype="float32")(features)
     return base, FineTuner.from_model(keras.Model(base.input, head))
