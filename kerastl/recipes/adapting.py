@@ -1,4 +1,7 @@
-"""Adapters of a run: added before it trains, merged when it has, with a file of their own."""
+"""Adapters of a run: added before it trains, merged when it has, with a file of their own.
+
+Those that no weights of their layers can do the work of stay in the model.
+"""
 
 import pathlib
 from typing import Any
@@ -59,7 +62,8 @@ def told_of(model: FineTuner) -> dict[str, Any] | None:
 
     Returns:
         Dict with `method` and its `settings`; `layers` and `weights` of the adapters; `trainable`,
-        weights that train, those of the head among them; `share`, of all weights; and `file`, None.
+        weights that train, those of the head among them; `share`, of all weights; `merged`, whether
+        the model of the run has them in the weights of its layers; and `file`, None.
     """
     bank = model.adapter_bank
     if bank is None:
@@ -73,18 +77,22 @@ def told_of(model: FineTuner) -> dict[str, Any] | None:
         "weights": sum(int(keras.ops.size(weight)) for weight in bank.weights),
         "trainable": trainable,
         "share": trainable / total,
+        "merged": all(type(one).merged is not peft.Adapter.merged for one in named.members),
         "file": None,
     }
 
 
-def finish(model: FineTuner, path: pathlib.Path) -> str | None:
-    """Write the adapters of `model` to `path`, and merge them for good.
+def finish(model: FineTuner, told: dict[str, Any], path: pathlib.Path) -> None:
+    """Write the adapters of `model` to `path`, and merge them for good if they can be.
 
     The state of the optimizer is left out: the schedule of the run has come to its end.
 
-    Returns:
-        The name of the file.
+    Args:
+        model: `FineTuner` with adapters.
+        told: What `told_of` said of them, which gets the name of the `file`.
+        path: `pathlib.Path`.
     """
     peft.save(model, path, optimizer=False)
-    peft.unload(model, merge=True)
-    return path.name
+    if told["merged"]:
+        peft.unload(model, merge=True)
+    told["file"] = path.name

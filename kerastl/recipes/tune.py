@@ -70,13 +70,13 @@ def fine_tune(
         have names, `task.json` (what is needed to read new examples), `config.json`, `plan.json`,
         `metrics.json`, `curves.png` if anything was trained, `float.tflite` beside a quantized
         `model.tflite`, and `skipped.csv` if files were skipped; that of a language model has no
-        files for devices, and `preset/`, with which it writes. Where adapters were trained, they
-        are merged in all of these, and `adapters.adapter` holds them by themselves. `metrics` has
-        the `probe` (or what the network gave `before`), what was `trained` and their paired
-        `difference` on the examples held out, which was `kept` and why (`choice`), and `seconds_of`
-        each part, those of processes that were stopped among them. `metrics["score"]` is the
-        accuracy, the mean average precision of several labels, the R² of a number or minus the bits
-        per byte of text, on examples held out; the others are as the objective judges.
+        files for devices, and `preset/`, with which it writes. Where adapters were trained,
+        `adapters.adapter` holds them by themselves, and the others have those of `lora` merged.
+        `metrics` has the `probe` (or what the network gave `before`), what was `trained` and their
+        paired `difference` on the examples held out, which was `kept` and why (`choice`), and
+        `seconds_of` each part, those of processes that were stopped among them. `metrics["score"]`
+        is the accuracy, the mean average precision of several labels, the R² of a number or minus
+        the bits per byte of text, on examples held out; the others are as the objective judges.
 
     Raises:
         ValueError, OSError: For settings, data or weights that cannot be used, before training.
@@ -108,7 +108,7 @@ def fine_tune(
         learnt = learn(model, examples, settings, run.work, progress, source)
         model, examples = learnt.model, learnt.data  # those of finer ones, maybe
         if learnt.adapters is not None and learnt.kept == "trained":
-            learnt.adapters["file"] = adapting.finish(model, run.file(adapting.FILE))
+            adapting.finish(model, learnt.adapters, run.file(adapting.FILE))
         metrics = _evaluate(model, examples, settings, learnt)
         metrics.update(_beside_rival(source, examples, settings, learnt, progress))
         seconds = {"reading": reading, **learnt.seconds}

@@ -22,7 +22,6 @@ from kerastl.tasks.prepare_ids import tokens_of
 from kerastl.tasks.prepare_lines import NO_FILES, NOUN, Fitted, PrepareLines, start_of
 from kerastl.tasks.protocols import APART, Finer, HeldOut, Objective, Rival, S, TaskData, Unlabelled
 from kerastl.tasks.refusals import refuse_others, refuse_pictures_settings, refuse_skipped
-from kerastl.tasks.settings import ADAPTED
 from kerastl.tasks.settling import settled_for
 
 LENGTH = 512  # ids of a row of running text at most, where nobody says
@@ -36,11 +35,12 @@ RATE = 2e-4  # of the last layers; those below learn up to five times more slowl
 BATCH, EPOCHS = 8, 3
 LARGEST = 2**25  # bytes of text to train on that the rival reads at most
 
+_NOT_MERGED = "trains layers that no weights of a preset could do the work of."
 _NO_HEAD = (
     "is for a network with a new head. A language model has none: its last layers are trained "
     "already, and it begins as it was loaded."
 )
-_STRATEGIES = ("partial", "full", "gradual", *ADAPTED)
+_STRATEGIES = ("partial", "full", "gradual", "lora")
 _COMPARED = ",".join(_STRATEGIES[:3])  # where nobody says which
 
 
@@ -103,8 +103,9 @@ class TextLines:
             names = [said.strategy]
         for name in names:
             if name not in (*_STRATEGIES, "auto"):
+                reason = _NOT_MERGED if name == "adapters" else _NO_HEAD
                 raise ValueError(
-                    f"The strategy {name!r} {_NO_HEAD} Choose one of "
+                    f"The strategy {name!r} {reason} Choose one of "
                     f"{checks.listed(_STRATEGIES)}. Received: strategy={name!r}"
                 )
         given: dict[str, Any] = {"strategy": "full"} if names == ["auto"] else {}

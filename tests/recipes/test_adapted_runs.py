@@ -178,6 +178,25 @@ def test_texts_with_the_embedded_network(tmp_path):
     assert np.abs(given - before).max() > 0.1
 
 
+def test_adapters_that_cannot_be_merged_stay_in_the_model(pictures, tmp_path):
+    options = {**FAST, "strategy": "adapters", "reduction": 8, "epochs": 1}
+    options = {key: value for key, value in options.items() if key != "rank"}
+    result = fine_tune(pictures, tmp_path / "run", **options)
+    told = result.metrics["adapters"]
+    assert (told["method"], told["merged"], told["file"]) == (
+        "BottleneckAdapter", False, adapting.FILE,
+    )  # fmt: skip
+    # Behind three convolutions of 96 channels: down to 12 and up again, with biases.
+    assert told["weights"] == 3 * (96 * 12 + 12 + 12 * 96 + 96)
+    base, data = begun(pictures, **options)
+    inputs = data.test.inputs()
+    loaded = keras.models.load_model(result.folder / "model.keras")
+    peft.load(base, result.folder / adapting.FILE)
+    given = base.predict(inputs, verbose=0)
+    np.testing.assert_allclose(loaded.predict(inputs, verbose=0), given, **MERGED)
+    assert evaluate(result.folder, pictures)["num_examples"] > 0
+
+
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory):
     """A language model of one block, and a text."""
@@ -203,6 +222,12 @@ def test_a_language_model_trains_adapters_alone_and_its_preset_is_merged(writer,
     given = loaded.predict(inputs, verbose=0)
     np.testing.assert_allclose(preset.predict(inputs, verbose=0), given, **MERGED)
     assert np.abs(base.predict(inputs, verbose=0) - given).max() > 0.01
+
+
+def test_a_language_model_refuses_what_its_preset_could_not_hold(writer):
+    folder, text = writer
+    with pytest.raises(ValueError, match="'adapters' trains layers that no weights of a preset"):
+        find_source(text).settled(TuneSettings(backbone=str(folder), strategy="adapters"))
 
 
 def test_a_language_model_that_got_worse_is_kept_as_it_was_loaded(writer, tmp_path, monkeypatch):
