@@ -81,6 +81,7 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
         (f"{noun} trained on", metrics["num_train"]),
         ("loss, held-out", f"{metrics['loss']:.4g}"),
         ("weights", f"{metrics['num_weights']:,}"),
+        *_adapters(metrics.get("adapters")),
         *metrics.get("prepared", ()),  # none in a demo
     ]
     cached = metrics.get("frozen_features")  # none in a demo
@@ -100,6 +101,17 @@ def metrics_table(metrics: Mapping[str, Any], folder: Any) -> None:
     print_table(str(folder), ("", ""), rows)
     _tried(metrics)
     _tables(metrics)
+
+
+def _adapters(told):
+    """Rows of the adapters that were trained, if any were."""
+    if told is None:
+        return []
+    others = told["trainable"] - told["weights"]
+    beside = f", and {others:,} others" if others else ""
+    said = f"{told['weights']:,} beside {told['layers']} layers{beside}: {percent(told['share'])}"
+    rows = [(f"  that trained, {told['method']}", f"{said} of all")]
+    return [*rows, ("  by themselves", told["file"])] if told["file"] else rows
 
 
 def _tried(metrics):

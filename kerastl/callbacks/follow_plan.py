@@ -19,6 +19,7 @@ from kerastl.callbacks.rate_log import RateLog, shared_rates
 from kerastl.freezing import freeze
 from kerastl.freezing.groups import layers_of, train_groups
 from kerastl.graph import check_fine_tuner
+from kerastl.graph.adapters import acting_methods
 from kerastl.plans import TransferPlan
 from kerastl.plans.resolved import ResolvedPhase
 from kerastl.training import blend_weights, solve_head
@@ -61,7 +62,8 @@ class FollowPlan(keras.callbacks.Callback):
 
     Raises:
         ValueError: In `fit`, if the plan does not fit the model, has fewer epochs than `fit`, or
-            has schedules or rates that the optimizer cannot follow; or it has a probe, and the data
+            has schedules or rates that the optimizer cannot follow; or it trains adapters that the
+            model has not; or it has a probe, and the data
             cannot be read again or the head cannot be solved; or it has a temperature and the model
             no head whose answers are more or less sure.
         TypeError: If `plan` is no plan or the model no `FineTuner`.
@@ -157,6 +159,7 @@ class FollowPlan(keras.callbacks.Callback):
         check_fine_tuner(model, "FollowPlan", "whose optimizer takes up weights that thaw")
         if model is not self.model and not self._restored:
             self._position = None
+        _check_adapters(model, self.plan)
         super().set_model(model)
         self._resolved = self.plan.resolve(model.groups)
         self._applied = False
@@ -363,6 +366,18 @@ class FollowPlan(keras.callbacks.Callback):
             f"Epoch {self._position.epoch + 1}: {self.plan.label(phase.index)} of "
             f"{len(self.plan.phases)} trains {said} {checks.listed(rates, 6)}"
         )
+
+
+def _check_adapters(model, plan):
+    """Refuse a model on which no adapters act that `plan` trains."""
+    needed, acting = plan.adapters, acting_methods(model)
+    if needed is None or any(needed.fits(method) for method in acting):
+        return
+    found = checks.listed([repr(method) for method in acting], 3) if acting else "none"
+    raise ValueError(
+        f"The plan {plan.name!r} trains adapters, {needed.text}, which the model must have before "
+        f"it is compiled: `{needed.line}`. Received: {model.name!r}, on which act {found}"
+    )
 
 
 def set_up(model: "FineTuner", phase: ResolvedPhase) -> None:

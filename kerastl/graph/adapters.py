@@ -16,6 +16,11 @@ class AdapterBank(Protocol):
         """Pairs of an adapter and the layer of the graph, or in one, that it goes with."""
         ...
 
+    @property
+    def methods(self) -> list[Any]:
+        """The methods of the adapters that act."""
+        ...
+
     def holds(self, layer: keras.Layer) -> bool:
         """Whether `layer` belongs to the base, which stands still while adapters train."""
         ...
@@ -36,10 +41,23 @@ def adapted(model: Any) -> list[tuple[keras.Layer, keras.Layer]]:
     return bank.adapted if bank is not None else []
 
 
+def acting_methods(model: Any) -> list[Any]:
+    """The methods of the adapters of `model` that act; mostly none."""
+    bank = bank_of(model)
+    return bank.methods if bank is not None else []
+
+
 def held(model: Any, layers: Iterable[keras.Layer]) -> list[keras.Layer]:
     """Those of `layers` that stand still in `model` because adapters train in their place."""
     bank = bank_of(model)
     return [layer for layer in layers if bank is not None and bank.holds(layer)]
+
+
+def without_held(model: Any, layers: Iterable[keras.Layer]) -> list[keras.Layer]:
+    """`layers` without those that stand still because adapters train in their place."""
+    layers = list(layers)
+    still = {id(layer) for layer in held(model, layers)}
+    return [layer for layer in layers if id(layer) not in still]
 
 
 def refuse_adapters(model: Any, what: str) -> None:

@@ -170,6 +170,11 @@ class AdapterBank(keras.Layer):
         members = [one for named in self.named.values() for one in named.members]
         return [(adapter, adapter.beside.layer) for adapter in members]
 
+    @property
+    def methods(self) -> list[Method]:
+        """The methods of the adapters that act."""
+        return [self.named[name].method for name in self.active]
+
     def get_config(self) -> dict[str, Any]:
         if self.merged:
             raise ValueError(

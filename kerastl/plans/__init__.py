@@ -1,6 +1,7 @@
 """A transfer as plain data: how long, which groups train, and at what rates."""
 
 from kerastl.plans import strategies
+from kerastl.plans.adapter_plan import AdapterPlan
 from kerastl.plans.joining import join_thaws
 from kerastl.plans.phase import EarlyStop, Phase
 from kerastl.plans.recommend import recommend
@@ -9,6 +10,7 @@ from kerastl.plans.transfer_plan import TransferPlan
 from kerastl.plans.work import GroupWork, TrainingWork, work_of
 
 __all__ = [
+    "AdapterPlan",
     "EarlyStop",
     "GroupWork",
     "Phase",

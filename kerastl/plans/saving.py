@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kerastl import schedules
 from kerastl._base import checks, files
 from kerastl._base.types import PathLike
+from kerastl.plans.adapter_plan import AdapterPlan
 from kerastl.plans.phase import EarlyStop, Phase
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def to_json(plan: "TransferPlan") -> str:
 
 def encode(plan: "TransferPlan") -> dict[str, Any]:
     """`plan` as a dict ready for JSON."""
+    # Left out where there are none, so that such a plan is that of an earlier kerastl.
+    adapters = {} if plan.adapters is None else {"adapters": dataclasses.asdict(plan.adapters)}
     return {
         "version": VERSION,
         "name": plan.name,
@@ -34,6 +37,7 @@ def encode(plan: "TransferPlan") -> dict[str, Any]:
         "temperature": plan.temperature,
         "end": plan.end,
         "tried": list(plan.tried),
+        **adapters,
         "phases": [_encode_phase(phase) for phase in plan.phases],
     }
 
@@ -82,6 +86,7 @@ def decode(config: Mapping[str, Any], cls: type["TransferPlan"]) -> "TransferPla
     fields = _known(config, {"version", *_fields(cls)}, "the plan")
     del fields["version"]
     fields["schedule"] = _schedule(fields.get("schedule"), "the plan")
+    fields["adapters"] = _adapters(fields.get("adapters"))
     phases = [_decode_phase(phase, f"phases[{i}]") for i, phase in enumerate(fields.pop("phases"))]
     return cls(phases, **fields)
 
@@ -100,6 +105,16 @@ def _decode_phase(config, where):
         return Phase(fields.pop("epochs"), fields.pop("train"), **fields)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{where}: {error}") from error
+
+
+def _adapters(config):
+    if config is None:
+        return None
+    fields = _known(config, _fields(AdapterPlan), "`adapters` of the plan")
+    try:
+        return AdapterPlan(fields.pop("method", None), fields.pop("settings", {}), **fields)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`adapters` of the plan: {error}") from error
 
 
 def _schedule(config, where):

@@ -71,6 +71,8 @@ def _table(plan, groups, cells, *, show_train):
     lines = [_title(plan)]
     if plan.start == "probe":
         lines.append("begins with the head solved on frozen features")
+    if plan.adapters is not None:
+        lines.append(f"below the head adapters train alone: {plan.adapters.text}")
     if plan.wise_ft != 1:
         lines.append(f"ends {plan.wise_ft:.3g} of the way from there to the trained weights")
     if plan.end == "probe":

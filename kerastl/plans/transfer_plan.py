@@ -9,6 +9,7 @@ from kerastl._base import checks
 from kerastl._base.types import PathLike
 from kerastl.graph.layer_groups import Groups
 from kerastl.plans import saving, table
+from kerastl.plans.adapter_plan import AdapterPlan
 from kerastl.plans.phase import Phase, check_schedule
 from kerastl.plans.resolved import index_at, resolve
 from kerastl.schedules.schedule import Schedule
@@ -46,6 +47,8 @@ class TransferPlan:
             below it have become.
         tried: Sequence of strings, a line for each plan that was compared before this one was
             chosen, and what became of it.
+        adapters: `AdapterPlan` of what the model must have and trains in place of the layers
+            below the head, or None. A phase that trains a group then trains its adapters.
 
     Raises:
         ValueError, TypeError: If phases disagree: both a schedule of the plan and of a phase, or
@@ -76,6 +79,7 @@ class TransferPlan:
     temperature: float = 1.0
     end: Start = "as_is"
     tried: Sequence[str] = ()
+    adapters: AdapterPlan | None = None
 
     def __post_init__(self) -> None:
         checks.one_of(self.start, STARTS, "start")
@@ -107,6 +111,11 @@ class TransferPlan:
         if isinstance(self.tried, str) or not all(isinstance(line, str) for line in self.tried):
             raise TypeError(f"`tried` must be a sequence of strings. Received: {self.tried!r}")
         object.__setattr__(self, "tried", tuple(self.tried))
+        if self.adapters is not None and not isinstance(self.adapters, AdapterPlan):
+            raise TypeError(
+                "`adapters` must be a `kerastl.plans.AdapterPlan` or None. Received: "
+                f"adapters={self.adapters!r}"
+            )
         check_schedule(self.schedule)
         for attribute in ("learning_rate", "weight_decay"):
             _check_all_or_none(self, attribute)

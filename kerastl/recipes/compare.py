@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from kerastl._base.types import PathLike
+from kerastl.recipes import training
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.recipes.tune import run_name_for
 from kerastl.report import draw_comparison
 from kerastl.tasks import Paired, find_source, pooled, said_of
 from kerastl.tasks.protocols import Objective
-from kerastl.tasks.settings import CompareSettings
+from kerastl.tasks.settings import ADAPTED, CompareSettings
 
 PROBE = "probe"
 LOADED = "as loaded"  # in its place where there is no head to solve
@@ -85,6 +86,9 @@ def compare(
     source = find_source(data)  # what is wrong with the data is told before any training
     settings = source.settled(CompareSettings.of(settings, options))
     progress = progress or Silent()
+    for name in ADAPTED:
+        if name in settings.names:  # what they could not act on is told before any training, too
+            training.check_adapters(source, settings.for_strategy(name))
     started = time.perf_counter()
     default = "saved_models", f"{run_name_for(data, settings)}-comparison"
     with RunFolder(out or free_name(*default), overwrite=overwrite) as run:

@@ -75,7 +75,7 @@ def _train(settings, source, examples):
     import keras
 
     from kerastl.freezing import freeze, freeze_to
-    from kerastl.recipes import training
+    from kerastl.recipes import adapting, training
 
     keras.utils.set_random_seed(settings.seed)
     backbone = source.load_backbone(settings)
@@ -89,7 +89,9 @@ def _train(settings, source, examples):
         freeze_to(model, -1)
         training.solve(model, examples, settings, augmented_copies=training.views_of(settings))
     else:
-        training.train(model, examples, settings, training.plan_for(model, examples, settings))
+        plan = training.plan_for(model, examples, settings)
+        adapting.add_for(model, plan, settings.seed)
+        training.train(model, examples, settings, plan)
     return model, time.perf_counter() - started
 
 

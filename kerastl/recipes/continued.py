@@ -10,7 +10,7 @@ import numpy as np
 
 from kerastl import _keras
 from kerastl.plans import TransferPlan
-from kerastl.recipes import training
+from kerastl.recipes import adapting, training
 from kerastl.recipes.run_folder import Progress
 from kerastl.tasks.paired import Paired, paired
 from kerastl.tasks.protocols import TaskData
@@ -35,6 +35,7 @@ class Continued:
         seconds: Dict from `"measuring"`, `"tracing"` and `"training"` to seconds.
         earlier: Float, those of `seconds` that processes before this one have spent.
         notices: Lines for the user.
+        adapters: What `metrics.json` says of the adapters that were trained, or None.
     """
 
     model: FineTuner
@@ -49,6 +50,7 @@ class Continued:
     seconds: dict[str, float]
     earlier: float = 0.0
     notices: list[str] = dataclasses.field(default_factory=list)
+    adapters: dict[str, Any] | None = None
 
     @property
     def of_kept(self) -> np.ndarray:
@@ -117,6 +119,7 @@ def train_on(
     before = {name: _given(model, data, settings, name) for name in _asked(chooses)}
     measuring = time.perf_counter() - started
     plan = training.plan_for(model, data, settings)
+    adapting.add_for(model, plan, settings.seed)
     progress.stage(f"Training by {plan.name}", plan.epochs)
     started = time.perf_counter()
     history = training.train(
@@ -135,7 +138,9 @@ def train_on(
     if loaded is not None:
         kept, reason = _better(data, before["val"], after["val"])
         plan = dataclasses.replace(plan, reason=reason)
+    adapters = adapting.told_of(model)
     if loaded is not None and kept == "before":
+        adapting.drop(model)
         model.set_weights(loaded)
         _keras.uncompile(model)
     spent = history.seconds
@@ -151,6 +156,7 @@ def train_on(
         frozen_features=history.frozen_features,
         seconds={"measuring": measuring, "tracing": spent.tracing, "training": spent.training},
         earlier=max(0.0, spent.tracing + spent.training - here),
+        adapters=adapters,
     )
 
 

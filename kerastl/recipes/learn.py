@@ -10,7 +10,7 @@ import numpy as np
 
 from kerastl import _keras
 from kerastl.plans import TransferPlan, strategies
-from kerastl.recipes import training
+from kerastl.recipes import adapting, training
 from kerastl.recipes.continued import Continued, spent_on, train_on
 from kerastl.recipes.finer import FinerProbe
 from kerastl.recipes.run_folder import Progress
@@ -45,6 +45,7 @@ class Learnt:
         seconds: Dict from `"probe"`, `"comparing"`, `"tracing"` and `"training"` to seconds.
         notices: Lines for the user.
         earlier: Float, those of `seconds` that processes before this one have spent.
+        adapters: What `metrics.json` says of the adapters that were trained, or None.
     """
 
     solved: Solved
@@ -59,6 +60,7 @@ class Learnt:
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     notices: list[str] = dataclasses.field(default_factory=list)
     earlier: float = 0.0
+    adapters: dict[str, Any] | None = None
 
     @property
     def model(self) -> FineTuner:
@@ -235,7 +237,7 @@ def _trained(learnt, trials, candidate, checkpoints, progress):
     )
     spent, here = history.seconds, time.perf_counter() - began
     learnt.earlier += max(0.0, spent.tracing + spent.training - here)
-    learnt.start = candidate.plan.start
+    learnt.start, learnt.adapters = candidate.plan.start, adapting.told_of(model)
     learnt.seconds |= {"tracing": spent.tracing, "training": spent.training}
     learnt.outputs = learnt.solved.outputs(settings)
     return history

@@ -11,7 +11,7 @@ from kerastl._base import files
 from kerastl._base.types import PathLike
 from kerastl.callbacks import LRFinderResult, lr_find
 from kerastl.freezing import freeze, unfreeze
-from kerastl.recipes import training
+from kerastl.recipes import adapting, training
 from kerastl.recipes.run_folder import Progress, Silent
 from kerastl.report import draw_lr_curve
 from kerastl.tasks import find_source
@@ -67,6 +67,7 @@ def find_learning_rate(
 def _bring_to_last_phase(model, examples, settings):
     """Compile `model`, with the groups training that the strategy trains at its end."""
     plan = training.plan_for(model, examples, settings)
+    adapting.add_for(model, plan, settings.seed)
     training.compile_for(model, examples, settings, plan)
     if plan.start == "probe":
         training.solve(model, examples, settings)

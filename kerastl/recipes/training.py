@@ -13,6 +13,7 @@ from kerastl._base.types import PathLike
 from kerastl.adaptation import adapt_batch_norm
 from kerastl.callbacks import Audit, EvaluateAverages, FollowPlan, Resume
 from kerastl.plans import TrainingWork, TransferPlan, strategies
+from kerastl.recipes import adapting
 from kerastl.recipes.run_folder import Progress
 from kerastl.tasks.protocols import Source, TaskData
 from kerastl.tasks.settings import (
@@ -49,6 +50,7 @@ def begin(
     data.objective.check_data(data)
     model = build(backbone, data, dropout=settings.dropout, name="tuned")
     adapt(model, data, settings)
+    adapting.check(model, settings)
     return model, data
 
 
@@ -74,10 +76,26 @@ def build(backbone: keras.Model, data: TaskData, *, dropout: float, name: str) -
     data.prepare.check_backbone(backbone, data.train.sample(RANGED)[0])
     if not data.objective.solves:  # the network has its own outputs, and nothing is new in it
         return FineTuner.from_model(backbone, name=name)
-    below = _features(backbone)
-    features = keras.layers.Dropout(dropout, name=HEAD)(below)
-    outputs = data.objective.head(features, data)
+    outputs = data.objective.head(_below_head(backbone, dropout), data)
     return FineTuner.from_model(keras.Model(backbone.input, outputs), name=name)
+
+
+def check_adapters(source: Source, settings: StrategySettings) -> None:
+    """Refuse settings by which the network of a run could get no adapters, before data are read.
+
+    Raises:
+        ValueError: As `adapting.check`.
+    """
+    backbone = source.load_backbone(settings)
+    model = FineTuner.from_model(backbone)
+    if source.objective.solves:  # with a head, since the groups are those of all layers
+        outputs = keras.layers.Dense(1)(_below_head(backbone, settings.dropout))
+        model = FineTuner.from_model(keras.Model(backbone.input, outputs))
+    adapting.check(model, settings)
+
+
+def _below_head(backbone, dropout):
+    return keras.layers.Dropout(dropout, name=HEAD)(_features(backbone))
 
 
 def _features(backbone):
@@ -127,6 +145,7 @@ def plan_for(model: FineTuner, data: TaskData, settings: StrategySettings) -> Tr
         schedule=steady if settings.averages else strategies.COSINE,
         start=start,
         work=work_for(model, data, settings),
+        **settings.of_adapters,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from kerastl._base import files
 from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.plans import TransferPlan
-from kerastl.recipes import training
+from kerastl.recipes import adapting, training
 from kerastl.recipes.run_folder import Progress
 from kerastl.recipes.solved import Solved
 from kerastl.tasks.protocols import Examples
@@ -107,7 +107,8 @@ class Trials:
         return self.earlier + time.perf_counter() - self._started
 
     def restore(self) -> None:
-        """Bring the model back to the probe, as it was before the first trial."""
+        """Bring the model back to the probe, as it was before the first trial, without adapters."""
+        adapting.drop(self.model)
         for variable, value in self._variables:
             variable.assign(value)
         restore_freezing(self.model, self._freezing)
@@ -117,7 +118,8 @@ class Trials:
     def begin(self, candidate: Candidate, fold: int | None = None) -> None:
         """Bring the model to where `candidate` begins: on all examples, or on those outside `fold`.
 
-        That is the probe of these examples, or a head at zero.
+        That is the probe of these examples, or a head at zero, with new adapters where the plan
+        trains some.
         """
         self.restore()
         if candidate.plan.start != "probe":
@@ -126,6 +128,7 @@ class Trials:
         elif fold is not None:
             head_of(self.model).set(self.probe.by_fold[fold])
         keras.utils.set_random_seed(candidate.settings.seed)
+        adapting.add_for(self.model, candidate.plan, candidate.settings.seed)
 
     def run(self, candidate: Candidate, fold: int) -> Trial:
         """Train by `candidate` without the examples of `fold`, and answer these."""

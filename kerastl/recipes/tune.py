@@ -11,7 +11,7 @@ import keras
 from kerastl._base.types import PathLike
 from kerastl.data import write_skipped
 from kerastl.graph.flags import count_weights
-from kerastl.recipes import training
+from kerastl.recipes import adapting, training
 from kerastl.recipes.device_files import write_device_files
 from kerastl.recipes.learn import learn
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
@@ -70,12 +70,13 @@ def fine_tune(
         have names, `task.json` (what is needed to read new examples), `config.json`, `plan.json`,
         `metrics.json`, `curves.png` if anything was trained, `float.tflite` beside a quantized
         `model.tflite`, and `skipped.csv` if files were skipped; that of a language model has no
-        files for devices, and `preset/`, with which it writes. `metrics` has the `probe` (or what
-        the network gave `before`), what was `trained` and their paired `difference` on the
-        examples held out, which was `kept` and why (`choice`), and `seconds_of` each part, those of
-        processes that were stopped among them. `metrics["score"]` is the accuracy, the mean average
-        precision of several labels, the R² of a number or minus the bits per byte of text, on
-        examples held out; the others are as the objective judges.
+        files for devices, and `preset/`, with which it writes. Where adapters were trained,
+        `adapters.adapter` holds them by themselves, and the others have those of `lora` merged.
+        `metrics` has the `probe` (or what the network gave `before`), what was `trained` and their
+        paired `difference` on the examples held out, which was `kept` and why (`choice`), and
+        `seconds_of` each part, those of processes that were stopped among them. `metrics["score"]`
+        is the accuracy, the mean average precision of several labels, the R² of a number or minus
+        the bits per byte of text, on examples held out; the others are as the objective judges.
 
     Raises:
         ValueError, OSError: For settings, data or weights that cannot be used, before training.
@@ -106,6 +107,8 @@ def fine_tune(
         )
         learnt = learn(model, examples, settings, run.work, progress, source)
         model, examples = learnt.model, learnt.data  # those of finer ones, maybe
+        if learnt.adapters is not None and learnt.kept == "trained":
+            adapting.finish(model, learnt.adapters, run.file(adapting.FILE))
         metrics = _evaluate(model, examples, settings, learnt)
         metrics.update(_beside_rival(source, examples, settings, learnt, progress))
         seconds = {"reading": reading, **learnt.seconds}
@@ -150,7 +153,9 @@ def _evaluate(model, data, settings, learnt):
         "num_train": len(data.train),
         "num_val": len(data.val),
         "num_skipped": len(data.skipped),
+        "strategy": settings.strategy,
         "num_weights": count_weights(model),
+        "adapters": learnt.adapters,
         "learning_rate": settings.learning_rate,
         f"val_{objective.metric}": history.get(f"val_{objective.metric}", [None])[-1],
         "frozen_features": training.cache_summary(learnt.frozen_features),

@@ -12,9 +12,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-STRATEGIES = ("head", "partial", "full", "gradual", "lp_ft", "fastai", "few_shot")
+# Those that train adapters, with the settings that each has, and what its function calls them.
+ADAPTED = {
+    "lora": {"rank": "rank", "lora_alpha": "alpha", "where": "where"},
+    "adapters": {"style": "style", "reduction": "reduction", "where": "where"},
+}
+PLAIN = ("head", "partial", "full", "gradual", *ADAPTED)  # whose schedule is ours to choose
+STRATEGIES = (*PLAIN, "lp_ft", "fastai", "few_shot")
 FEW_SHOT = STRATEGIES[-1]  # learns from pairs, so that it is for classes alone
-PLAIN = STRATEGIES[:4]  # whose schedule is ours to choose
+STYLES = ("houlsby", "pfeiffer", "parallel")  # of bottleneck adapters
 CHOSEN = ("auto", "probe")  # the one by comparing, the other without any training
 STARTS = {"probe": "probe", "zero": "as_is"}  # of a head, with what a plan calls each
 METRICS = (  # what a score may be, by objective; the first of each is the default
@@ -193,6 +199,13 @@ class TrainSettings(ReadSettings):
         adapt_statistics: Boolean, whether the batch normalizations of a pretrained network get the
             statistics of the training examples before training
             (`adaptation.adapt_batch_norm`), which then stand still.
+        rank: Int >= 1, of the adapters of the strategy `"lora"`. None is 8.
+        lora_alpha: Float > 0, how much these count: `alpha` of `peft.LoRA`. None is 8.
+        style: `"houlsby"`, `"pfeiffer"` or `"parallel"`, of those of `"adapters"`. None is
+            `"pfeiffer"`.
+        reduction: Int >= 1, how many times as narrow as their layer these are. None is 16.
+        where: Which layers either act on: a path, a regex of whole paths or the name of a group.
+            None is what the method chooses, mostly all linear layers of the blocks.
     """
 
     usual_epochs: ClassVar[int] = EPOCHS
@@ -286,6 +299,30 @@ class TrainSettings(ReadSettings):
     adapt_statistics: bool = setting(
         False, "Give batch normalizations the statistics of the training examples first."
     )
+    rank: int | None = setting(
+        None, "Of the adapters of lora; if not said, 8.", low=1, high=1_000_000
+    )
+    lora_alpha: float | None = setting(
+        None,
+        "How much the adapters of lora count; if not said, 8. Their product is multiplied by this "
+        "over the root of the rank.",
+        low=1e-9,
+        high=1e9,
+    )
+    style: str | None = setting(
+        None, "Where the bottlenecks of adapters lie; if not said, pfeiffer.", choices=STYLES
+    )
+    reduction: int | None = setting(
+        None,
+        "How many times as narrow as their layer bottlenecks are; if not said, 16.",
+        low=1,
+        high=1_000_000,
+    )
+    where: str | None = setting(
+        None,
+        "Which layers get adapters of lora or adapters: a group of `kerastl inspect`, a path or a "
+        "regex of whole paths; if not said, all linear ones of the blocks.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -297,6 +334,22 @@ class TrainSettings(ReadSettings):
                 "task of KerasHub by `task.save_to_preset(folder)`, which saves its tokenizer too; "
                 "any other model by `model.save('mine.keras')`"
             )
+        if self.where is not None and (not isinstance(self.where, str) or not self.where):
+            raise TypeError(
+                "`where` must be a string: the name of a group, a path or a regex of whole paths. "
+                f"Received: where={self.where!r}"
+            )
+
+    def check_adapters(self, strategies: Sequence[str]) -> None:
+        """Refuse a setting of adapters that none of `strategies` has."""
+        for name in dict.fromkeys(key for own in ADAPTED.values() for key in own):
+            takers = [taker for taker, own in ADAPTED.items() if name in own]
+            if getattr(self, name) is not None and not set(takers) & set(strategies):
+                said = " or ".join(f"--strategy {taker}" for taker in takers)
+                raise ValueError(
+                    f"`{name}` (--{name.replace('_', '-')}) is for {said}. Received: "
+                    f"{name}={getattr(self, name)!r} with {', '.join(map(repr, strategies))}"
+                )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -316,6 +369,7 @@ class StrategySettings(TrainSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_adapters([self.strategy])
         if self.strategy in CHOSEN:
             return
         from kerastl.plans import strategies
@@ -323,7 +377,15 @@ class StrategySettings(TrainSettings):
         # What a strategy refuses, it refuses whatever the groups: now, not when all is read.
         groups, rate = ("stem", "body", "head"), self.learning_rate or RATE
         epochs = self.epochs or EPOCHS
-        strategies.by_name(self.strategy, groups, epochs=epochs, learning_rate=rate)
+        given = {"epochs": epochs, "learning_rate": rate, **self.of_adapters}
+        strategies.by_name(self.strategy, groups, **given)
+
+    @property
+    def of_adapters(self) -> dict[str, Any]:
+        """What was said of the adapters that the strategy trains, as its function calls it."""
+        own = ADAPTED.get(self.strategy, {})
+        said = {called: getattr(self, name) for name, called in own.items()}
+        return {called: value for called, value in said.items() if value is not None}
 
     @property
     def averages(self) -> bool:
@@ -442,6 +504,7 @@ class CompareSettings(TrainSettings):
                 "`strategies` must name at least one strategy, none twice. "
                 f"Received: strategies={self.strategies!r}"
             )
+        self.check_adapters(self.names)
         for name in self.names:
             self.for_strategy(name)
 
@@ -459,6 +522,9 @@ class CompareSettings(TrainSettings):
         }
         if name == "probe":
             shared["start"] = "probe"
+        own = ADAPTED.get(name, {})
+        others = {key for keys in ADAPTED.values() for key in keys} - set(own)
+        shared |= dict.fromkeys(others)
         return TuneSettings(**shared, strategy=name, keep="last", export="none")
 
 

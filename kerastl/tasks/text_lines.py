@@ -35,11 +35,13 @@ RATE = 2e-4  # of the last layers; those below learn up to five times more slowl
 BATCH, EPOCHS = 8, 3
 LARGEST = 2**25  # bytes of text to train on that the rival reads at most
 
+_NOT_MERGED = "trains layers that no weights of a preset could do the work of."
 _NO_HEAD = (
     "is for a network with a new head. A language model has none: its last layers are trained "
     "already, and it begins as it was loaded."
 )
-_STRATEGIES = ("partial", "full", "gradual")
+_STRATEGIES = ("partial", "full", "gradual", "lora")
+_COMPARED = ",".join(_STRATEGIES[:3])  # where nobody says which
 
 
 class TextLines:
@@ -93,7 +95,7 @@ class TextLines:
         """The strategies that train a network without a new head, and what is held back for one."""
         if "strategies" in fields:
             if said.strategies == fields["strategies"]:
-                return {"strategies": ",".join(_STRATEGIES)}
+                return {"strategies": _COMPARED}
             names = said.names
         else:
             once = "is for comparing, and a language model is trained once."
@@ -101,8 +103,9 @@ class TextLines:
             names = [said.strategy]
         for name in names:
             if name not in (*_STRATEGIES, "auto"):
+                reason = _NOT_MERGED if name == "adapters" else _NO_HEAD
                 raise ValueError(
-                    f"The strategy {name!r} {_NO_HEAD} Choose one of "
+                    f"The strategy {name!r} {reason} Choose one of "
                     f"{checks.listed(_STRATEGIES)}. Received: strategy={name!r}"
                 )
         given: dict[str, Any] = {"strategy": "full"} if names == ["auto"] else {}

@@ -17,7 +17,7 @@ from kerastl._keras import hub_repairs
 from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.freezing.statistics import frozen_norms, hold_statistics, honour_recorded_inference
 from kerastl.graph import flatten, layer_groups, leaf_layers, select_layers
-from kerastl.graph.adapters import refuse_adapters
+from kerastl.graph.adapters import refuse_adapters, without_held
 from kerastl.graph.flags import Flags
 from kerastl.graph.flatten import is_nested, require_graph
 from kerastl.graph.layer_groups import LayerGroups
@@ -287,6 +287,8 @@ class FineTuner(keras.Model):
     def reserve(self, where: Where) -> None:
         """Give optimizer slots to layers that will train later, before the first step is traced.
 
+        Layers that stand still because adapters train in their place get none.
+
         A thaw allocates missing slots by itself; reserving them up front keeps the order of the
         slots, and so checkpoints, the same from the first epoch to the last.
 
@@ -294,6 +296,7 @@ class FineTuner(keras.Model):
             where: As in `freeze`.
         """
         leaves = [leaf for layer in select_layers(self, where) for leaf in leaf_layers(layer)]
+        leaves = without_held(self, leaves)
         self._reserved = (
             frozenset(  # ids, since Keras would save a list of variables as the model's own
                 id(v) for leaf in leaves for v in _keras.own_trainable_variables(leaf)

@@ -30,11 +30,14 @@ def tune(data: str, out: str | None, overwrite: bool, as_json: bool, **options: 
 
     The head begins as a regression on frozen features, the probe. By default, --strategy auto, ways
     to train further are compared with it on training examples that are held back, and the better
-    one is kept; --strategy probe trains nothing.
+    one is kept; --strategy probe trains nothing; --strategy lora and adapters train a few weights
+    beside layers that stand still.
 
     The run folder holds model.keras, model.tflite, labels.txt, task.json, plan.json, config.json,
-    metrics.json and, if anything was trained, curves.png. Model and file take RGB pixels 0 to
-    255; of texts, ids of the words in tokens/, and the file one text of a fixed length.
+    metrics.json and, if anything was trained, curves.png; of lora and adapters also
+    adapters.adapter, what was trained by itself; that of lora is merged in the others. Model and
+    file take RGB pixels 0 to 255; of texts, ids of the words in tokens/, and the file one text of a
+    fixed length.
     A run that was stopped goes on when the same command is given again.
     """
     start_tensorflow()
