@@ -80,6 +80,7 @@ from kerastl._keras.layers import (
     sublayers,
     sublayers_without_inputs,
     takes_training,
+    unlocked,
     untrack,
     with_sublayers,
 )
@@ -151,6 +152,7 @@ __all__ = [
     "takes_training",
     "uncompile",
     "unknown_to_optimizer",
+    "unlocked",
     "unscale_loss_for_distribution",
     "untrack",
     "with_sublayers",

@@ -9,7 +9,7 @@ from keras import ops
 
 from kerastl import _keras
 from kerastl.freezing import restore_freezing
-from kerastl.peft.bank import bank_of, known
+from kerastl.peft.bank import AdapterBank, bank_of, known
 from kerastl.training import FineTuner
 
 
@@ -30,7 +30,7 @@ def activate(model: FineTuner, name: str | Sequence[str]) -> None:
     names = [name] if isinstance(name, str) else list(name)
     for one in names:
         known(bank, one, "`peft.activate`")
-    _refuse_merged(bank, "`peft.activate`")
+    refuse_merged(bank, "`peft.activate`")
     _check_together(bank, names)
     bank.activate(names)
 
@@ -48,7 +48,7 @@ def disabled(model: FineTuner) -> Iterator[None]:
         ValueError: If it has no adapters, or they are merged.
     """
     bank = bank_of(model, who="`peft.disabled`")
-    _refuse_merged(bank, "`peft.disabled`")
+    refuse_merged(bank, "`peft.disabled`")
     with bank.none_active():
         yield
 
@@ -87,7 +87,7 @@ def merge(model: FineTuner, *, safe: bool = True) -> None:
             `safe`, a merged weight would not be finite. Nothing is changed then.
     """
     bank = bank_of(model, who="`peft.merge`")
-    _refuse_merged(bank, "`peft.merge`")
+    refuse_merged(bank, "`peft.merge`")
     if not bank.active:
         raise ValueError("`peft.merge` needs an adapter that acts. `peft.activate` one first.")
     originals = {}
@@ -121,6 +121,13 @@ def restore(model: FineTuner) -> None:
     bank = bank_of(model, who="`peft.restore`")
     if not bank.merged:
         raise ValueError("`peft.restore` needs a merged adapter, and none is merged.")
+    weights = {id(weight) for weight in model.weights}
+    for variable, _ in bank.state.originals:
+        if id(variable) not in weights:
+            raise ValueError(
+                f"{variable.path} is a weight of {model.name!r} no more: its layer was quantized "
+                "after the merge, which cannot be undone. Load the base again."
+            )
     _give_back(bank.state.originals)
     names = bank.merged
     bank.state.merged, bank.state.originals = (), []
@@ -162,7 +169,8 @@ def _give_back(originals: Any) -> None:
         variable.assign(np.asarray(value))
 
 
-def _refuse_merged(bank, who):
+def refuse_merged(bank: AdapterBank, who: str) -> None:
+    """Raise if an adapter of `bank` is in the weights of its layers now."""
     if bank.merged:
         raise ValueError(
             f"{who} needs the adapters apart from the base, and {bank.merged[0]!r} is merged. "
