@@ -48,15 +48,32 @@ def put_around(layer: keras.Layer, name: str, function: Callable[..., Any], owne
     Args:
         layer: Built layer.
         name: String, such as `"call"`. Of a layer that `quantize` changed, `"call"` means
-            `quantized_call`, which Keras runs in its place.
+            `quantized_call`, which Keras runs in its place; if it is quantized later, its next
+            call is refused, since `function` would not be run.
         function: What is run.
         owner: What `take_away` and `owners_on` know it by.
     """
-    name = _method(layer, name)
+    if name == "call":
+        if getattr(layer, "quantization_mode", None) is None:
+            _put(layer, "quantized_call", functools.partial(_quantized_since, layer), owner)
+        else:
+            name = "quantized_call"
+    _put(layer, name, function, owner)
+
+
+def _put(layer, name, function, owner):
     hook = layer.__dict__.get(name)
     if hook is None:
         hook = layer.__dict__[name] = Hook(layer, name)
     hook.around.append((owner, function))
+
+
+def _quantized_since(layer, call, *args, **kwargs):
+    raise RuntimeError(
+        f"{layer.name!r} was quantized after an adapter was added to it, which learnt beside other "
+        "weights. Load the base again and quantize it before adding the adapter, or merge for "
+        "good (`kerastl.peft.unload(model, merge=True)`) and quantize then."
+    )
 
 
 def take_away(layer: keras.Layer, owner: Any) -> None:
@@ -81,11 +98,6 @@ def owners_within(layer: Any) -> list[Any]:
 
 def _hooks(layer):
     return [(name, value) for name, value in vars(layer).items() if type(value) is Hook]
-
-
-def _method(layer, name):
-    quantized = name == "call" and getattr(layer, "quantization_mode", None) is not None
-    return "quantized_call" if quantized else name
 
 
 @contextlib.contextmanager

@@ -95,6 +95,21 @@ def untrack(model: keras.Model, layer: keras.Layer) -> None:
     model._tracker.untrack(layer)
 
 
+@contextlib.contextmanager
+def unlocked(model: keras.Model) -> Iterator[None]:
+    """Let `model` hold other layers beside its graph, as a functional model may.
+
+    `Model.quantize` of Keras 3.15.1 leaves its tracker locked, whatever it was before.
+    """
+    was_locked = model._tracker.locked
+    model._tracker.unlock()
+    try:
+        yield
+    finally:
+        if was_locked:
+            model._tracker.lock()
+
+
 def reveal(container: keras.Layer) -> None:
     """Set a container's own flag to True: a parent set to False hides children that train."""
     container._trainable = True

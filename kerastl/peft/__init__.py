@@ -4,7 +4,9 @@ from kerastl.peft.adapter import Adapter, Method
 from kerastl.peft.adding import Added, add
 from kerastl.peft.bitfit import BitFit
 from kerastl.peft.bottleneck import BottleneckAdapter
+from kerastl.peft.combine import Combined, combine
 from kerastl.peft.dora import DoRA
+from kerastl.peft.extract import Extracted, extract
 from kerastl.peft.files import load, save
 from kerastl.peft.hugging_face import import_huggingface
 from kerastl.peft.hugging_face_export import export_huggingface
@@ -24,7 +26,9 @@ __all__ = [
     "Added",
     "BitFit",
     "BottleneckAdapter",
+    "Combined",
     "DoRA",
+    "Extracted",
     "LoRA",
     "Method",
     "NormTuning",
@@ -36,9 +40,11 @@ __all__ = [
     "activate",
     "active",
     "add",
+    "combine",
     "delete",
     "disabled",
     "export_huggingface",
+    "extract",
     "import_huggingface",
     "load",
     "merge",

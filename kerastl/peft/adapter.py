@@ -24,6 +24,7 @@ class Method(abc.ABC):
     """
 
     kinds: ClassVar[tuple[type, ...]] = ()  # of layers that it acts on
+    acts_on_int8: ClassVar[bool] = False  # does not read the kernel, which may be int8 then
 
     @abc.abstractmethod
     def adapter(self, layer: keras.Layer, path: str) -> "Adapter":
@@ -128,6 +129,7 @@ class Adapter(keras.Layer):
     """
 
     is_additive: ClassVar[bool] = True  # several can act on one layer at once
+    adds_up: ClassVar[bool] = False  # a weighted sum of its weights does the weighted sum
 
     def __init__(self, layer: keras.Layer, method: Method, *, name: str) -> None:
         compute = layer.compute_dtype

@@ -11,9 +11,11 @@ from kerastl._base import checks, text_table
 from kerastl._base.types import Where
 from kerastl.freezing import freeze, unfreeze
 from kerastl.graph import check_fine_tuner, leaf_layers, select_layers
+from kerastl.graph.adapters import adapted
 from kerastl.graph.flags import all_leaves, count_trainable, count_weights
 from kerastl.peft.adapter import Method
 from kerastl.peft.bank import AdapterBank, layers_at_any_depth, paths_of
+from kerastl.peft.quantized import check_quantized
 from kerastl.training import FineTuner
 
 HEAD = "head"
@@ -68,7 +70,7 @@ def add(
             "`method` must be a method of `kerastl.peft`, such as `LoRA(rank=8)`. Received: "
             f"method={method!r} (of type {type(method).__module__}.{type(method).__qualname__})"
         )
-    check_name(model, name)
+    check_new_name(model, name)
     layers = _layers(model, method, where)
     return put_beside(model, method, layers, name=name, training=_also_training(model, also_train))
 
@@ -82,6 +84,7 @@ def put_beside(
     training: Sequence[keras.Layer],
 ) -> "Added":
     """As `add`, on `layers` and with `training` beside them, as they are."""
+    check_quantized(model, method, layers, training)
     bank = model.adapter_bank
     if bank is None:
         bank = AdapterBank()
@@ -99,8 +102,8 @@ def put_beside(
     return Added.of(model, made)
 
 
-def check_name(model: FineTuner, name: str) -> None:
-    """Refuse a `name` that is no name, or that an adapter of `model` has."""
+def check_new_name(model: FineTuner, name: str) -> None:
+    """Raise if no adapter of `model` can be called `name`."""
     named = model.adapter_bank.named if model.adapter_bank is not None else {}
     if not isinstance(name, str) or not name or "/" in name:
         raise ValueError(f"`name` must be a string without a slash. Received: name={name!r}")
@@ -113,15 +116,16 @@ def check_name(model: FineTuner, name: str) -> None:
 
 def _layers(model, method, where):
     """The layers that `method` acts on, in the order of the model, each once."""
+    adapters = {id(leaf) for one, _ in adapted(model) for leaf in (one, *leaf_layers(one))}
     if where is None:
-        found = method.targets(model, model.groups)
+        found = [x for x in method.targets(model, model.groups) if id(x) not in adapters]
         if not found:
             raise ValueError(
                 f"{type(method).__name__} found no layer to act on in the blocks of "
                 f"{model.name!r} (groups {checks.listed(model.groups, 12)}). Say which by `where`."
             )
         return found
-    chosen = select_layers(model, where)
+    chosen = [layer for layer in select_layers(model, where) if id(layer) not in adapters]
     fitting = method.among(model, chosen)
     if not fitting:
         kinds = dict.fromkeys(type(layer).__name__ for layer in chosen)

@@ -26,6 +26,7 @@ class BitFit(Method):
     """
 
     kinds = (keras.layers.Layer,)
+    acts_on_int8 = True
 
     def fits(self, layer: keras.Layer) -> bool:
         return _bias_of(layer) is not None
@@ -49,6 +50,8 @@ class Bias(Adapter):
         method: `BitFit`.
         name: String.
     """
+
+    adds_up = True
 
     def __init__(self, layer: keras.Layer, method: BitFit, *, name: str) -> None:
         super().__init__(layer, method, name=name)

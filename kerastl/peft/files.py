@@ -21,7 +21,7 @@ from kerastl.freezing import freezing_state, restore_freezing
 from kerastl.graph import check_fine_tuner, leaf_layers
 from kerastl.graph.flags import all_leaves
 from kerastl.peft.adapter import Method
-from kerastl.peft.adding import HEAD, Added, check_name, put_beside
+from kerastl.peft.adding import HEAD, Added, check_new_name, put_beside
 from kerastl.peft.bank import NamedAdapter, bank_of, known
 from kerastl.peft.fingerprint import (
     TRAINED,
@@ -140,7 +140,7 @@ def load(
         refuse_merged(model.adapter_bank, "`peft.load`")
     said, tensors = _read(path)
     name = str(said["name"] if name is None else name)
-    check_name(model, name)
+    check_new_name(model, name)
     method = _method_of(path, said["method"], said["settings"])
     prints = [LayerPrint(**one) for one in said["layers"]]
     layers = places(path, prints, model, with_head=head)

@@ -16,7 +16,7 @@ import numpy as np
 from kerastl._base import checks
 from kerastl._base.types import PathLike
 from kerastl.graph import check_fine_tuner, leaf_layers
-from kerastl.peft.adding import Added, check_name, put_beside
+from kerastl.peft.adding import Added, check_new_name, put_beside
 from kerastl.peft.bank import bank_of
 from kerastl.peft.fingerprint import head_of
 from kerastl.peft.hugging_face_names import CONFIG, TENSORS, family_of, modules_of
@@ -74,7 +74,7 @@ def import_huggingface(
         FileNotFoundError: If one of the two files is not there.
     """
     check_fine_tuner(model, "`peft.import_huggingface`", "which owns the adapters")
-    check_name(model, name)
+    check_new_name(model, name)
     if model.adapter_bank is not None:
         refuse_merged(model.adapter_bank, "`peft.import_huggingface`")
     family = family_of(model)

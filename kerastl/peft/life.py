@@ -121,6 +121,13 @@ def restore(model: FineTuner) -> None:
     bank = bank_of(model, who="`peft.restore`")
     if not bank.merged:
         raise ValueError("`peft.restore` needs a merged adapter, and none is merged.")
+    weights = {id(weight) for weight in model.weights}
+    for variable, _ in bank.state.originals:
+        if id(variable) not in weights:
+            raise ValueError(
+                f"{variable.path} is a weight of {model.name!r} no more: its layer was quantized "
+                "after the merge, which cannot be undone. Load the base again."
+            )
     _give_back(bank.state.originals)
     names = bank.merged
     bank.state.merged, bank.state.originals = (), []

@@ -58,6 +58,7 @@ class LoRA(Method):
     """
 
     kinds = LINEAR
+    acts_on_int8 = True
 
     rank: int = 8
     alpha: float = 8.0

@@ -21,6 +21,7 @@ from kerastl.graph.adapters import refuse_adapters, without_held
 from kerastl.graph.flags import Flags
 from kerastl.graph.flatten import is_nested, require_graph
 from kerastl.graph.layer_groups import LayerGroups
+from kerastl.graph.quantized import quantization_state, restore_quantization
 from kerastl.graph.run import run_evaluation, run_training, watched
 from kerastl.optimizers import LRMultiplier
 from kerastl.optimizers import no_decay as no_decay_paths
@@ -84,11 +85,12 @@ class FineTuner(keras.Model):
 
     def set_adapter_bank(self, bank: Any) -> None:
         """Own `bank`, the layer that holds the adapters of this model, or None to own none."""
-        if self.adapter_bank is not None:
-            _keras.untrack(self, self.adapter_bank)
-            self.adapter_bank = None
-        if bank is not None:
-            self.adapter_bank = bank
+        with _keras.unlocked(self):
+            if self.adapter_bank is not None:
+                _keras.untrack(self, self.adapter_bank)
+                self.adapter_bank = None
+            if bank is not None:
+                self.adapter_bank = bank
         self.forget_groups()
 
     def forget_groups(self) -> None:
@@ -569,6 +571,20 @@ class FineTuner(keras.Model):
             self._refuse_h5(filepath)
         super().save(filepath, *args, **kwargs)
 
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.quantize`, before adapters are added.
+
+        Raises:
+            ValueError: If the model has adapters.
+        """
+        if self.adapter_bank is not None:
+            raise ValueError(
+                f"{self.name!r} has adapters, which learn beside the kernels as they are. Quantize "
+                "the base before `kerastl.peft.add`, or merge for good before "
+                "(`kerastl.peft.unload(model, merge=True)`)."
+            )
+        super().quantize(*args, **kwargs)
+
     def _refuse_h5(self, what):
         raise ValueError(
             "A FineTuner is saved as a `.keras` file, which keeps what is frozen, the multipliers "
@@ -589,6 +605,8 @@ class FineTuner(keras.Model):
         seeds = [state.numpy().tolist() for state in _seeds(self)]
         if self.adapter_bank is not None:
             config["adapters"] = keras.saving.serialize_keras_object(self.adapter_bank)
+        if quantized := quantization_state(self):
+            config["quantized"] = quantized
         return {**config, "freezing": freezing_state(self), "seeds": seeds}
 
     @classmethod
@@ -598,7 +616,9 @@ class FineTuner(keras.Model):
         config = dict(config)
         freezing = config.pop("freezing", None)
         seeds, adapters = config.pop("seeds", None), config.pop("adapters", None)
+        quantized = config.pop("quantized", ())
         model = super().from_config(config, custom_objects=custom_objects)
+        restore_quantization(model, quantized)
         hub_repairs.mend_after_loading(model.layers)
         if adapters is not None:
             keras.saving.deserialize_keras_object(adapters, custom_objects).attach(model)
