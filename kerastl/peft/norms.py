@@ -67,6 +67,8 @@ class Norm(Adapter):
         changes: List of variables, one for each of the scale and the offset that there is.
     """
 
+    adds_up = True
+
     def __init__(self, layer: keras.Layer, method: NormTuning, *, name: str) -> None:
         super().__init__(layer, method, name=name)
         self.changes = [

@@ -122,7 +122,9 @@ def test_one_adapter_at_weight_1_is_itself(name):
     assert all(np.array_equal(one, other) for one, other in pairs)
 
 
-@pytest.mark.parametrize("name", ["lora", "lora-conv", "lora-depthwise", "lora-tokens", "bitfit"])
+@pytest.mark.parametrize(
+    "name", ["lora", "lora-conv", "lora-depthwise", "lora-tokens", "bitfit", "norms"]
+)
 def test_one_adapter_beside_another_of_weight_0_is_itself(name):
     """The whole sum this time, whose other summand is zero."""
     _, model = adapted(name, adapter="first")
