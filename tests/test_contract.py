@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import kerastl
-from kerastl import FineTuner, LRMultiplier, callbacks, compression, schedules, strategies
+from kerastl import FineTuner, LRMultiplier, callbacks, compression, peft, schedules, strategies
 from kerastl.backbones.packing import DocumentMask, DocumentPositions
 from kerastl.compression.quantize.layers import (
     QuantizedConv2D,
@@ -30,6 +30,7 @@ from kerastl.distillation import Distill
 from kerastl.schedules.schedule import ScheduledRate
 from kerastl.training import Term
 from tests.contract_fresh import contents
+from tests.peft import peft_cases
 from tests.tolerances import ELEMENTWISE
 
 POLICIES = ("float32", "mixed_float16")
@@ -85,7 +86,13 @@ TERMS = {
 }
 
 # What Keras is told of, but no user meets and no `.keras` file of Keras 3 holds.
-NOT_SAVED = {"Slot": "marks a tensor in the config of a twin, which is a tf_keras model"}
+NOT_SAVED = {
+    "Slot": "marks a tensor in the config of a twin, which is a tf_keras model",
+    "Adapter": "abstract; adapters are saved with their model (tests/peft/test_methods.py)",
+    "AdapterBank": "saved with the FineTuner that owns it (tests/peft/test_methods.py)",
+}
+# Plain data; every one goes through tests/peft/test_methods.py with a model around it.
+METHODS = {type(method).__name__: method for method, *_ in peft_cases.METHODS.values()}
 
 KINDS = {
     keras.layers.Layer: {**LAYERS, **OF_DOCUMENTS, **MODELS},  # a model is a layer
@@ -99,6 +106,7 @@ KINDS = {
     keras.constraints.Constraint: {},
     keras.regularizers.Regularizer: {},
     keras.initializers.Initializer: {},
+    peft.Method: METHODS,
 }
 
 

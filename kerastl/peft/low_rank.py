@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from kerastl._keras import kernel_of
-from kerastl.peft.linear import DEPTHWISE, Linear
+from kerastl.peft.linear import Linear, is_depthwise
 from kerastl.peft.lora import LoRA, LowRank, Scaling
 
 
@@ -50,7 +50,7 @@ def largest_rank(linear: Linear) -> int:
     """The rank above which factors of the kernel of `linear` hold no more, or may not be made."""
     width = linear.num_outputs // linear.groups
     rank = min(linear.num_inputs, width)
-    if isinstance(linear.layer, DEPTHWISE):  # its adapter must be smaller than the layer itself
+    if is_depthwise(linear.layer):  # its adapter must be smaller than the layer itself
         size = math.prod(kernel_of(linear.layer).shape)
         rank = min(rank, (size - 1) // (linear.num_inputs + linear.num_outputs))
     return rank

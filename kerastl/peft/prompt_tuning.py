@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from kerastl._base import checks
+from kerastl._keras import kernel_of
 from kerastl.graph import flat_layers
 from kerastl.graph.leaves import leaf_layers
 from kerastl.peft.adapter import Adapter, Method, masked_as, scopes_of
@@ -180,7 +181,8 @@ def _rows_of(layer, method):
             ids = [known[i % len(known)] for i in range(shape[0])]
         else:
             ids = keras.random.randint((shape[0],), 0, layer.input_dim)
-        return ops.cast(layer(ops.convert_to_tensor(ids, "int32")[None])[0], dtype)
+        # A call of the layer would give what the adapters on it make of them.
+        return ops.cast(ops.take(kernel_of(layer), ids, axis=0), dtype)
 
     return rows
 

@@ -36,10 +36,10 @@ def test_at_full_rank_the_merged_base_is_the_tuned_model():
 
 
 def test_convolutions_of_every_geometry_at_full_rank():
-    """All but the depthwise one, whose adapter must be smaller than itself."""
+    """All but the depthwise ones, whose adapters must be smaller than themselves."""
     model, tuned = base_and_tuned("conv")
-    depthwise = [one.get_layer("block_1_depthwise") for one in (model, tuned)]
-    depthwise[1].set_weights(depthwise[0].get_weights())
+    for name in ("block_1_depthwise", "block_2_depthwise"):
+        tuned.get_layer(name).set_weights(model.get_layer(name).get_weights())
     made = peft.extract(tuned, model, 100)
     assert {path: rank for path, rank, *_ in made.rows} == {
         "stem_conv": 6, "block_1_conv": 4, "block_2_conv": 8, "head": 3,

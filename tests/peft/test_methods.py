@@ -22,6 +22,12 @@ from tests.peft.peft_cases import (
 from tests.tolerances import REDUCTION
 
 every_method = pytest.mark.parametrize("name", METHODS)
+# Of a method that is there twice or more, the first trains here and the others in the slow tier.
+FIRST = {type(method): name for name, (method, *_) in reversed(METHODS.items())}.values()
+every_method_slowly = pytest.mark.parametrize(
+    "name",
+    [n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in METHODS],
+)
 every_mergeable = pytest.mark.parametrize("name", [n for n in METHODS if n not in HAS_NO_MERGE])
 
 
@@ -33,7 +39,7 @@ def test_a_fresh_adapter_changes_nothing(name):
     assert np.array_equal(plain, outputs(adapted(name)[1]))
 
 
-@every_method
+@every_method_slowly
 def test_it_trains_alone_and_a_loaded_model_trains_on(name, tmp_path):
     base, model = adapted(name)
     before = values(base)
