@@ -46,10 +46,10 @@ def test_the_table_says_what_trains_in_place_of_layers():
     assert "adapters train alone: LoRA(rank=2, alpha=8.0) where 'block_1'\n" in text
     rows = [line.split() for line in text.splitlines()]
     assert ["epochs", "1", "3"] in rows  # a head that begins at zero has a quarter
-    assert ["block_1", "·", "0.1"] in rows and ["head", "1", "1"] in rows
+    assert ["block_1", "·", "0.333"] in rows and ["head", "1", "1"] in rows
     probed = strategies.lora(GROUPS, epochs=4, learning_rate=0.3, start="probe")
     (rates,) = [phase.rates for phase in probed.resolve(GROUPS).phases]
-    assert rates == pytest.approx({"stem": 0.03, "block_1": 0.03, "head": 0.01})
+    assert rates == pytest.approx({"stem": 0.1, "block_1": 0.1, "head": 0.01})
 
 
 def test_its_line_is_the_call_that_adds_them():
@@ -137,7 +137,7 @@ def test_a_fit_trains_adapters_and_the_head_and_gives_the_base_no_slots():
     slots = {id(variable) for variable in model.lr_multiplier.slot_variables}
     assert slots == {id(weight) for weight in adapters}
     rates = {rate for _, of_step in follow.rates for rate in of_step.values()}
-    assert sorted(rates) == pytest.approx([0.001, 0.003])
+    assert sorted(rates) == pytest.approx([0.001, 0.01])
 
 
 def test_a_head_at_zero_has_a_phase_to_itself_and_adapters_stand_still_in_it():

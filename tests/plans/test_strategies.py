@@ -74,7 +74,7 @@ def test_lp_ft_has_two_rates():
 
 
 def test_no_strategy_by_name_trains_the_layers_below_the_head_faster_than_another():
-    """Adapters are new, and learn three times as fast."""
+    """Adapters are new, and learn ten times as fast."""
     fastest = {}
     for name in set(strategies.NAMES) - {"head", "fastai", "few_shot", "lora", "adapters"}:
         last = rates_of(strategies.by_name(name, GROUPS, epochs=8, learning_rate=0.03))[-1]

@@ -18,7 +18,7 @@ from kerastl.plans.strategies.measured import COSINE, HEAD_OVER_BACKBONE
 from kerastl.plans.transfer_plan import Head, TransferPlan
 from kerastl.schedules.schedule import Schedule
 
-HEAD_OVER_ADAPTERS = 10.0  # the head's rate over that of adapters: three times that of `full`
+HEAD_OVER_ADAPTERS = 3.0  # the head's rate over that of adapters: ten times that of `full`
 
 
 def lora(
@@ -63,8 +63,8 @@ def lora(
         epochs              4
         train        3 groups
         batch norm  inference
-        stem           0.0001
-        block          0.0001
+        stem         0.000333
+        block        0.000333
         head         3.33e-05
         >>> plan.adapters.line
         'kerastl.peft.add(model, kerastl.peft.LoRA(rank=8, alpha=8.0))'
