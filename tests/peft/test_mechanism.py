@@ -301,6 +301,22 @@ def test_add_refuses():
         peft.activate(model, "other")
 
 
+def test_a_deleted_adapter_leaves_no_weights_and_the_next_can_be_added_and_trained():
+    _, model = adapted("lora", adapter="first")
+    count = len(model.weights)
+    peft.add(model, peft.LoRA(rank=3), name="second")
+    peft.activate(model, "first")
+    peft.delete(model, "second")
+    assert len(model.weights) == count
+    assert not [v.path for v in model.variables if "/second/" in v.path]
+    peft.add(model, peft.LoRA(rank=2), name="second")
+    trained(model)
+    peft.combine(model, ["first", "second"], name="both")
+    peft.activate(model, "first")
+    peft.delete(model, "both")
+    assert "head" in model.groups
+
+
 def test_merge_refuses_what_is_not_finite_and_changes_nothing():
     base, model = adapted("lora")
     moved(model)
