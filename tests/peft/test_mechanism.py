@@ -299,6 +299,11 @@ def test_add_refuses():
         peft.delete(model, "default")
     with pytest.raises(ValueError, match=r"needs the name of an adapter"):
         peft.activate(model, "other")
+    before = outputs(model)
+    for wrong in (["default", "default"], None, 5):
+        with pytest.raises(ValueError, match=r"each once"):
+            peft.activate(model, wrong)
+    assert np.array_equal(before, outputs(model))
 
 
 def test_a_deleted_adapter_leaves_no_weights_and_the_next_can_be_added_and_trained():
