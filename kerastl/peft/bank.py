@@ -110,7 +110,7 @@ class AdapterBank(keras.Layer):
 
     def drop(self, name: str) -> None:
         """Forget what is called `name`, which must not be active."""
-        del self.named[name]
+        self.named.pop(name)  # of Keras 3.15.1's dicts `del` would leave the layer tracked
         self.state.waiting = None
         self.state.model.forget_groups()
 

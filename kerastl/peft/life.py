@@ -23,11 +23,16 @@ def activate(model: FineTuner, name: str | Sequence[str]) -> None:
         name: String, or list of them.
 
     Raises:
-        ValueError: If no adapter is called so, if some are merged, or if two that cannot act
-            together are to act on one layer.
+        ValueError: If no adapter is called so or one is named twice, if some are merged, or if two
+            that cannot act together are to act on one layer.
     """
     bank = bank_of(model, who="`peft.activate`")
-    names = [name] if isinstance(name, str) else list(name)
+    names = [name] if isinstance(name, str) else name
+    if not isinstance(names, (list, tuple)) or len({*map(str, names)}) < len(names):
+        raise ValueError(
+            "`name` must be the name of an adapter, or a list of names, each once. Received: "
+            f"name={name!r}"
+        )
     for one in names:
         known(bank, one, "`peft.activate`")
     refuse_merged(bank, "`peft.activate`")
@@ -197,6 +202,6 @@ def _check_together(bank, names):
             if other is not adapter and not (other.is_additive and adapter.is_additive):
                 raise ValueError(
                     f"{other.name!r} and {adapter.name!r} cannot act on {layer.name!r} "
-                    f"together: {method} and {type(other.beside.method).__name__} do not add up. "
+                    f"together: {type(other.beside.method).__name__} and {method} do not add up. "
                     "Activate one of them."
                 )

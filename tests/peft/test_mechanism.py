@@ -299,6 +299,27 @@ def test_add_refuses():
         peft.delete(model, "default")
     with pytest.raises(ValueError, match=r"needs the name of an adapter"):
         peft.activate(model, "other")
+    before = outputs(model)
+    for wrong in (["default", "default"], None, 5):
+        with pytest.raises(ValueError, match=r"each once"):
+            peft.activate(model, wrong)
+    assert np.array_equal(before, outputs(model))
+
+
+def test_a_deleted_adapter_leaves_no_weights_and_the_next_can_be_added_and_trained():
+    _, model = adapted("lora", adapter="first")
+    count = len(model.weights)
+    peft.add(model, peft.LoRA(rank=3), name="second")
+    peft.activate(model, "first")
+    peft.delete(model, "second")
+    assert len(model.weights) == count
+    assert not [v.path for v in model.variables if "/second/" in v.path]
+    peft.add(model, peft.LoRA(rank=2), name="second")
+    trained(model)
+    peft.combine(model, ["first", "second"], name="both")
+    peft.activate(model, "first")
+    peft.delete(model, "both")
+    assert "head" in model.groups
 
 
 def test_merge_refuses_what_is_not_finite_and_changes_nothing():
