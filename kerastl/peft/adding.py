@@ -15,6 +15,7 @@ from kerastl.graph.adapters import adapted
 from kerastl.graph.flags import all_leaves, count_trainable, count_weights
 from kerastl.peft.adapter import Method
 from kerastl.peft.bank import AdapterBank, layers_at_any_depth, paths_of
+from kerastl.peft.life import refuse_merged
 from kerastl.peft.quantized import check_quantized
 from kerastl.training import FineTuner
 
@@ -51,7 +52,9 @@ def add(
     Raises:
         TypeError: If `model` is no `FineTuner`, or `method` no method.
         ValueError: If there is an adapter of that name, or an adapter of another model acts on the
-            layers; if `where` means no layer that the method can act on, with what it means.
+            layers, or one of this model is merged; if `where` means no layer that the method can
+            act on, with what it means.
+        RuntimeError: In the midst of a `fit`.
 
     Example:
         >>> from kerastl import peft
@@ -84,6 +87,14 @@ def put_beside(
     training: Sequence[keras.Layer],
 ) -> "Added":
     """As `add`, on `layers` and with `training` beside them, as they are."""
+    if model.fit_state.is_running:
+        raise RuntimeError(
+            f"{model.name!r} is in the midst of a `fit`, whose optimizer does not know the weights "
+            "of a new adapter. Add it before `compile`; a plan or `peft.activate` has adapters "
+            "that are there act from some epoch on."
+        )
+    if model.adapter_bank is not None:
+        refuse_merged(model.adapter_bank, "A new adapter")
     check_quantized(model, method, layers, training)
     bank = model.adapter_bank
     if bank is None:

@@ -62,12 +62,11 @@ def delete(model: FineTuner, name: str) -> None:
     """Drop the adapter `name` with its weights. With the last one the base is given back.
 
     Raises:
-        ValueError: If no adapter is called so, or if it acts or is merged now.
+        ValueError: If no adapter is called so, if it acts, or if one is merged now.
     """
     bank = bank_of(model, who="`peft.delete`")
     known(bank, name, "`peft.delete`")
-    if name in bank.merged:
-        raise ValueError(f"{name!r} is merged. `peft.restore(model)` first.")
+    refuse_merged(bank, "`peft.delete`")
     if name in bank.active:
         raise ValueError(
             f"{name!r} is active. Activate another first, or `peft.unload(model)` to drop all."

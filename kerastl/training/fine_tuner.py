@@ -368,15 +368,19 @@ class FineTuner(keras.Model):
         )
         state = self.fit_state
         state.clock.begin()
+        state.is_running = True
         state.class_weight, state.initial_epoch = others.get("class_weight"), settings.initial_epoch
-        state.passes = plan_fit(self, x, y, settings)
-        history: Any  # with attributes of ours
-        if state.passes is not None:
-            history = fit_by_epochs(self, super().fit, settings)
-        else:
-            callbacks = for_keras(self, x, settings)
-            history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
-            history.frozen_features = []  # Keras read the data
+        try:
+            state.passes = plan_fit(self, x, y, settings)
+            history: Any  # with attributes of ours
+            if state.passes is not None:
+                history = fit_by_epochs(self, super().fit, settings)
+            else:
+                callbacks = for_keras(self, x, settings)
+                history = super().fit(x, y, batch_size, epochs, verbose, callbacks, **others)
+                history.frozen_features = []  # Keras read the data
+        finally:
+            state.is_running = False
         history.seconds = state.clock.seconds
         return history
 
@@ -662,18 +666,21 @@ class FineTuner(keras.Model):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         config = keras.saving.deserialize_keras_object(config)
         slots, schedule = config.pop("slots", None), config.pop("schedule", None)
-        weights = self.weights
+        # Of a clone of the graph alone, which has no adapters: their weights are the last.
+        weights, known = self.weights, range(len(self.weights))
         if rates := config.pop("rates", None):
-            inside(config["optimizer"]).restore_rates(weights, rates, self.groups)
+            optimizer = inside(config["optimizer"])
+            optimizer.restore_rates(weights, rates[: len(weights)], self.groups)
         if config.get("no_decay", True) is not True:
-            config["no_decay"] = [weights[i].path for i in config["no_decay"]]
+            config["no_decay"] = [weights[i].path for i in config["no_decay"] if i in known]
         if "multipliers" in config:
-            config["multipliers"] = {weights[i].path: rate for i, rate in config["multipliers"]}
+            pairs = config["multipliers"]
+            config["multipliers"] = {weights[i].path: rate for i, rate in pairs if i in known}
         self.compile(**config)
         if schedule:
             self.set_schedule(**schedule)
         if slots:
-            self.optimizer.build([weights[i] for i in slots])
+            self.optimizer.build([weights[i] for i in slots if i in known])
 
 
 def _refuse_preprocessor(model):

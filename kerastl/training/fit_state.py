@@ -65,6 +65,7 @@ class FitState:
     cache: FeatureCache | None = None
     reads_features: bool = False
     clock: Clock = dataclasses.field(default_factory=Clock)
+    is_running: bool = False
 
     @contextlib.contextmanager
     def in_epoch(self) -> Iterator[None]:

@@ -360,3 +360,34 @@ def test_frozen_before_stays_frozen_after():
     peft.unload(model)
     assert {v.path for v in model.trainable_variables} == before
     assert len(blocks_of(model)) and conv().layers
+
+
+def test_a_clone_of_a_compiled_model_is_the_base():
+    base, model = adapted("lora")
+    compiled(model, multipliers={".*/lora_b": 16.0}, no_decay=True)
+    inputs, targets = rows(model)
+    model.fit(inputs, targets, batch_size=4, verbose=0)
+    clone = keras.models.clone_model(model)
+    assert clone.adapter_bank is None
+    assert len(clone.weights) == len(base.weights) + 2  # and the head
+
+
+def test_no_adapter_comes_while_another_is_merged_or_in_the_midst_of_a_fit():
+    _, model = adapted("lora")
+    peft.merge(model)
+    with pytest.raises(ValueError, match=r"A new adapter needs.*is merged"):
+        peft.add(model, peft.BitFit(), ".*query", name="more")
+    with pytest.raises(ValueError, match=r"is merged"):
+        peft.delete(model, "default")
+    peft.restore(model)
+    compiled(model)
+
+    class Adds(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            peft.add(self.model, peft.BitFit(), ".*query", name="more")
+
+    inputs, targets = rows(model)
+    with pytest.raises(RuntimeError, match=r"in the midst of a `fit`"):
+        model.fit(inputs, targets, batch_size=4, verbose=0, callbacks=[Adds()])
+    assert list(model.adapter_bank.named) == ["default"]
+    assert not model.fit_state.is_running
