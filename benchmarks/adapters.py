@@ -101,11 +101,8 @@ def texts(paths, encoder, rows):
         ids = tokens.ids([given[row].parts[0] for row in chosen])
         labels = np.array([given[row].target for row in chosen])
         width = int(np.percentile([len(one) for one in ids], 95)) + 2
-        packed = [tokens.pack(one[: width - 2]) for one in ids]
-        inputs = {name: np.zeros((rows, width), "int32") for name in network(encoder)[0].input}
-        for row, one in enumerate(packed):
-            inputs["token_ids"][row, : len(one)] = one
-            inputs["padding_mask"][row, : len(one)] = 1
+        packed = tokens.pack(ids, width)
+        inputs = {name: packed[name] for name in network(encoder)[0].input}
         return Task(inputs, labels)
 
     return lambda: network(encoder)[0], task(paths[0]), task(paths[1])
