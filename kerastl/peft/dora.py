@@ -1,7 +1,7 @@
 """DoRA: a kernel's directions by LoRA, its lengths by weights of their own."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,18 +10,16 @@ from keras import ops
 from kerastl._keras import kernel_of
 from kerastl.peft.adapter import (
     Adapter,
-    Method,
     changed_before_activation,
     refuse_quantized,
     with_values,
 )
-from kerastl.peft.linear import LINEAR
-from kerastl.peft.lora import LoRA, LowRank, Scaling
+from kerastl.peft.lora import LowRank, OverLoRA
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
 @dataclasses.dataclass(frozen=True)
-class DoRA(Method):
+class DoRA(OverLoRA):
     """Each column of the kernel keeps a length of its own, and LoRA turns its direction.
 
     `y = g * (x @ W + scale * x @ A @ B) + bias`, with `g = (|W| + delta) / |W + scale * A @ B|`
@@ -50,26 +48,6 @@ class DoRA(Method):
         Liu et al., 2024, equations 5 and 6, without gradient of the norm as in section 4.3,
         https://arxiv.org/abs/2402.09353
     """
-
-    kinds = LINEAR
-
-    rank: int = 8
-    alpha: float = 8.0
-    dropout: float = 0.0
-    scaling: Scaling = "rslora"
-    ranks: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    alphas: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _ = self.lora  # which checks
-
-    @property
-    def lora(self) -> LoRA:
-        """The `LoRA` of the directions."""
-        return LoRA(**self.get_config())
-
-    def targets(self, model: Any, groups: Any) -> list[keras.Layer]:
-        return self.lora.targets(model, groups)
 
     def adapter(self, layer: keras.Layer, path: str, *, name: str = "dora") -> Adapter:
         refuse_quantized(layer, path, "DoRA")

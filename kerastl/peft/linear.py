@@ -108,10 +108,10 @@ def linear_of(layer: keras.Layer) -> Linear:
     return ConvolutionLinear(layer)
 
 
-class DenseLinear(Linear):
-    """Of `keras.layers.Dense`: the kernel is the matrix."""
+class _Matrix(Linear):
+    """Of a layer whose kernel is the matrix."""
 
-    def __init__(self, layer: keras.layers.Dense) -> None:
+    def __init__(self, layer: Any) -> None:
         self.layer = layer
         self.num_inputs, self.num_outputs = kernel_of(layer).shape
 
@@ -120,6 +120,10 @@ class DenseLinear(Linear):
 
     def to_matrix(self, kernel: Any) -> Any:
         return kernel
+
+
+class DenseLinear(_Matrix):
+    """Of `keras.layers.Dense`."""
 
     def through(self, inputs: Any, a: Any, b: Any, **kwargs: Any) -> Any:
         return ops.matmul(ops.matmul(inputs, a), b)
@@ -265,18 +269,8 @@ class DepthwiseLinear(Linear):
         )
 
 
-class EmbeddingLinear(Linear):
+class EmbeddingLinear(_Matrix):
     """Of an embedding, read forwards and, where its weights are tied, backwards."""
-
-    def __init__(self, layer: keras.layers.Embedding) -> None:
-        self.layer = layer
-        self.num_inputs, self.num_outputs = kernel_of(layer).shape
-
-    def to_kernel(self, matrix: Any) -> Any:
-        return matrix
-
-    def to_matrix(self, kernel: Any) -> Any:
-        return kernel
 
     def through(self, inputs: Any, a: Any, b: Any, **kwargs: Any) -> Any:
         if kwargs.get("reverse"):

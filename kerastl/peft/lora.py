@@ -114,6 +114,31 @@ class LoRA(Method):
         return Rows(layer, self, name=name)
 
 
+@dataclasses.dataclass(frozen=True)
+class OverLoRA(Method):
+    """A method with the settings of `LoRA`, whose adapters hold a `LowRank` each."""
+
+    kinds = LINEAR
+
+    rank: int = 8
+    alpha: float = 8.0
+    dropout: float = 0.0
+    scaling: Scaling = "rslora"
+    ranks: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    alphas: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _ = self.lora  # which checks
+
+    @property
+    def lora(self) -> LoRA:
+        """The `LoRA` of the settings."""
+        return LoRA(**self.get_config())
+
+    def targets(self, model: Any, groups: Any) -> list[keras.Layer]:
+        return self.lora.targets(model, groups)
+
+
 class LowRank(Adapter):
     """`scale * A @ B` beside the kernel of one layer; zero at first.
 

@@ -1,20 +1,19 @@
 """PiSSA: LoRA that begins at the principal part of the kernel."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from kerastl._keras import kernel_of
-from kerastl.peft.adapter import Adapter, Method, added_before_activation, refuse_quantized
-from kerastl.peft.linear import LINEAR
-from kerastl.peft.lora import LoRA, LowRank, Scaling
+from kerastl.peft.adapter import Adapter, added_before_activation, refuse_quantized
+from kerastl.peft.lora import LowRank, OverLoRA, Scaling
 
 
 @keras.saving.register_keras_serializable(package="kerastl")
 @dataclasses.dataclass(frozen=True)
-class PiSSA(Method):
+class PiSSA(OverLoRA):
     """`A` and `B` begin at the largest singular values of the kernel and train from there.
 
     With `W = U S V`, `A0 = U_r sqrt(S_r / scale)` and `B0 = sqrt(S_r / scale) V_r`. The paper
@@ -43,25 +42,7 @@ class PiSSA(Method):
         Meng et al., 2024, equations 2 to 5, https://arxiv.org/abs/2404.02948
     """
 
-    kinds = LINEAR
-
-    rank: int = 8
-    alpha: float = 8.0
-    dropout: float = 0.0
     scaling: Scaling = "lora"
-    ranks: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    alphas: Mapping[str, float] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _ = self.lora  # which checks
-
-    @property
-    def lora(self) -> LoRA:
-        """The `LoRA` of the settings."""
-        return LoRA(**self.get_config())
-
-    def targets(self, model: Any, groups: Any) -> list[keras.Layer]:
-        return self.lora.targets(model, groups)
 
     def adapter(self, layer: keras.Layer, path: str, *, name: str = "pissa") -> Adapter:
         refuse_quantized(layer, path, "PiSSA")

@@ -5,6 +5,7 @@ import keras_hub
 import numpy as np
 
 from kerastl import FineTuner, peft
+from tests.tolerances import REDUCTION
 
 # A method, the model it is tried on, and where it acts (None is its own choice).
 METHODS = {
@@ -53,6 +54,9 @@ HAS_NO_MERGE = {
 STARTS_ELSEWHERE = {"prefix", "prefix-llama", "prompt", "prompt-vit"}
 
 
+SMALL = {"vocabulary_size": 40, "num_layers": 2, "hidden_dim": 8, "intermediate_dim": 16}
+
+
 def scattered(model, seed=0):
     """`model` with weights of which no two are alike."""
     rng = np.random.default_rng(seed)
@@ -68,14 +72,7 @@ def bert(dtype=None):
     """A network of two encoder layers, dropout on, and a head."""
     return scattered(
         keras_hub.models.BertBackbone(
-            vocabulary_size=40,
-            num_layers=2,
-            num_heads=2,
-            hidden_dim=8,
-            intermediate_dim=16,
-            max_sequence_length=12,
-            dropout=0.1,
-            dtype=dtype,
+            **SMALL, num_heads=2, max_sequence_length=12, dropout=0.1, dtype=dtype
         )
     )
 
@@ -101,14 +98,7 @@ def conv(dtype=None):
 def gpt2(dtype=None):
     return scattered(
         keras_hub.models.GPT2Backbone(
-            vocabulary_size=40,
-            num_layers=2,
-            num_heads=2,
-            hidden_dim=8,
-            intermediate_dim=16,
-            max_sequence_length=12,
-            dropout=0.1,
-            dtype=dtype,
+            **SMALL, num_heads=2, max_sequence_length=12, dropout=0.1, dtype=dtype
         )
     )
 
@@ -116,13 +106,7 @@ def gpt2(dtype=None):
 def llama(dtype=None):
     return scattered(
         keras_hub.models.LlamaBackbone(
-            vocabulary_size=40,
-            num_layers=2,
-            num_query_heads=2,
-            num_key_value_heads=1,
-            hidden_dim=8,
-            intermediate_dim=16,
-            dtype=dtype,
+            **SMALL, num_query_heads=2, num_key_value_heads=1, dtype=dtype
         )
     )
 
@@ -209,3 +193,18 @@ def values(layer):
 
 def outputs(model, count=12):
     return np.asarray(model(rows(model, count)[0], training=False))
+
+
+def same_with_and_without_cache(make):
+    """Train what `make()` gives, frozen below, with cached features and without; compare."""
+    found = []
+    for cache in (True, False):
+        keras.utils.set_random_seed(2)
+        model = compiled(make())
+        inputs, targets = rows(model)
+        options = {"batch_size": 4, "epochs": 2, "verbose": 0, "shuffle": False}
+        history = model.fit(inputs, targets, cache_frozen=cache, **options)
+        found.append((history.history["loss"], model.adapter_bank.get_weights()))
+    np.testing.assert_allclose(found[0][0], found[1][0], **REDUCTION)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)

@@ -20,11 +20,11 @@ from tests.peft.peft_cases import (
     moved,
     outputs,
     rows,
+    same_with_and_without_cache,
     trained,
     tuner,
     values,
 )
-from tests.tolerances import REDUCTION
 from tests.two_devices import two_and_one
 
 
@@ -107,20 +107,14 @@ def test_a_convolution_with_an_adapter_is_not_folded():
 @pytest.mark.parametrize("name", ["lora", "lora-conv", "bitfit-conv"])
 def test_cached_features_train_as_uncached_ones(name):
     """The frontier stands below the first layer with an adapter that trains."""
-    found = []
-    for cache in (True, False):
-        keras.utils.set_random_seed(2)
+
+    def make():
         _, model = adapted(name)
         groups = [group for group in model.groups if group != "head"]
         kerastl.freeze(model, list(groups[:2]))
-        compiled(model)
-        inputs, targets = rows(model)
-        options = {"batch_size": 4, "epochs": 2, "verbose": 0, "shuffle": False}
-        history = model.fit(inputs, targets, cache_frozen=cache, **options)
-        found.append((history.history["loss"], model.adapter_bank.get_weights()))
-    np.testing.assert_allclose(found[0][0], found[1][0], **REDUCTION)
-    for one, other in zip(found[0][1], found[1][1], strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+        return model
+
+    same_with_and_without_cache(make)
 
 
 def test_cached_features_of_a_frozen_adapter_are_its_own(tmp_path):

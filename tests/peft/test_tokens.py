@@ -15,19 +15,18 @@ from tests.peft.peft_cases import (
     METHODS,
     adapted,
     bert,
-    compiled,
     conv,
     gpt2,
     llama,
     moved,
     outputs,
     rows,
+    same_with_and_without_cache,
     scattered,
     tuner,
     values,
     vit,
 )
-from tests.tolerances import REDUCTION
 
 FRONT = (5, 9, 14)  # the tokens that a prefix or prompt stands for
 SAME = {"rtol": 1e-6, "atol": 1e-6}  # the same sums of float32, in another place
@@ -166,23 +165,17 @@ def test_a_prompt_longer_than_its_tokens_starts_over():
 @pytest.mark.parametrize("name", ["prompt", "prefix"])
 def test_cached_features_train_as_uncached_ones(name):
     """Frozen up to the last block: of the prompt, for which the features are longer, too."""
-    found = []
-    for cache in (True, False):
-        keras.utils.set_random_seed(2)
+
+    def make():
         _, model = adapted(name)
         moved(model)
         if name == "prompt":
             peft.add(model, peft.LoRA(rank=2), "transformer_layer_1/.*", name="lora")
             peft.activate(model, ["default", "lora"])
         kerastl.freeze(model, ["embeddings", "layer_0"])
-        compiled(model)
-        inputs, targets = rows(model)
-        options = {"batch_size": 4, "epochs": 2, "verbose": 0, "shuffle": False}
-        history = model.fit(inputs, targets, cache_frozen=cache, **options)
-        found.append((history.history["loss"], model.adapter_bank.get_weights()))
-    np.testing.assert_allclose(found[0][0], found[1][0], **REDUCTION)
-    for one, other in zip(found[0][1], found[1][1], strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+        return model
+
+    same_with_and_without_cache(make)
 
 
 def test_where_the_shared_part_of_a_prefix_trains_all_layers_count_as_training():
