@@ -212,12 +212,13 @@ def _write(run, model, data, settings, learnt, path):
         },
     )
     if history:
+        network = pathlib.Path(settings.backbone).name  # of a folder its last part
         draw_curves(
             history,
             run.file("curves.png"),
             metric=data.objective.metric,
             thaws=thaws,
-            title=f"{settings.backbone}, {plan.name}: {len(data.train)} {data.prepare.noun}",
+            title=f"{network}, {plan.name}: {len(data.train)} {data.prepare.noun}",
         )
     if data.skipped:
         write_skipped(run.file("skipped.csv"), data.skipped)

@@ -56,6 +56,8 @@ def _draw(axis, history, metric, thaws):
     if "accuracy" in metric:
         lowest = min(axis.dataLim.ymin, 1.0)
         axis.set_ylim(bottom=lowest - 0.05 * (1.02 - lowest), top=1.02)  # no line on the edge
+        bottom = axis.get_ylim()[0]
+        axis.set_yticks([tick for tick in axis.get_yticks() if bottom <= tick < 1.001])
     elif (highest := axis.dataLim.ymax) > 0:
         axis.set_ylim(bottom=0.0, top=1.05 * highest)  # room above, also where all are alike
     axis.set_xlim(0.5, max(len(history.get(name, ())) for name in (metric, f"val_{metric}")) + 0.5)
