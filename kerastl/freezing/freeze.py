@@ -8,7 +8,7 @@ from kerastl import _keras
 from kerastl._base import checks
 from kerastl._base.types import BatchNormPolicy, Where
 from kerastl.graph import flat_layers, is_fine_tuner, layer_groups, select_layers
-from kerastl.graph.adapters import held
+from kerastl.graph.adapters import without_held
 from kerastl.graph.flags import (
     all_leaves,
     count_trainable,
@@ -153,8 +153,7 @@ def _change(action, model, chosen, trainable):
 
 def _without_held(model, leaves):
     """`leaves` without those in whose place adapters train; refused if none is left."""
-    still = {id(leaf) for leaf in held(model, leaves)}
-    left = [leaf for leaf in leaves if id(leaf) not in still]
+    left = without_held(model, leaves)
     if leaves and not left:
         raise ValueError(
             f"{leaves[0].name!r} belongs to the base of the adapters of {model.name!r}, which "

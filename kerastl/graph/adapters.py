@@ -47,17 +47,10 @@ def acting_methods(model: Any) -> list[Any]:
     return bank.methods if bank is not None else []
 
 
-def held(model: Any, layers: Iterable[keras.Layer]) -> list[keras.Layer]:
-    """Those of `layers` that stand still in `model` because adapters train in their place."""
-    bank = bank_of(model)
-    return [layer for layer in layers if bank is not None and bank.holds(layer)]
-
-
 def without_held(model: Any, layers: Iterable[keras.Layer]) -> list[keras.Layer]:
     """`layers` without those that stand still because adapters train in their place."""
-    layers = list(layers)
-    still = {id(layer) for layer in held(model, layers)}
-    return [layer for layer in layers if id(layer) not in still]
+    bank = bank_of(model)
+    return [layer for layer in layers if bank is None or not bank.holds(layer)]
 
 
 def refuse_adapters(model: Any, what: str) -> None:

@@ -95,6 +95,18 @@ def flat_layers(model: keras.Model) -> list[keras.Layer]:
     return [operation for operation in operations if isinstance(operation, keras.Layer)]
 
 
+def layers_at_any_depth(model: keras.Model) -> list[keras.Layer]:
+    """Every layer in the graph of `model`, each before those inside it, adapters left out.
+
+    The order is the same in another process, so that a layer can be told by its position.
+    """
+    found = {}
+    for layer in flat_layers(model):
+        for inner in _keras.with_sublayers(layer):
+            found.setdefault(id(inner), inner)
+    return list(found.values())
+
+
 def require_graph(model: keras.Layer) -> keras.Model:
     """The graph of `model`, or an error that says what to do."""
     if not isinstance(model, keras.Model):

@@ -12,12 +12,12 @@ from typing import Any
 import keras
 
 from kerastl import _keras
-from kerastl.graph.flatten import flat_layers
+from kerastl.graph.flatten import layers_at_any_depth
 
 
 def quantized_layers(model: keras.Model) -> dict[int, keras.Layer]:
     """Dict from the position of each quantized layer of `model`, at any depth, to the layer."""
-    return {i: one for i, one in enumerate(_all_layers(model)) if mode_of(one) is not None}
+    return {i: one for i, one in enumerate(layers_at_any_depth(model)) if mode_of(one) is not None}
 
 
 def mode_of(layer: Any) -> str | None:
@@ -37,7 +37,7 @@ def _config_of(layer: Any):
 
 def restore_quantization(model: keras.Model, state: Iterable[list[Any]]) -> None:
     """Quantize the layers of `model` that `quantization_state` told of, where they are not yet."""
-    layers: Any = _all_layers(model)
+    layers: Any = layers_at_any_depth(model)
     gc.freeze()  # else Keras looks through all objects for each kernel that it drops, for seconds
     try:
         for i, mode, config in state:
@@ -45,11 +45,3 @@ def restore_quantization(model: keras.Model, state: Iterable[list[Any]]) -> None
                 layers[i].quantize(mode, config=keras.saving.deserialize_keras_object(config))
     finally:
         gc.unfreeze()
-
-
-def _all_layers(model):
-    found = {}
-    for layer in flat_layers(model):
-        for inner in _keras.with_sublayers(layer):
-            found.setdefault(id(inner), inner)
-    return list(found.values())

@@ -13,8 +13,9 @@ from kerastl.freezing import freeze, unfreeze
 from kerastl.graph import check_fine_tuner, leaf_layers, select_layers
 from kerastl.graph.adapters import adapted
 from kerastl.graph.flags import all_leaves, count_trainable, count_weights
+from kerastl.graph.flatten import layers_at_any_depth
 from kerastl.peft.adapter import Method
-from kerastl.peft.bank import AdapterBank, layers_at_any_depth, paths_of
+from kerastl.peft.bank import AdapterBank, paths_of
 from kerastl.peft.life import refuse_merged
 from kerastl.peft.quantized import check_quantized
 from kerastl.training import FineTuner

@@ -11,8 +11,9 @@ import numpy as np
 from kerastl import _keras
 from kerastl._base import checks
 from kerastl.freezing import freezing_state
-from kerastl.graph import check_fine_tuner, flat_layers
+from kerastl.graph import check_fine_tuner
 from kerastl.graph.flags import set_frozen
+from kerastl.graph.flatten import layers_at_any_depth
 from kerastl.graph.leaves import leaf_layers, units_of
 from kerastl.peft.adapter import Adapter, Method
 from kerastl.training import FineTuner
@@ -206,18 +207,6 @@ class AdapterBank(keras.Layer):
             for name, (method, positions) in config["adapters"].items()
         }
         return cls(**{**config, "adapters": adapters})
-
-
-def layers_at_any_depth(model: keras.Model) -> list[keras.Layer]:
-    """Every layer in the graph of `model`, at any depth, adapters left out.
-
-    The order is the same in another process, so that a layer can be told by its position.
-    """
-    found = {}
-    for layer in flat_layers(model):
-        for inner in _keras.with_sublayers(layer):
-            found.setdefault(id(inner), inner)
-    return list(found.values())
 
 
 def paths_of(model: keras.Model) -> dict[int, str]:

@@ -11,8 +11,9 @@ import numpy as np
 from kerastl import _keras
 from kerastl._base.checks import listed
 from kerastl.graph import leaf_layers
+from kerastl.graph.flatten import layers_at_any_depth
 from kerastl.peft.adding import HEAD
-from kerastl.peft.bank import layers_at_any_depth, paths_of
+from kerastl.peft.bank import paths_of
 from kerastl.training import FineTuner
 
 BASE, TRAINED = "base", "trained"  # and HEAD
