@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kerastl import peft
-from kerastl.peft.linear import linear_of
-from tests.peft.layers import merged, scattered, through
+from kerastl.peft.adapter import with_values
+from tests.peft.layers import acting, merged, scattered, through
 from tests.tolerances import REDUCTION
 
 METHODS = {
@@ -121,10 +122,30 @@ def test_einsum_equations(name):
         assert not np.allclose(plain, apart, atol=1e-4), equation
 
 
-def test_a_vector_goes_with_outputs_whose_channels_come_first():
-    """A processor has no such convolution, so the shape alone is held."""
-    vector = np.arange(4)
-    for data_format, shape in (("channels_first", (4, 1, 1)), ("channels_last", (4,))):
-        layer = keras.layers.Conv2D(4, 3, data_format=data_format)
-        layer.build((2, 3, 5, 6))
-        assert tuple(linear_of(layer).over_outputs(vector, 4).shape) == shape
+@pytest.mark.parametrize("name", METHODS)
+def test_convolutions_with_channels_first(name):
+    """By XLA, which alone computes them on a processor; without biases, which it adds wrongly.
+
+    Seen with TensorFlow 2.21.0 and Keras 3.15.1: a plain Conv2D is not its own in the other format.
+    """
+    shape = (2, 4, 6, 6)
+    first = {"data_format": "channels_first", "use_bias": False}
+    for layer, inputs in (
+        (keras.layers.Conv2D(6, 3, groups=2, padding="same", **first), shape),
+        (keras.layers.Conv1D(6, 3, dilation_rate=2, padding="causal", **first), shape[:3]),
+        (keras.layers.Conv3D(6, 2, strides=2, **first), (*shape, 6)),
+        (keras.layers.DepthwiseConv2D(3, padding="same", **first), shape),
+    ):
+        layer.build(inputs)
+        adapter = METHODS[name].adapter(scattered(layer), "layer")
+        inputs = keras.random.normal(inputs, seed=0)
+        plain = tf.function(layer, jit_compile=True)(inputs)
+        with acting(adapter):
+            fresh = tf.function(layer, jit_compile=True)(inputs)
+            scattered(adapter, 1)
+            apart = tf.function(layer, jit_compile=True)(inputs)
+        with with_values(adapter.merged()):
+            together = tf.function(layer, jit_compile=True)(inputs)
+        np.testing.assert_allclose(plain, fresh, **REDUCTION)  # XLA fuses otherwise
+        np.testing.assert_allclose(together, apart, **REDUCTION)
+        assert not np.allclose(plain, apart, atol=1e-4)
