@@ -64,6 +64,16 @@ class Method(abc.ABC):
         """What `fits`, in words."""
         return checks.listed((kind.__name__ for kind in self.kinds), 20)
 
+    def check(self, places: Sequence[tuple[keras.Layer, str]]) -> None:  # noqa: B027
+        """Raise if the settings have no meaning for the layers that `add` would act on.
+
+        Args:
+            places: Pairs of a layer and its path.
+
+        Raises:
+            ValueError: With what would have.
+        """
+
     def among(self, model: Any, chosen: Sequence[keras.Layer]) -> list[keras.Layer]:
         """What the method acts on where the user chose layers: those of them that it fits.
 

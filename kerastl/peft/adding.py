@@ -76,6 +76,8 @@ def add(
         )
     check_new_name(model, name)
     layers = _layers(model, method, where)
+    paths = paths_of(model)
+    method.check([(layer, paths[id(layer)]) for layer in layers])
     return put_beside(model, method, layers, name=name, training=_also_training(model, also_train))
 
 

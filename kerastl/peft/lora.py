@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import keras
@@ -103,6 +103,18 @@ class LoRA(Method):
         rank, alpha = self.rank_of(path), pattern_value(path, dict(self.alphas), self.alpha)
         return alpha / (math.sqrt(rank) if self.scaling == "rslora" else rank)
 
+    def check(self, places: Sequence[tuple[keras.Layer, str]]) -> None:
+        """Raise where no layer is wide enough for its rank: the factors would hold no more."""
+        if self.tokens:
+            return
+        wide = {path: _widest(layer) for layer, path in places}
+        if all(self.rank_of(path) > width for path, width in wide.items()):
+            path = max(wide, key=lambda one: wide[one])
+            raise ValueError(
+                f"`rank` must be at most {wide[path]}, the width of {path!r}, the widest of the "
+                f"layers that it acts on. Received: rank={self.rank_of(path)}"
+            )
+
     def adapter(self, layer: keras.Layer, path: str, *, name: str = "lora") -> Adapter:
         if not self.tokens:
             return LowRank(layer, self, path, name=name)
@@ -137,6 +149,9 @@ class OverLoRA(Method):
 
     def targets(self, model: Any, groups: Any) -> list[keras.Layer]:
         return self.lora.targets(model, groups)
+
+    def check(self, places: Sequence[tuple[keras.Layer, str]]) -> None:
+        self.lora.check(places)
 
 
 class LowRank(Adapter):
@@ -196,6 +211,12 @@ class LowRank(Adapter):
     def merged(self) -> list[tuple[keras.Variable, Any]]:
         kernel = kernel_of(self.beside.layer)
         return [(kernel, self.whole(kernel) + self.change())]
+
+
+def _widest(layer):
+    """Inputs or outputs of the kernel of `layer` as a matrix, whichever are more."""
+    linear = linear_of(layer)
+    return max(linear.num_inputs, linear.num_outputs // linear.groups)
 
 
 def _read_backwards(adapter, call, inputs, kwargs):

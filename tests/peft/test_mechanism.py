@@ -137,6 +137,7 @@ def test_cached_features_of_a_frozen_adapter_are_its_own(tmp_path):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow_but("lora-embedding")
 @pytest.mark.parametrize("name", ["lora", "lora-conv", "lora-embedding", "bitfit"])
 def test_xla_gives_what_plain_steps_give(name):
     losses = []
@@ -281,6 +282,9 @@ def test_add_refuses():
         peft.add(model, peft.LoRA(), ".*layer_norm")
     with pytest.raises(ValueError, match=r"without a slash"):
         peft.add(model, peft.LoRA(), name="a/b")
+    for method in (peft.LoRA(rank=17), peft.DoRA(rank=17)):
+        with pytest.raises(ValueError, match=r"at most 16, the width of 'transformer_layer_0/"):
+            peft.add(model, method)
     with pytest.raises(ValueError, match=r"say which by `where`"):
         peft.add(model, peft.LoRA(tokens=[1]))
     with pytest.raises(ValueError, match=r"below 40"):
