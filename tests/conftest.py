@@ -9,6 +9,22 @@ import keras
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Of a table of cases those that `slow_but` does not name are slow."""
+    tables = {}
+    for item in items:
+        for mark in item.iter_markers("slow_but"):
+            tables.setdefault(item.nodeid.partition("[")[0], (mark.args, []))[1].append(item)
+    for name, (kept, cases) in tables.items():
+        unknown = {*kept} - {case.callspec.id for case in cases}
+        if unknown and not any("::" in asked for asked in config.args):
+            raise pytest.UsageError(f"slow_but of {name} names no case: {sorted(unknown)}")
+        for case in cases:
+            if case.callspec.id not in kept:
+                case.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same seeds, whatever ran before it."""

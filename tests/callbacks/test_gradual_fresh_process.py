@@ -93,6 +93,7 @@ def not_stopped(schedule, batch_norm):
     return [variable.numpy() for variable in whole.variables]
 
 
+@pytest.mark.slow_but("stop_and_save-two at once-train")
 @pytest.mark.parametrize(("way", "schedule", "batch_norm"), PAIRS)
 def test_a_fresh_model_equals_the_run_that_was_not_stopped(way, schedule, batch_norm, tmp_path):
     fresh = way(tmp_path, SCHEDULES[schedule], batch_norm)

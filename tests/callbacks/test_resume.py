@@ -86,6 +86,7 @@ def alone(zygote, tmp_path_factory):
     return left_behind(folder)
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants(zygote, alone, tmp_path):
     """At 14 of them, before, between and after the thaws, while it starts and while it saves."""
     rng, kills, begun = np.random.default_rng(5), 0, []

@@ -26,6 +26,7 @@ def thawed_alone(tmp_path_factory):
     return *run(tmp_path_factory.mktemp("alone"), Thaw(), own), own.total
 
 
+@pytest.mark.slow_but("1-kill1-None")
 @pytest.mark.parametrize(
     "every, kill, begins",
     [("epoch", (1, 2), (1, 0)), (1, (0, 0), None), (2, (2, 4), (2, 4))],
@@ -164,6 +165,7 @@ def test_a_dataset_that_only_keras_reads(tmp_path):
         run(tmp_path / "c", data=data, every=2)
 
 
+@pytest.mark.slow
 def test_of_short_epochs_only_some_are_saved_and_the_end_is_the_same(tmp_path, monkeypatch):
     """Of 7 epochs the start, the 3rd, the 6th and the last; stopped in the 5th, it begins at 3."""
 

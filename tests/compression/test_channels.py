@@ -100,6 +100,7 @@ SLOW = (
 )
 
 
+@pytest.mark.slow_but("MobileNetV2", "VGG16", "MobileNetV3Small")
 @pytest.mark.parametrize(
     "name", [*NETWORKS, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )

@@ -187,6 +187,7 @@ def test_layers_used_twice_nested_models_and_what_is_not_fitted():
     assert "not fitted" in str(report) and "Left dense: head" in str(report)
 
 
+@pytest.mark.slow
 def test_a_pretrained_network_answers_nearly_as_before():
     """The embedded network, on pictures that it was not fitted to."""
     rng = np.random.default_rng(0)

@@ -489,6 +489,7 @@ def test_bad_schedules_are_refused_before_the_first_step():
         run(model, 1, MagnitudePruning(constant_sparsity(0.5, end_step=3)))
 
 
+@pytest.mark.slow
 def test_two_devices_equal_one(tmp_path):
     """MirroredStrategy over two logical CPUs: each replica finds the same masks."""
     program = """

@@ -66,6 +66,7 @@ def test_a_file_of_another_range_is_not(everything):
         layer.maximum.assign(before)
 
 
+@pytest.mark.slow_but("transposed")
 @pytest.mark.parametrize("name", ["transposed", "constants", "a pool with four readers"])
 def test_files_of_other_steps_are_their_models(name, tmp_path):
     quantized, x = quantize_aware(cases.network(name), cases.pictures(100)), cases.pictures(100)
@@ -85,6 +86,7 @@ def test_pixels_scaled_to_one_are_not_halves(tmp_path):
     is_the_model(quantized, exported(quantized, tmp_path), x)
 
 
+@pytest.mark.slow
 def test_a_small_mobilenet_with_integers_in_and_out(tmp_path):
     """Top-1 of the file is that of the model on every picture, but where its best two tie."""
     model = cases.small_mobilenet(size=32)

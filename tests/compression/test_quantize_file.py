@@ -111,6 +111,7 @@ FILES = [list(COMPUTES_IN_INT8)[i::3] for i in range(3)]
 ALONE = [pytest.param([name], marks=pytest.mark.slow, id=name) for name in COMPUTES_IN_INT8]
 
 
+@pytest.mark.slow_but("names0")
 @pytest.mark.parametrize("names", [*FILES, *ALONE])
 def test_what_the_report_calls_int8_is_int8_in_the_file(names, tmp_path):
     path = str(tmp_path / "model.tflite")
@@ -119,6 +120,7 @@ def test_what_the_report_calls_int8_is_int8_in_the_file(names, tmp_path):
     assert_repeats(path, quantized)
 
 
+@pytest.mark.slow_but("names1")
 @pytest.mark.filterwarnings("ignore:These operations stayed float32")
 @pytest.mark.parametrize("names", [
     list(STAYS_FLOAT)[:3],

@@ -43,6 +43,7 @@ def assert_weights_equal(made):
 # --- networks -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_but("MobileNetV2", "EfficientNetB0")
 @pytest.mark.parametrize(
     "name",
     [

@@ -133,6 +133,7 @@ def at_once(model):
     prune_weights(model, 0.5, X)
 
 
+@pytest.mark.slow_but("tuner-at_once-True")
 @pytest.mark.parametrize(
     ("make", "prune", "stripped"),
     [(network, magnitude, True), (tuner, at_once, True), (network, at_once, False)],

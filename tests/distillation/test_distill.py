@@ -170,6 +170,7 @@ def test_wholly_taught_labels_do_not_matter_and_metrics_go_by_them(examples):
     assert accuracies[0] != accuracies[1]
 
 
+@pytest.mark.slow_but("3.0")
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_a_student_comes_to_answer_as_its_teacher(examples, temperature):
     x, y = examples

@@ -128,6 +128,7 @@ def ran(tmp_path_factory):
     return folder, run_script(PROGRAM, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
 def test_two_devices_equal_one(ran, make):
     folder, _ = ran

@@ -39,6 +39,8 @@ METHODS = {
     "prompt": (peft.PromptTuning(num_tokens=2), "bert", None),
     "prompt-vit": (peft.PromptTuning(num_tokens=2), "vit", None),
 }
+# Of a method that is there more than once its first name: with these the default tier is content.
+FIRST = {type(method): name for name, (method, *_) in reversed(METHODS.items())}.values()
 # Names of METHODS that no weights of the base can do: what they compute is not linear, or is more
 # places in a sequence.
 HAS_NO_MERGE = {

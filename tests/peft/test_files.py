@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 import kerastl
 from kerastl import FineTuner, peft
 from tests.peft.peft_cases import (
+    FIRST,
     METHODS,
     adapted,
     bert,
@@ -42,6 +43,7 @@ def saved(tmp_path, name="lora", **kwargs):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow_but(*FIRST)
 def test_a_loaded_adapter_gives_what_the_saved_one_gave(name, tmp_path):
     path, model = saved(tmp_path, name)
     loaded = plain(name)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from kerastl import peft
 from kerastl.graph.flags import count_trainable
 from tests.peft.peft_cases import (
+    FIRST,
     HAS_NO_MERGE,
     METHODS,
     STARTS_ELSEWHERE,
@@ -22,12 +23,6 @@ from tests.peft.peft_cases import (
 from tests.tolerances import REDUCTION
 
 every_method = pytest.mark.parametrize("name", METHODS)
-# Of a method that is there twice or more, the first trains here and the others in the slow tier.
-FIRST = {type(method): name for name, (method, *_) in reversed(METHODS.items())}.values()
-every_method_slowly = pytest.mark.parametrize(
-    "name",
-    [n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in METHODS],
-)
 every_mergeable = pytest.mark.parametrize("name", [n for n in METHODS if n not in HAS_NO_MERGE])
 
 
@@ -39,7 +34,8 @@ def test_a_fresh_adapter_changes_nothing(name):
     assert np.array_equal(plain, outputs(adapted(name)[1]))
 
 
-@every_method_slowly
+@every_method
+@pytest.mark.slow_but("lora", "shira", "ia3", "houlsby", "prefix")
 def test_it_trains_alone_and_a_loaded_model_trains_on(name, tmp_path):
     base, model = adapted(name)
     before = values(base)
@@ -65,6 +61,7 @@ def test_it_trains_alone_and_a_loaded_model_trains_on(name, tmp_path):
 
 
 @every_method
+@pytest.mark.slow_but(*FIRST)
 def test_disabled_is_the_base(name):
     _, plain = tuner(METHODS[name][1])
     _, model = adapted(name)
@@ -95,6 +92,7 @@ def test_merged_is_unmerged_and_is_restored_bit_for_bit(name):
 
 
 @every_method
+@pytest.mark.slow_but(*FIRST)
 def test_unloaded_is_the_base_and_trains_as_it_did(name):
     _, plain = tuner(METHODS[name][1])
     _, model = adapted(name)
@@ -107,6 +105,7 @@ def test_unloaded_is_the_base_and_trains_as_it_did(name):
 
 
 @every_method
+@pytest.mark.slow_but(*FIRST)
 def test_float32_beside_a_half_base(name):
     _, model = adapted(name, dtype="mixed_bfloat16")
     mine = [v for v in model.adapter_bank.weights if v.trainable]
@@ -119,6 +118,7 @@ def test_float32_beside_a_half_base(name):
 
 
 @every_method
+@pytest.mark.slow_but(*FIRST)
 def test_a_second_adapter_leaves_the_first(name):
     _, model = adapted(name, adapter="first")
     moved(model)

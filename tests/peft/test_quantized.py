@@ -43,6 +43,7 @@ def num_bytes(model):
     return sum(int(np.prod(v.shape)) * v.value.dtype.size for v in model.variables)
 
 
+@pytest.mark.slow_but("method0-where0")
 @pytest.mark.parametrize(
     ("method", "where"),
     [

@@ -107,6 +107,7 @@ def test_files_and_model_are_one_network(squeezed, tuned):
     assert integer.zeros > 0.5
 
 
+@pytest.mark.slow
 def test_without_stages_int8_is_calibrated_and_the_weights_are_kept(tuned, tmp_path):
     data, run = tuned
     result = kerastl.compress(run, data, tmp_path / "out", max_drop=0.2, **FAST)
@@ -200,6 +201,7 @@ class StopsAfter(Silent):
         return [Stop()]
 
 
+@pytest.mark.slow
 def test_a_stopped_compression_goes_on_to_the_same_weights(squeezed, tuned, tmp_path):
     data, run = tuned
     out = tmp_path / "out"
@@ -237,6 +239,7 @@ def test_a_stopped_compression_is_not_mixed_with_another(tuned, tmp_path):
         kerastl.compress(run, data, tmp_path / "out", prune=0.4, **FAST)
 
 
+@pytest.mark.slow
 def test_an_error_leaves_nothing(tuned, tmp_path, monkeypatch):
     data, run = tuned
 

@@ -36,6 +36,7 @@ def demo(tmp_path_factory):
     return run_demo(tmp_path_factory.mktemp("demo") / "run", seeds=1, progress=counter), counter
 
 
+@pytest.mark.slow
 def test_the_transfer_wins(demo):
     accuracy = demo[0].metrics["comparison"]["accuracy"]
     assert accuracy[TRANSFERRED]["mean"] > accuracy[SCRATCH]["mean"] > accuracy[INK]["mean"]

@@ -22,6 +22,7 @@ def demo(tmp_path_factory):
     patch.undo()
 
 
+@pytest.mark.slow
 def test_pretraining_shows_on_sentences_that_it_never_saw(demo):
     accuracy = demo.metrics["comparison"]["accuracy"]
     assert list(accuracy) == [TRANSFERRED, PROBE, SCRATCH, COUNTED]

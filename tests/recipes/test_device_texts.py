@@ -106,6 +106,7 @@ def test_evaluate_measures_the_forms_of_a_run_side_by_side(run, table):
     assert report["notices"] == []
 
 
+@pytest.mark.slow
 def test_a_file_of_another_length_is_not_compared(run, table, tmp_path):
     folder = shutil.copytree(run.folder, tmp_path / "run")
     result = export_model(folder, folder / "short.tflite", quantize="none", length=6)
@@ -115,6 +116,7 @@ def test_a_file_of_another_length_is_not_compared(run, table, tmp_path):
     assert "another input" in report["notices"][0]
 
 
+@pytest.mark.slow
 def test_byte_pairs_lie_beside_and_their_lack_is_told(byte_run, lines, tmp_path):
     out = tmp_path / "app" / "model.tflite"
     out.parent.mkdir()
@@ -163,6 +165,7 @@ def test_what_was_trained_is_not_lost_for_a_file_that_loses_too_much(
     assert [path.name for path in (tmp_path / "again").iterdir()] == ["float.tflite"]
 
 
+@pytest.mark.slow
 def test_compress_prunes_the_blocks_and_leaves_the_embeddings(run, table, tmp_path):
     out = tmp_path / "small"
     result = compress(run.folder, table, out, prune=0.5, epochs=1, max_drop=1.0, distill=0.0)

@@ -190,6 +190,7 @@ class StoppedInTrial(Silent):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_run_stopped_after_finer_ones_were_taken_goes_on_to_the_same_end(
     curve, tmp_path, monkeypatch
 ):

@@ -125,6 +125,7 @@ def test_a_run_is_gone_on_from(run, text):
     assert -data.objective.score(given, data.test.targets) == run.metrics["bits_per_byte"]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_bit_equal(run, folder, text, tmp_path):
     """Three times: before, within and after the training."""
 
@@ -184,6 +185,7 @@ def test_what_training_spoils_is_not_kept(folder, text, tmp_path, monkeypatch):
     assert train_on(model, data, last, tmp_path, Silent()).kept == "trained"
 
 
+@pytest.mark.slow_but("GPT2-on")
 @pytest.mark.parametrize(("family", "packing"), [("GPT2", "on"), ("Llama", "off")])
 def test_a_frozen_lower_half_is_computed_once_and_that_changes_nothing(family, packing, tmp_path):
     """Padding and the numbers of documents cross from what is frozen to what trains."""

@@ -419,6 +419,7 @@ def test_auto_trains_the_winner_on_everything_and_says_what_was_tried(tmp_path, 
     assert told == [(plan.name, plan.wise_ft, plan.temperature)]
 
 
+@pytest.mark.slow
 def test_the_winner_trains_with_the_augmentation_that_was_asked_for(tmp_path, monkeypatch):
     _let_all_pass(monkeypatch)
     monkeypatch.setattr("kerastl.recipes.learn.CANDIDATES", {"full": 1.0})
@@ -474,6 +475,7 @@ def _let_all_pass(patch):
     patch.setattr("kerastl.recipes.learn.CANDIDATES", {"partial": 1.0, "full": 1.0})
 
 
+@pytest.mark.slow_but("2")
 @pytest.mark.parametrize("after", [1, 2, 5, 7])
 def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(after, whole, tmp_path, monkeypatch):
     _let_all_pass(monkeypatch)

@@ -76,6 +76,7 @@ def test_a_number_from_table_to_device(home, measured):
     assert said["objective"] == "regression" and said["prepare"]["image_size"] == [32, 32]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, table", [("labelled", "labels.csv"), ("measured", "values.csv")])
 def test_compressed_and_exported(home, name, table, request, tmp_path):
     """Through zeros and an int8 file within a drop of the objective's own score."""

@@ -90,6 +90,7 @@ class Stops(Silent):
         return [end]
 
 
+@pytest.mark.slow
 def test_a_run_killed_three_times_ends_as_if_it_had_not_been(few, network, table, tmp_path):
     """Twice among the pairs, once behind the regression on what they made of the features."""
     options = {"backbone": str(network), "metric": "auc", **FEW}

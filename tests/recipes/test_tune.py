@@ -189,6 +189,7 @@ def probed(tmp_path_factory):
     return data, fine_tune(data, home / "run", export="int8", **settings)
 
 
+@pytest.mark.slow
 def test_a_quantized_file_has_the_float_one_beside_it(probed):
     data, result = probed
     small, whole = (result.metrics[name] for name in ("tflite", "float_tflite"))

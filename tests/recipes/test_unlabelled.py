@@ -57,6 +57,7 @@ def begun(home, **given):
     return source, settings, *training.begin(source, settings, Silent())
 
 
+@pytest.mark.slow
 def test_a_run_without_a_network_takes_the_embedded_one(run):
     assert json.loads((run.folder / "config.json").read_text())["config"]["backbone"] == "prosenet"
     assert any("prosenet is a small network" in line for line in run.metrics["notices"])
@@ -130,6 +131,7 @@ class Killed(Silent):
         return [keras.callbacks.LambdaCallback(on_epoch_begin=stop)]
 
 
+@pytest.mark.slow
 def test_a_run_killed_within_and_after_ends_bit_equal(run, home):
     out = home / "stopped"
     for at in ("epoch", "Solving"):

@@ -88,6 +88,7 @@ def loss_and_slopes(model, batch):
     return float(loss), [tf.convert_to_tensor(g).numpy() for g in tape.gradient(loss, weights)]
 
 
+@pytest.mark.slow_but("GPT2-on", "Llama-off")
 @pytest.mark.parametrize("packing", ["off", "on"])
 def test_loss_and_gradient_of_a_batch_are_the_weighted_mean_of_its_rows(packing, folder, pairs):
     """Padded, or packed: Σ w ℓ / Σ w of rows one by one, without their padding."""

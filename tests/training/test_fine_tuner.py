@@ -118,6 +118,7 @@ def frozen_case(name):
     return FineTuner(base.input, head(features)), x, np.arange(8) % 2
 
 
+@pytest.mark.slow_but("MobileNetV2", "bert")
 @pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0", "ResNet50", "bert", "vit"])
 def test_a_frozen_part_is_bit_equal_after_an_epoch(name):
     """Outputs and all variables of the frozen part: weights, statistics and seeds."""
@@ -250,6 +251,7 @@ def test_mixed_precision_trains_and_thaws():
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 def test_saved_in_one_process_it_goes_on_in_another_bit_for_bit(tmp_path):
     """Half frozen inside a composite, with multipliers and moments, across a fresh process."""
     model, x, y = frozen_case("vit")

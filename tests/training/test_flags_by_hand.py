@@ -100,6 +100,13 @@ WAYS = {
 }
 
 
+@pytest.mark.slow_but(
+    "an epoch begins-thaw",
+    "an epoch ends, uncached-freeze",
+    "a batch ends, uncached-thaw",
+    "between fits-freeze",
+    "train_on_batch-thaw",
+)
 @pytest.mark.parametrize("thaw", [True, False], ids=["thaw", "freeze"])
 @pytest.mark.parametrize("way", WAYS)
 def test_flags_do_what_freeze_and_unfreeze_do(way, thaw):
@@ -126,6 +133,7 @@ def test_what_is_frozen_by_hand_stands_still():
         np.testing.assert_allclose(one, other, **EXACT)
 
 
+@pytest.mark.slow_but("on_train_batch_end-by_hand")
 @pytest.mark.parametrize("change", [by_hand, by_function])
 @pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_train_batch_end"])
 def test_a_thaw_amid_an_epoch_is_the_same_cached_or_not(hook, change):

@@ -21,6 +21,14 @@ from tests.training.frozen_features_cases import (
 )
 
 
+@pytest.mark.slow_but(
+    "MobileNetV2-head",
+    "MobileNetV2-inside",
+    "EfficientNetB0-third",
+    "bert-head",
+    "bert-third",
+    "bert-inside",
+)
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["head", "third", "inside"])
 @pytest.mark.parametrize("name", CUTS)
 def test_upper_of_lower_is_the_model(name, place):
@@ -53,6 +61,7 @@ def test_frozen_parts_inside_a_layer_that_trains_infer_above_the_frontier():
     assert dropouts and not np.allclose(trained(model, model, x)[0], whole[0], **REDUCTION)
 
 
+@pytest.mark.slow_but("MobileNetV2", "bert")
 @pytest.mark.parametrize("name", CUTS)
 def test_training_on_cached_features_gives_the_losses_of_training_on_inputs(name):
     """Four epochs of shuffled batches, dropout on, through the compiled lower part."""

@@ -108,6 +108,7 @@ def check_same(mine, theirs):
         np.testing.assert_allclose(a, b, **EXACT)
 
 
+@pytest.mark.slow_but("pair0", "pair4", "pair8")
 @pytest.mark.parametrize("pair", PAIRS)
 def test_fit_and_evaluate_are_those_of_keras(pair):
     cached = trained(FineTuner, pair)

@@ -247,6 +247,7 @@ def test_mixed_precision():
     assert not np.array_equal(term.kernel, np.ones((2, 1)))
 
 
+@pytest.mark.slow
 def test_two_devices_equal_one(tmp_path):
     """MirroredStrategy over two logical CPUs: weights, critic, and the terms' metrics."""
     program = """
