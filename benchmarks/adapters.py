@@ -11,7 +11,7 @@ three, that gave the lowest loss on a quarter of the training examples after lea
     python benchmarks/adapters.py pictures
     python benchmarks/adapters.py texts OLD.tsv NEW.tsv [--encoder FOLDER] [--rows 800]
 
-`pictures` is MobileNetV2 (alpha 0.35, 32 pixels) on scikit-learn's digits, 0 to 4 the old task and
+`pictures` is MobileNetV2 (alpha 0.35, 64 pixels) on scikit-learn's digits, 0 to 4 the old task and
 5 to 9 the new one. `texts` is an encoder of 6 layers, 384 wide, on two tables of labelled texts;
 without --encoder its weights are random before the old task.
 """
@@ -76,7 +76,7 @@ def digits():
     from sklearn.datasets import load_digits
 
     found = load_digits()
-    images = np.repeat(np.repeat(found.images / 8 - 1, 4, axis=1), 4, axis=2)
+    images = np.repeat(np.repeat(found.images / 8 - 1, 8, axis=1), 8, axis=2)
     images = np.repeat(images[..., None], 3, axis=-1).astype("float32")
     low = found.target < 5
     old = Task(images[low], found.target[low])
@@ -84,7 +84,7 @@ def digits():
 
     def trunk():
         made = keras.applications.MobileNetV2(
-            (32, 32, 3), alpha=0.35, weights=None, pooling="avg", include_top=False
+            (64, 64, 3), alpha=0.35, weights=None, pooling="avg", include_top=False
         )
         for layer in made.layers:  # its own momentum, 0.999, wants thousands of steps
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -218,11 +218,12 @@ def main():
     keras.utils.set_random_seed(0)
     trunk = make_trunk()
     epochs, rate = EPOCHS[options.kind], rates[0 if is_text else 1]
-    head = learnt(trunk, old, rate, epochs)
+    head = learnt(trunk, old, rate, epochs if is_text else 3 * epochs)
     weights, before = trunk.get_weights(), old_loss(trunk, head, old)
     trunk_of_full = make_trunk()
     full = compiled(trunk_of_full, new.classes, rate)
-    print(f"old task: loss {before:.3f} held out; {len(new.train[1])} examples of the new one")
+    told = f"old task: loss {before:.3f} held out; {len(new.train[1])} examples of the new one"
+    print(told, flush=True)
     print(f"{'':<20}{'trains':>12}{'optimizer':>12}{'step':>16}{'file':>11}", end="")
     print(f"{'rate':>8}{'new task':>10}  old loss")
     for name, method in {"all weights": None, **methods}.items():
