@@ -68,6 +68,16 @@ def producer_of(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
+def inputs_of(tensor: Any) -> list[Any]:
+    """The symbolic tensors that the call which made `tensor` read.
+
+    `producer_of(tensor).input` would be those of the operation's first call, which may be in
+    another graph. Private names: `_keras_history`, `_inbound_nodes`.
+    """
+    history = tensor._keras_history
+    return list(history.operation._inbound_nodes[history.node_index].input_tensors)
+
+
 def operations_between(inputs: Any, outputs: Any) -> list[keras.Operation]:
     """Every operation between two structures of symbolic tensors, each once.
 

@@ -225,8 +225,8 @@ def _squash(tensor):
         kind = type(made_by).__name__
         if isinstance(made_by, keras.Model) and getattr(made_by, "outputs", None):
             tensor = keras.tree.flatten(made_by.outputs)[0]
-        elif kind in _PASS_ON and not isinstance(made_by.input, (list, dict)):
-            tensor = made_by.input
+        elif kind in _PASS_ON and len(_keras.inputs_of(tensor)) == 1:
+            (tensor,) = _keras.inputs_of(tensor)
         else:
             return _squash_of(getattr(made_by, "layer", made_by))
 

@@ -60,10 +60,10 @@ class SamePairs(Term):
 
     def begin(self, model: "FineTuner") -> None:
         """Find the features: what the head reads, before its dropout."""
-        made_by: Any = _keras.producer_of(head_of(model).features)
-        while isinstance(made_by, keras.layers.Dropout):
-            made_by = _keras.producer_of(made_by.input)
-        self.features = (made_by.name,)
+        tensor = head_of(model).features
+        while isinstance(_keras.producer_of(tensor), keras.layers.Dropout):
+            (tensor,) = _keras.inputs_of(tensor)
+        self.features = (_keras.producer_of(tensor).name,)
 
     def __call__(self, step: TermStep) -> tf.Tensor:
         (features,) = step.features.values()

@@ -190,6 +190,20 @@ def test_augmented_copies_of_a_dataset():
         solve_head(model, plain, augmented_copies=2)
 
 
+def test_the_head_of_a_nested_network_is_solved():
+    """Its Dense was called twice: in the graph it was made in, and in the flat one."""
+    x, scores = rows()
+    plain, y = network(3, "softmax"), scores.argmax(1)
+    body = keras.Model(plain.input, plain.layers[-2].output)
+    inputs = keras.Input(plain.input_shape[1:])
+    nested = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="head")(body(inputs)))
+    model = FineTuner.from_model(nested)
+    for one in (plain, model):
+        one.compile("sgd", "sparse_categorical_crossentropy")
+        solve_head(one, x, y)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), plain.predict(x, verbose=0))
+
+
 def test_nothing_but_the_head_moves_and_what_trains_is_as_before():
     x, scores = rows()
     model = network(3, "softmax")

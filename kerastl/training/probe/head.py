@@ -52,21 +52,23 @@ def head_of(model: "FineTuner") -> Head:
             f"Received: {model.name!r} with {len(model.outputs)} outputs"
         )
     behind: list[Any] = []
-    made_by: Any = _keras.producer_of(model.outputs[0])
+    tensor: Any = model.outputs[0]
+    made_by: Any = _keras.producer_of(tensor)
     while isinstance(
         made_by, (keras.layers.Softmax, keras.layers.Activation, keras.layers.Rescaling)
     ):
         behind.append(made_by)
-        made_by = _keras.producer_of(made_by.input)
+        (tensor,) = _keras.inputs_of(tensor)
+        made_by = _keras.producer_of(tensor)
     dense: Any = made_by
-    plain = isinstance(made_by, keras.layers.Dense) and len(dense.output.shape) == 2
+    plain = isinstance(made_by, keras.layers.Dense) and len(tensor.shape) == 2
     if not plain or not dense.use_bias or dense.quantization_mode:
         raise ValueError(
             "A head is solved where a network ends in a Dense with a bias on one vector an "
             "example, behind which there may be a softmax, a sigmoid or a Rescaling. Received: "
             f"{model.name!r}, which ends in {made_by.name!r}, a {type(made_by).__name__}"
         )
-    return Head(dense, dense.input, _regression(model, dense, behind))
+    return Head(dense, _keras.inputs_of(tensor)[0], _regression(model, dense, behind))
 
 
 def _regression(model, layer, behind):
