@@ -18,8 +18,8 @@ from kerastl.callbacks.plan_position import PlanPosition, ends_early, from_state
 from kerastl.callbacks.rate_log import RateLog, shared_rates
 from kerastl.freezing import freeze
 from kerastl.freezing.groups import layers_of, train_groups
-from kerastl.graph import check_fine_tuner
-from kerastl.graph.adapters import acting_methods
+from kerastl.graph import check_fine_tuner, select_layers
+from kerastl.graph.adapters import acting, without_held
 from kerastl.plans import TransferPlan
 from kerastl.plans.resolved import ResolvedPhase
 from kerastl.training import blend_weights, solve_head
@@ -370,14 +370,32 @@ class FollowPlan(keras.callbacks.Callback):
 
 def _check_adapters(model, plan):
     """Refuse a model on which no adapters act that `plan` trains."""
-    needed, acting = plan.adapters, acting_methods(model)
-    if needed is None or any(needed.fits(method) for method in acting):
+    needed, there = plan.adapters, acting(model)
+    if needed is None:
         return
-    found = checks.listed([repr(method) for method in acting], 3) if acting else "none"
+    fitting = [(method, layers) for method, layers in there if needed.fits(method)]
+    if any(_are_there(model, needed, *one) for one in fitting):
+        also = [] if not needed.also_train else select_layers(model, needed.also_train)
+        if len(without_held(model, also)) == len(also):
+            return
+    found = checks.listed([_told(*one) for one in there], 3) if there else "none"
     raise ValueError(
         f"The plan {plan.name!r} trains adapters, {needed.text}, which the model must have before "
         f"it is compiled: `{needed.line}`. Received: {model.name!r}, on which act {found}"
     )
+
+
+def _are_there(model, needed, method, layers):
+    """Whether `layers`, those that `method` acts on, are those that `needed` says."""
+    if needed.where is None:
+        return True
+    meant = method.among(model, select_layers(model, needed.where))
+    return {id(layer) for layer in meant} == {id(layer) for layer in layers}
+
+
+def _told(method, layers):
+    names = checks.listed([layer.name for layer in layers], 3)
+    return f"{method!r} beside {len(layers)} layers ({names})"
 
 
 def set_up(model: "FineTuner", phase: ResolvedPhase) -> None:

@@ -17,12 +17,20 @@ class AdapterBank(Protocol):
         ...
 
     @property
-    def methods(self) -> list[Any]:
-        """The methods of the adapters that act."""
+    def acting(self) -> list[tuple[Any, list[keras.Layer]]]:
+        """Pairs of the method of each adapter that acts and the layers that it goes with."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """What a training that goes on must have in common with the one before."""
         ...
 
     def holds(self, layer: keras.Layer) -> bool:
         """Whether `layer` belongs to the base, which stands still while adapters train."""
+        ...
+
+    def before_training(self) -> None:
+        """Raise if the adapters cannot be trained as they are now."""
         ...
 
     def compiled(self) -> None:
@@ -41,10 +49,10 @@ def adapted(model: Any) -> list[tuple[keras.Layer, keras.Layer]]:
     return bank.adapted if bank is not None else []
 
 
-def acting_methods(model: Any) -> list[Any]:
-    """The methods of the adapters of `model` that act; mostly none."""
+def acting(model: Any) -> list[tuple[Any, list[keras.Layer]]]:
+    """Pairs of each method whose adapters act on `model` and their layers; mostly none."""
     bank = bank_of(model)
-    return bank.methods if bank is not None else []
+    return bank.acting if bank is not None else []
 
 
 def without_held(model: Any, layers: Iterable[keras.Layer]) -> list[keras.Layer]:

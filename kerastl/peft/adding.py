@@ -16,7 +16,6 @@ from kerastl.graph.flags import all_leaves, count_trainable, count_weights
 from kerastl.graph.flatten import layers_at_any_depth
 from kerastl.peft.adapter import Method
 from kerastl.peft.bank import AdapterBank, paths_of
-from kerastl.peft.life import refuse_merged
 from kerastl.peft.quantized import check_quantized
 from kerastl.training import FineTuner
 
@@ -76,9 +75,11 @@ def add(
         )
     check_new_name(model, name)
     layers = _layers(model, method, where)
+    training = _also_training(model, also_train)
+    check_quantized(model, method, layers, training)
     paths = paths_of(model)
     method.check([(layer, paths[id(layer)]) for layer in layers])
-    return put_beside(model, method, layers, name=name, training=_also_training(model, also_train))
+    return put_beside(model, method, layers, name=name, training=training)
 
 
 def put_beside(
@@ -97,14 +98,15 @@ def put_beside(
             "that are there act from some epoch on."
         )
     if model.adapter_bank is not None:
-        refuse_merged(model.adapter_bank, "A new adapter")
+        model.adapter_bank.refuse_merged("A new adapter")
     check_quantized(model, method, layers, training)
+    _refuse_lora_of_keras(layers)
     bank = model.adapter_bank
     if bank is None:
         bank = AdapterBank()
         bank.attach(model)
-    _check_free(layers, bank)
     try:
+        bank.check_alone(layers)
         made = bank.put(name, method, layers)
     except ValueError:
         if not bank.named:
@@ -158,23 +160,13 @@ def _also_training(model, also_train):
     return select_layers(model, also_train)
 
 
-def _check_free(layers, bank):
+def _refuse_lora_of_keras(layers):
     for layer in layers:
-        others = [one for one in _keras.owners_within(layer) if not _owns(bank, one)]
-        if others:
-            raise ValueError(
-                f"{layer.name!r} computes with an adapter of another model. Take that away first "
-                "(`peft.unload(model)`), or load the base again for a model of its own."
-            )
         if getattr(layer, "lora_enabled", False):
             raise ValueError(
                 f"{layer.name!r} has a LoRA of Keras's own (`enable_lora`), which would train "
                 "beside this one. Load the base without it."
             )
-
-
-def _owns(bank, adapter):
-    return any(adapter is one for one, _ in bank.adapted)
 
 
 def _hold_base(model, bank, training):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ class BankState:
         held: Ids of the layers of the base.
         before: What was frozen before the first adapter came, as `freezing_state` tells.
         waiting: `WaitingState` of an optimizer, read from a file, until the next `compile`.
+        is_disabled: Boolean, whether `peft.disabled` has none of them act just now.
     """
 
     saved: Mapping[str, Any]
@@ -42,6 +44,7 @@ class BankState:
     held: set[int] = dataclasses.field(default_factory=set)
     before: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     waiting: Any = None
+    is_disabled: bool = False
 
 
 class NamedAdapter(keras.Layer):
@@ -101,6 +104,7 @@ class AdapterBank(keras.Layer):
 
     def put(self, name: str, method: Method, layers: Iterable[keras.Layer]) -> NamedAdapter:
         """Make an adapter for each of `layers` and keep them under `name`; none of them acts."""
+        self._refuse_disabled()
         paths = paths_of(self.state.model)
         with self.state.model.distribute_strategy.scope():
             members = method.adapters([(one, paths[id(one)]) for one in layers], name=name)
@@ -111,6 +115,7 @@ class AdapterBank(keras.Layer):
 
     def drop(self, name: str) -> None:
         """Forget what is called `name`, which must not be active."""
+        self._refuse_disabled()
         self.named.pop(name)  # of Keras 3.15.1's dicts `del` would leave the layer tracked
         self.state.waiting = None
         self.state.model.forget_groups()
@@ -120,7 +125,11 @@ class AdapterBank(keras.Layer):
 
         What acted before and was frozen stays frozen.
         """
+        self._refuse_disabled()
         before, model = self.active, self.state.model
+        names = tuple(names)
+        members = [one for name in names for one in self.named[name].members]
+        self.check_alone(layer for one in members for layer, *_ in one.hooks())
         self._act(names)
         resting = [self.named[name] for name in self.named if name not in self.active]
         coming = [self.named[name] for name in self.active if name not in before]
@@ -141,12 +150,59 @@ class AdapterBank(keras.Layer):
     @contextlib.contextmanager
     def none_active(self) -> Iterator[None]:
         """Have none of them act meanwhile."""
-        before = self.active
+        before, was_disabled = self.active, self.state.is_disabled
         self._act(())
+        self.state.is_disabled = True
         try:
             yield
         finally:
+            self.state.is_disabled = was_disabled
             self._act(before)
+
+    def _refuse_disabled(self):
+        if self.state.is_disabled:
+            raise RuntimeError(
+                f"The adapters of {self.state.model.name!r} are disabled just now, and act again "
+                "as before when `with peft.disabled(model)` ends. Change them behind it."
+            )
+
+    def check_alone(self, layers: Iterable[keras.Layer]) -> None:
+        """Raise ValueError if adapters of another model act on `layers` or are merged in them."""
+        own = {id(adapter) for adapter, _ in self.adapted}
+        for layer in layers:
+            others = [one for one in _keras.owners_within(layer) if id(one) not in own]
+            merged = [_merged_by(leaf) for leaf in (layer, *leaf_layers(layer))]
+            if others or any(bank not in (None, self) for bank in merged):
+                raise ValueError(
+                    f"{layer.name!r} computes with an adapter of another model. Take that away "
+                    "first (`peft.unload(model)`), or load the base again for a model of its own."
+                )
+
+    def set_merged(self, names: tuple[str, ...], originals: Sequence[Any]) -> None:
+        """Know that `names` are in the weights of their layers, whose `originals` are these."""
+        for _, layer in self.adapted:
+            if _merged_by(layer) is self:
+                del _MERGED[layer]
+        self.state.merged, self.state.originals = names, list(originals)
+        for name in names:
+            for adapter in self.named[name].members:
+                _MERGED[adapter.beside.layer] = weakref.ref(self)
+
+    def refuse_merged(self, who: str) -> None:
+        """Raise ValueError where an adapter is in the weights of the base."""
+        if self.merged:
+            raise ValueError(
+                f"{who} needs the adapters apart from the base, and {self.merged[0]!r} is merged. "
+                "`peft.restore(model)` first."
+            )
+
+    def save_own_variables(self, store: Any) -> None:
+        self.refuse_merged("A file of weights")
+        super().save_own_variables(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        self.refuse_merged("A file of weights")
+        super().load_own_variables(store)
 
     def hold(self, layers: Iterable[keras.Layer]) -> None:
         """Have `layers` stand still for as long as there are adapters."""
@@ -165,6 +221,10 @@ class AdapterBank(keras.Layer):
             self.state.waiting.give_to(self.state.model)
             self.state.waiting = None
 
+    def before_training(self) -> None:
+        """Raise ValueError if adapters are merged, so that training would not reach them."""
+        self.refuse_merged("Training")
+
     @property
     def adapted(self) -> list[tuple[keras.Layer, keras.Layer]]:
         """Pairs of each adapter, whether it acts or not, and its layer."""
@@ -172,9 +232,21 @@ class AdapterBank(keras.Layer):
         return [(adapter, adapter.beside.layer) for adapter in members]
 
     @property
-    def methods(self) -> list[Method]:
-        """The methods of the adapters that act."""
-        return [self.named[name].method for name in self.active]
+    def acting(self) -> list[tuple[Method, list[keras.Layer]]]:
+        """Pairs of the method of each adapter that acts and the layers that it goes with."""
+        acting = [self.named[name] for name in self.active]
+        return [(named.method, [one.beside.layer for one in named.members]) for named in acting]
+
+    def identity(self) -> dict[str, Any]:
+        """What a training that goes on must have in common with the one before, as plain data."""
+        methods = {name: named.method for name, named in self.named.items()}
+        return {
+            "active": list(self.active),
+            "methods": {
+                name: {"method": type(method).__name__, **method.get_config()}
+                for name, method in methods.items()
+            },
+        }
 
     def get_config(self) -> dict[str, Any]:
         if self.merged:
@@ -207,6 +279,15 @@ class AdapterBank(keras.Layer):
             for name, (method, positions) in config["adapters"].items()
         }
         return cls(**{**config, "adapters": adapters})
+
+
+# Of each layer whose weights hold a merged adapter, a weak reference to the bank of that.
+_MERGED: Any = weakref.WeakKeyDictionary()
+
+
+def _merged_by(layer):
+    reference = _MERGED.get(layer)
+    return reference() if reference is not None else None
 
 
 def paths_of(model: keras.Model) -> dict[int, str]:

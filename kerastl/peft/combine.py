@@ -14,7 +14,6 @@ from kerastl._base import checks, text_table
 from kerastl.peft.adapter import Method
 from kerastl.peft.adding import check_new_name
 from kerastl.peft.bank import AdapterBank, NamedAdapter, bank_of, known, paths_of
-from kerastl.peft.life import refuse_merged
 from kerastl.peft.lora import LowRank, Rows
 from kerastl.peft.low_rank import factors_and_residual, largest_rank, lora_of, write
 from kerastl.training import FineTuner
@@ -81,7 +80,7 @@ def combine(
         Eckart & Young, 1936, for `"svd"`, https://doi.org/10.1007/BF02288367
     """
     bank = bank_of(model, who="`peft.combine`")
-    refuse_merged(bank, "`peft.combine`")
+    bank.refuse_merged("`peft.combine`")
     shares = _shares(bank, names, weights)
     check_new_name(model, name)
     checks.one_of(method, METHODS, "method")

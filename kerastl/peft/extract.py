@@ -19,7 +19,6 @@ from kerastl.graph.flatten import require_graph, walk
 from kerastl.graph.quantized import mode_of, quantized_layers
 from kerastl.peft.adding import add, check_new_name
 from kerastl.peft.bank import paths_of
-from kerastl.peft.life import refuse_merged
 from kerastl.peft.linear import linear_of
 from kerastl.peft.lora import LoRA
 from kerastl.peft.low_rank import factors_and_residual, largest_rank, lora_of, write
@@ -128,10 +127,10 @@ def _kernel(layer):
     if not LoRA().fits(layer):
         return None
     try:
-        linear_of(layer)
+        linear = linear_of(layer)
     except ValueError:  # an equation that is one matrix for each value of an axis
         return None
-    return kernel_of(layer)
+    return kernel_of(layer) if largest_rank(linear) else None  # an adapter must be smaller
 
 
 def _refuse_other_weights(model):
@@ -139,7 +138,7 @@ def _refuse_other_weights(model):
     refuse_adapters(model, "`peft.extract`")
     bank: Any = adapter_bank_of(model)
     if bank is not None:
-        refuse_merged(bank, "`peft.extract`")
+        bank.refuse_merged("`peft.extract`")
     quantized = quantized_layers(model)
     if quantized:
         first = next(iter(quantized.values()))

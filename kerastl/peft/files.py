@@ -33,7 +33,6 @@ from kerastl.peft.fingerprint import (
     places,
     prints_of,
 )
-from kerastl.peft.life import refuse_merged
 from kerastl.peft.optimizer_state import WaitingState, capture
 from kerastl.training import FineTuner
 
@@ -80,7 +79,7 @@ def save(
         adapter 'default', LoRA: 64 weights beside 1 layers; with them 34 of the base train
     """
     bank = bank_of(model, who="`peft.save`")
-    refuse_merged(bank, "`peft.save`")
+    bank.refuse_merged("`peft.save`")
     path = files.checked(path, SUFFIX)
     named = bank.named[_name(bank, name)]
     prints, layers = prints_of(model), layers_by_path(model)
@@ -137,7 +136,7 @@ def load(
     """
     check_fine_tuner(model, "`peft.load`", "which owns the adapters")
     if model.adapter_bank is not None:
-        refuse_merged(model.adapter_bank, "`peft.load`")
+        model.adapter_bank.refuse_merged("`peft.load`")
     said, tensors = _read(path)
     name = str(said["name"] if name is None else name)
     check_new_name(model, name)

@@ -67,7 +67,8 @@ def head_of(model: FineTuner) -> list[keras.Layer]:
 
 def _print(model, path, layer, head):
     weights = _keras.own_weights(layer)
-    part = BASE if model.adapter_bank.holds(layer) else HEAD if id(layer) in head else TRAINED
+    # A head that stands still now may have moved beside an adapter before.
+    part = HEAD if id(layer) in head else BASE if model.adapter_bank.holds(layer) else TRAINED
     kept = [i for i, weight in enumerate(weights) if part != BASE or weight.trainable]
     still = [weight for i, weight in enumerate(weights) if i not in kept]
     shapes = [list(weight.shape) for weight in weights]

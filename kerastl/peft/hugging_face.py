@@ -20,7 +20,6 @@ from kerastl.peft.adding import Added, check_new_name, put_beside
 from kerastl.peft.bank import bank_of
 from kerastl.peft.fingerprint import head_of
 from kerastl.peft.hugging_face_names import CONFIG, TENSORS, family_of, modules_of
-from kerastl.peft.life import refuse_merged
 from kerastl.peft.linear import linear_of
 from kerastl.peft.lora import LoRA
 from kerastl.training import FineTuner
@@ -76,7 +75,7 @@ def import_huggingface(
     check_fine_tuner(model, "`peft.import_huggingface`", "which owns the adapters")
     check_new_name(model, name)
     if model.adapter_bank is not None:
-        refuse_merged(model.adapter_bank, "`peft.import_huggingface`")
+        model.adapter_bank.refuse_merged("`peft.import_huggingface`")
     family = family_of(model)
     config, tensors = _read(pathlib.Path(folder))
     _refuse_what_is_not_done(folder, config)

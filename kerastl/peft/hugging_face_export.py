@@ -16,7 +16,6 @@ from kerastl.graph import leaf_layers
 from kerastl.peft.bank import bank_of, known
 from kerastl.peft.fingerprint import head_of
 from kerastl.peft.hugging_face_names import CONFIG, TENSORS, Family, family_of, modules_of
-from kerastl.peft.life import refuse_merged
 from kerastl.peft.linear import linear_of
 from kerastl.peft.lora import LoRA, LowRank
 from kerastl.training import FineTuner
@@ -47,7 +46,7 @@ def export_huggingface(
         FileExistsError: If there is something else at `folder`.
     """
     bank = bank_of(model, who="`peft.export_huggingface`")
-    refuse_merged(bank, "`peft.export_huggingface`")
+    bank.refuse_merged("`peft.export_huggingface`")
     if name is None and len(bank.active) != 1:
         raise ValueError(f"{len(bank.active)} adapters act. Say which to export by `name`.")
     named = bank.named[

@@ -9,7 +9,7 @@ from keras import ops
 
 from kerastl import _keras
 from kerastl.freezing import restore_freezing
-from kerastl.peft.bank import AdapterBank, bank_of, known
+from kerastl.peft.bank import bank_of, known
 from kerastl.training import FineTuner
 
 
@@ -35,7 +35,7 @@ def activate(model: FineTuner, name: str | Sequence[str]) -> None:
         )
     for one in names:
         known(bank, one, "`peft.activate`")
-    refuse_merged(bank, "`peft.activate`")
+    bank.refuse_merged("`peft.activate`")
     _check_together(bank, names)
     bank.activate(names)
 
@@ -49,11 +49,13 @@ def active(model: FineTuner) -> tuple[str, ...]:
 def disabled(model: FineTuner) -> Iterator[None]:
     """Have `model` be its base meanwhile: `with peft.disabled(model): ...`.
 
+    Adapters are neither added, taken away nor activated meanwhile.
+
     Raises:
         ValueError: If it has no adapters, or they are merged.
     """
     bank = bank_of(model, who="`peft.disabled`")
-    refuse_merged(bank, "`peft.disabled`")
+    bank.refuse_merged("`peft.disabled`")
     with bank.none_active():
         yield
 
@@ -66,7 +68,7 @@ def delete(model: FineTuner, name: str) -> None:
     """
     bank = bank_of(model, who="`peft.delete`")
     known(bank, name, "`peft.delete`")
-    refuse_merged(bank, "`peft.delete`")
+    bank.refuse_merged("`peft.delete`")
     if name in bank.active:
         raise ValueError(
             f"{name!r} is active. Activate another first, or `peft.unload(model)` to drop all."
@@ -91,7 +93,7 @@ def merge(model: FineTuner, *, safe: bool = True) -> None:
             `safe`, a merged weight would not be finite. Nothing is changed then.
     """
     bank = bank_of(model, who="`peft.merge`")
-    refuse_merged(bank, "`peft.merge`")
+    bank.refuse_merged("`peft.merge`")
     if not bank.active:
         raise ValueError("`peft.merge` needs an adapter that acts. `peft.activate` one first.")
     originals = {}
@@ -113,7 +115,7 @@ def merge(model: FineTuner, *, safe: bool = True) -> None:
         raise
     names = bank.active
     bank.activate(())
-    bank.state.merged, bank.state.originals = names, list(originals.values())
+    bank.set_merged(names, list(originals.values()))
 
 
 def restore(model: FineTuner) -> None:
@@ -134,7 +136,7 @@ def restore(model: FineTuner) -> None:
             )
     _give_back(bank.state.originals)
     names = bank.merged
-    bank.state.merged, bank.state.originals = (), []
+    bank.set_merged((), [])
     bank.activate(names)
 
 
@@ -164,6 +166,7 @@ def _forget(bank):
     """Have the model be its base, frozen as it was before the first adapter came."""
     model = bank.state.model
     bank.activate(())
+    bank.set_merged((), [])
     model.set_adapter_bank(None)
     restore_freezing(model, bank.state.before)
 
@@ -171,15 +174,6 @@ def _forget(bank):
 def _give_back(originals: Any) -> None:
     for variable, value in originals:
         variable.assign(np.asarray(value))
-
-
-def refuse_merged(bank: AdapterBank, who: str) -> None:
-    """Refuse `who` where an adapter is in the weights of the base."""
-    if bank.merged:
-        raise ValueError(
-            f"{who} needs the adapters apart from the base, and {bank.merged[0]!r} is merged. "
-            "`peft.restore(model)` first."
-        )
 
 
 def _refuse_quantized(adapter):

@@ -80,6 +80,8 @@ class LoRA(Method):
         object.__setattr__(self, "tokens", tuple(self.tokens))
         for token in self.tokens:
             checks.whole(token, 0, 2**31 - 1, "tokens")
+        if len(set(self.tokens)) < len(self.tokens):
+            raise ValueError(f"`tokens` must be there once each. Received: tokens={self.tokens}")
 
     def fits(self, layer: keras.Layer) -> bool:
         return isinstance(layer, (*LINEAR, keras.layers.Embedding))

@@ -389,6 +389,8 @@ class FineTuner(keras.Model):
 
         A `trainable` that is set by hand takes effect with the next step: the step is traced anew.
         """
+        if self.adapter_bank is not None:
+            self.adapter_bank.before_training()
         if self.train_function is not None and not force and not self._flags.changed():
             return self.train_function
         self._hold_statistics()

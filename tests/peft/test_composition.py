@@ -1,5 +1,7 @@
 """Adapters beside everything else that a `FineTuner` trains with."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -244,6 +246,17 @@ def test_a_resumed_training_with_another_rank_is_refused(tmp_path):
     other = FineTuner.from_model(network())
     peft.add(other, peft.LoRA(rank=3), ".*_dense")
     with pytest.raises(CheckpointError):
+        fit(compiled(other), callbacks.Resume(tmp_path / "x"), epochs=2)
+
+
+def test_a_resumed_training_with_other_settings_is_refused(tmp_path):
+    """Of weights of the same shapes."""
+    _, model = adapted()
+    compiled(model)
+    fit(model, callbacks.Resume(tmp_path / "x"), epochs=1)
+    other = FineTuner.from_model(network())
+    peft.add(other, dataclasses.replace(model.adapter_bank.named["default"].method, alpha=80.0))
+    with pytest.raises(CheckpointError, match=r"adapters/methods/default/alpha"):
         fit(compiled(other), callbacks.Resume(tmp_path / "x"), epochs=2)
 
 

@@ -89,6 +89,18 @@ def test_what_is_no_kernel_is_counted_and_named():
     assert f"{len(made.others)} other weights differ" in str(made) and "BitFit" in str(made)
 
 
+def test_a_kernel_smaller_than_its_adapter_would_be_is_counted():
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.Conv2D(4, 3, name="block_1_conv")(inputs)
+    x = keras.layers.DepthwiseConv2D(1, name="block_2_depthwise")(x)
+    base = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    tuned = keras.models.clone_model(base)
+    tuned.set_weights([weight + 0.1 for weight in base.get_weights()])
+    made = peft.extract(tuned, FineTuner.from_model(base), 2)
+    assert [row[0] for row in made.rows] == ["block_1_conv"]
+    assert "block_2_depthwise/kernel" in made.others
+
+
 def test_the_extracted_one_trains_and_is_saved(tmp_path):
     model, tuned = base_and_tuned()
     peft.extract(tuned, model, 2)

@@ -182,6 +182,17 @@ def test_a_second_one_beside_the_first(tmp_path):
         peft.save(other, path)
 
 
+def test_a_head_that_moved_and_stands_still_now_is_in_the_file(tmp_path):
+    _, model = adapted("lora", adapter="a")
+    trained(model, epochs=1)
+    peft.add(model, peft.LoRA(rank=1), name="b", also_train=())
+    peft.activate(model, "a")
+    peft.save(model, tmp_path / "x.adapter", "a", optimizer=False)
+    other = plain("lora")
+    peft.load(other, tmp_path / "x.adapter")
+    assert np.array_equal(outputs(other), outputs(model))
+
+
 def test_another_base_is_refused_with_what_differs(tmp_path):
     path, _ = saved(tmp_path)
     model = plain("lora")

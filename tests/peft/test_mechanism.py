@@ -289,6 +289,8 @@ def test_add_refuses():
         peft.add(model, peft.LoRA(tokens=[1]))
     with pytest.raises(ValueError, match=r"below 40"):
         peft.add(model, peft.LoRA(tokens=[40]), "token_embedding")
+    with pytest.raises(ValueError, match=r"once each"):
+        peft.LoRA(tokens=(3, 7, 3))
     assert model.adapter_bank is None and model.trainable_variables
     peft.add(model, peft.LoRA())
     with pytest.raises(ValueError, match=r"of the name 'default'"):

@@ -121,6 +121,19 @@ def test_a_model_without_its_adapters_is_refused_with_the_line_to_write(method):
         model_with(method).fit(*rows(), epochs=2, callbacks=[callbacks.FollowPlan(plan)], verbose=0)
 
 
+def test_adapters_of_other_layers_are_refused_and_so_is_what_stands_still():
+    block, another = "block_1", "block_2"
+    plan = strategies.lora(model_with().groups, epochs=2, rank=2, where=block)
+    adapters = dataclasses.replace(plan.adapters, also_train="head")
+    plan = dataclasses.replace(plan, adapters=adapters)
+    for where, also_train in ((another, "head"), (block, ())):
+        model = model_with(None)
+        peft.add(model, peft.LoRA(rank=2), where, also_train=also_train)
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        with pytest.raises(ValueError, match=rf"where={block!r}.*Received: 'small'"):
+            model.fit(*rows(), epochs=2, callbacks=[callbacks.FollowPlan(plan)], verbose=0)
+
+
 def test_a_fit_trains_adapters_and_the_head_and_gives_the_base_no_slots():
     """From the probe; the head is solved beside adapters that are the identity yet."""
     model = model_with(peft.LoRA(rank=2))

@@ -36,6 +36,7 @@ def identity_of(model: "FineTuner") -> dict[str, Any]:
             "rates": _rates(model),
             "schedule": _schedule(model.lr_multiplier),
         },
+        "adapters": None if model.adapter_bank is None else model.adapter_bank.identity(),
         "terms": model.terms.identity(),
         "data": _data(model.fit_state.passes),
     }
