@@ -25,6 +25,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.slow_but("bert", "deberta")
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_embeddings_and_the_first_layer_stand_still_and_the_others_move(family):
     keras.utils.set_random_seed(1)

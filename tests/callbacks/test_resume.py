@@ -108,6 +108,7 @@ def test_killed_at_random_instants(zygote, alone, tmp_path):
     assert len(alone["history"][0]) == EPOCHS > max(THAWS)
 
 
+@pytest.mark.slow_but("fsync-counts0")
 @pytest.mark.parametrize("call, counts", [("fsync", (1, 7)), ("replace", (1, 2, 2, 7))])
 def test_killed_while_a_checkpoint_is_written(zygote, alone, tmp_path, call, counts):
     """Before its bytes are on the disk, before the first renaming, and between the two."""

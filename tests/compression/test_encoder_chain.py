@@ -59,6 +59,7 @@ def stages():
     return tuned, model, pruning
 
 
+@pytest.mark.slow
 def test_pruning_reaches_the_encoder_and_keeps_what_was_learned(stages):
     tuned, model, pruning = stages
     x, y = texts(200, seed=1)

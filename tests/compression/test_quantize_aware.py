@@ -165,6 +165,7 @@ def test_frozen_ranges_need_data():
     assert not quantize_aware(model, cases.pictures(8)).get_layer("relu_range").trainable
 
 
+@pytest.mark.slow
 def test_a_saved_model_goes_on_in_a_fresh_process(tmp_path):
     quantized, x = quantize_aware(cases.network("silu"), cases.pictures()), cases.pictures(8)
     quantized.compile("adam", "mse")

@@ -273,6 +273,7 @@ def test_quiet_holds_back_native_output_and_keeps_it_for_errors(capfd):
     assert capfd.readouterr().out == "after"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not NOTOP.exists(), reason=f"{NOTOP} is not here")
 def test_real_backbone_on_photographs(tmp_path):
     photographs = sorted((DATA / "flowers" / "test").glob("*/*.jpg"))[::15]

@@ -146,6 +146,7 @@ def test_variables_of_tensorflow_step_as_with_the_optimizer_itself(settings):
     assert LRMultiplier.from_config(halved.get_config()).get_config() == halved.get_config()
 
 
+@pytest.mark.slow
 def test_a_hub_task_that_was_compiled_with_it_loads_again(tmp_path):
     """Such a task compiles itself with an optimizer of its own, and takes no other's state."""
     backbone = keras_hub.models.BertBackbone(32, 1, 2, 16, 32, max_sequence_length=8)

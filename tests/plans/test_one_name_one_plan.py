@@ -85,6 +85,7 @@ def test_every_public_function_names_its_plan():
         assert function(GROUPS, epochs=4, learning_rate=0.02).name == name
 
 
+@pytest.mark.slow_but("head-probe", "gradual-probe", "lora-probe", "gradual-zero")
 # Each name once, and one more from a head at zero.
 @pytest.mark.parametrize(
     ("name", "start"), [*((name, "probe") for name in strategies.NAMES), ("gradual", "zero")]

@@ -81,6 +81,7 @@ def test_the_probe_tries_the_augmented_views_that_tune_tries(data, tmp_path, mon
     np.testing.assert_allclose(answers["outputs"][0], expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_and_picture(data, tmp_path, capfd):
     options = [item for name, value in FAST.items() for item in (f"--{name}", str(value))]
     options = [option.replace("_", "-") for option in options]

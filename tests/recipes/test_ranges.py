@@ -48,6 +48,7 @@ def home(tmp_path_factory):
     return home
 
 
+@pytest.mark.slow_but("raw")
 @pytest.mark.parametrize("name", ["unit", "raw"])
 def test_export_does_not_calibrate_before_it_knows(name, home, tmp_path):
     out, data = tmp_path / "m.tflite", home / "data"

@@ -527,6 +527,7 @@ def test_where_the_probe_is_kept_the_plan_says_why_and_no_optimizer_is_left(tmp_
     assert equal(loaded, model)
 
 
+@pytest.mark.slow_but("40")
 @pytest.mark.parametrize("num_val", [0, 40])
 def test_a_named_strategy_that_harms_is_not_kept_unless_asked_for(num_val, tmp_path):
     data = task(num_val=num_val)

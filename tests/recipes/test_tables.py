@@ -64,6 +64,7 @@ def test_several_labels_from_table_to_device(home, labelled):
     assert {"light"} in told and set() in told  # no forced choice
 
 
+@pytest.mark.slow
 def test_a_number_from_table_to_device(home, measured):
     metrics = measured.metrics
     assert metrics["objective"] == "regression" and metrics["score"] > 0.8

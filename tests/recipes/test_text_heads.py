@@ -41,6 +41,7 @@ def few(network, table, tmp_path_factory):
     return fine_tune(table, out, backbone=str(network), metric="auc", **FEW)
 
 
+@pytest.mark.slow
 def test_every_measure_is_told_and_the_one_asked_for_is_the_score(few, table):
     metrics = few.metrics
     assert (metrics["metric"], metrics["score_name"]) == ("auc", "AUC")

@@ -50,6 +50,7 @@ def test_the_head_is_that_of_the_language_model(home):
     assert model.output_shape[-1] == sequence.output_shape[-1]
 
 
+@pytest.mark.slow_but("Llama")
 def test_it_writes_the_lines_better_and_then_learns_of_labels(home):
     run = fine_tune(home / "table.tsv", home / "run", **options(home))
     told = run.metrics["unlabelled"]

@@ -55,6 +55,7 @@ def test_it_writes_what_keras_hub_writes(folder, writer):
         assert len(one["continuation"]) > 0
 
 
+@pytest.mark.slow_but("greedy", "top_p")
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_and_its_seed(folder, sampler):
     draws = sampler in ("top_k", "top_p", "random")

@@ -115,6 +115,7 @@ def test_pictures_of_a_dataset_too(size):
         pictures(FineTuner).fit(dataset, epochs=2, verbose=0)
 
 
+@pytest.mark.slow_but("pictures-x0", "tokens-x4", "named-x6")
 @pytest.mark.parametrize(
     ("make", "x"),
     [

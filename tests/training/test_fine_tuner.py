@@ -39,6 +39,7 @@ def weights_equal(a, b, **tolerance):
         np.testing.assert_allclose(x, y, **tolerance)
 
 
+@pytest.mark.slow_but("sample_weight")
 @pytest.mark.parametrize("kind", ["sample_weight", "class_weight", None])
 def test_train_step_equals_keras(kind):
     """With nothing frozen and no multipliers, every loss, metric and weight is Keras's own."""

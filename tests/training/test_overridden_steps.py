@@ -82,6 +82,7 @@ def losses(cls, **options):
     )
 
 
+@pytest.mark.slow_but("compute_loss", "call")
 @pytest.mark.parametrize("method", OURS)
 def test_losses_are_those_of_keras_and_those_without_a_cache(method):
     history, plain = losses(OURS[method]), losses(OURS[method], cache_frozen=False)
