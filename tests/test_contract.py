@@ -16,6 +16,7 @@ import pytest
 
 import kerastl
 from kerastl import FineTuner, LRMultiplier, callbacks, compression, peft, schedules, strategies
+from kerastl.adaptation import MMD, Coral, DomainAdversarial, GradientReversal
 from kerastl.backbones.packing import DocumentMask, DocumentPositions
 from kerastl.compression.quantize.layers import (
     QuantizedConv2D,
@@ -39,6 +40,7 @@ GROUPS = ["block_1", "head"]  # of `network`, by the generic rule
 # Name of the class: how to make one, with no argument at its default where that can be.
 LAYERS = {
     "FakeQuantize": lambda: FakeQuantize(decay=0.9),
+    "GradientReversal": lambda: GradientReversal(0.5, num_steps=10, gamma=5.0),
     "KeepFloat": lambda: KeepFloat(name="kept"),
     "QuantizedConv2D": lambda: QuantizedConv2D(4, 3, strides=2, padding="same", activation="relu"),
     "QuantizedConv2DTranspose": lambda: QuantizedConv2DTranspose(3, 3, strides=2, use_bias=False),
@@ -81,8 +83,11 @@ CALLBACKS = {
 LOSSES = {}  # kerastl has none of its own: what a loss adds is a term
 # No `.keras` file holds a term: the model loads without, and they are given to `compile` again.
 TERMS = {
+    "Coral": lambda: Coral(IMAGES[:4]),
     "Distill": lambda: Distill(network(), temperature=2.0),
+    "DomainAdversarial": lambda: DomainAdversarial(IMAGES[:4], condition="probabilities"),
     "L2SP": lambda: L2SP(strength=0.1),
+    "MMD": lambda: MMD(IMAGES[:4]),
 }
 
 # What Keras is told of, but no user meets and no `.keras` file of Keras 3 holds.

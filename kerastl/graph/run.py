@@ -22,10 +22,19 @@ from kerastl.graph.leaves import leaf_layers
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-def run_training(model: keras.Model, inputs: TensorLike, mask: Any) -> Any:
-    """Run the graph of `model` in training mode, inert layers in inference mode."""
+def run_training(
+    model: keras.Model, inputs: TensorLike, mask: Any, part: keras.Model | None = None
+) -> Any:
+    """Run the graph of `model` in training mode, inert layers in inference mode.
+
+    Args:
+        model: Flat functional model.
+        inputs: Its inputs, which are judged as a call of it judges them.
+        mask: Masks of the inputs, or None.
+        part: As in `run_evaluation`.
+    """
     with _judged(model, inputs), _keras.inference_mode(inert_inside(model.layers)):
-        return _keras.run_graph(model, inputs, mask, training_operations(model))
+        return _keras.run_graph(part or model, inputs, mask, training_operations(model))
 
 
 def run_evaluation(model: keras.Model, inputs: TensorLike, part: keras.Model | None = None) -> Any:

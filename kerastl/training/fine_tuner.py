@@ -427,6 +427,9 @@ class FineTuner(keras.Model):
             if not begun:
                 self.fit_state.check_features()
                 begun = True
+            if self.terms:
+                with self.distribute_strategy.scope():
+                    self.terms.before_steps(self.steps_per_execution)
             return function(iterator)
 
         return train_function

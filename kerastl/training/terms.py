@@ -126,6 +126,13 @@ class Term:
             model: `FineTuner`, compiled.
         """
 
+    def before_steps(self, num_steps: int) -> None:
+        """Called outside the traced step, in the strategy's scope, before steps are run.
+
+        Args:
+            num_steps: Int, how many at most: `steps_per_execution`.
+        """
+
     def row_values(self, passes: Passes) -> Any:
         """Structure of arrays with the examples of `passes` along their first axis.
 
@@ -225,6 +232,10 @@ class Terms:
             term.prepare(model)
             if term.trainable_variables and term.name not in self._optimizers:
                 self._optimizers[term.name] = _own_optimizer(term, model.optimizer)
+
+    def before_steps(self, num_steps: int) -> None:
+        for term in self._terms:
+            term.before_steps(num_steps)
 
     @property
     def features(self) -> list[str]:
