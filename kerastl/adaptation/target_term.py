@@ -6,12 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kerastl import _keras
 from kerastl.adaptation.target_stream import stream_of
 from kerastl.graph.index import GraphIndex
 from kerastl.graph.run import run_training
 from kerastl.training import FineTuner, Term, TermStep
-from kerastl.training.probe.head import head_of
+from kerastl.training.probe.head import name_before_head
 
 
 class TargetTerm(Term):
@@ -106,15 +105,12 @@ class TargetTerm(Term):
 def _before_head(model):
     """Name of the layer whose output the last Dense of `model` reads, before its dropout."""
     try:
-        made_by: Any = _keras.producer_of(head_of(model).features)
+        return name_before_head(model)
     except ValueError as error:
         raise ValueError(
             "The features to compare must be named, as in features='pool', where a model does not "
             f"end in a Dense on one vector an example. {error}"
         ) from error
-    while isinstance(made_by, keras.layers.Dropout):
-        made_by = _keras.producer_of(made_by.input)
-    return made_by.name
 
 
 class FeatureDistance(TargetTerm):

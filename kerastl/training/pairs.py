@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-import keras
 import tensorflow as tf
 
-from kerastl import _keras
 from kerastl._base import checks
-from kerastl.training.probe.head import head_of
+from kerastl.training.probe.head import name_before_head
 from kerastl.training.terms import Term, TermStep
 
 if TYPE_CHECKING:
@@ -60,10 +58,7 @@ class SamePairs(Term):
 
     def begin(self, model: "FineTuner") -> None:
         """Find the features: what the head reads, before its dropout."""
-        tensor = head_of(model).features
-        while isinstance(_keras.producer_of(tensor), keras.layers.Dropout):
-            (tensor,) = _keras.inputs_of(tensor)
-        self.features = (_keras.producer_of(tensor).name,)
+        self.features = (name_before_head(model),)
 
     def __call__(self, step: TermStep) -> tf.Tensor:
         (features,) = step.features.values()

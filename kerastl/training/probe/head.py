@@ -71,6 +71,18 @@ def head_of(model: "FineTuner") -> Head:
     return Head(dense, _keras.inputs_of(tensor)[0], _regression(model, dense, behind))
 
 
+def name_before_head(model: "FineTuner") -> str:
+    """Name of the operation whose output the last Dense of `model` reads, before its dropout.
+
+    Raises:
+        ValueError: As in `head_of`.
+    """
+    tensor = head_of(model).features
+    while isinstance(_keras.producer_of(tensor), keras.layers.Dropout):
+        (tensor,) = _keras.inputs_of(tensor)
+    return _keras.producer_of(tensor).name
+
+
 def _regression(model, layer, behind):
     squashes = [_squash(layer), *map(_squash, reversed(behind))]
     said = [squash for squash in squashes if squash != "linear"]
