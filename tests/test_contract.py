@@ -27,6 +27,7 @@ from kerastl.compression.quantize.ranges import FakeQuantize, KeepFloat
 from kerastl.continual import (
     L2SP,
     ElasticWeightConsolidation,
+    LearningWithoutForgetting,
     MemoryAwareSynapses,
     SynapticIntelligence,
 )
@@ -89,6 +90,7 @@ TERMS = {
     "Distill": lambda: Distill(network(), temperature=2.0),
     "ElasticWeightConsolidation": lambda: ElasticWeightConsolidation(2.0, labels="true"),
     "L2SP": lambda: L2SP(strength=0.1),
+    "LearningWithoutForgetting": lambda: LearningWithoutForgetting(network(), temperature=3.0),
     "MemoryAwareSynapses": lambda: MemoryAwareSynapses(2.0),
     "SynapticIntelligence": lambda: SynapticIntelligence(2.0, xi=0.01),
 }
