@@ -70,6 +70,17 @@ def test_multipliers_and_schedules_of_ours_scale_the_rate():
     assert_equal(weights(still)[:2], before[:2], **EXACT)
 
 
+def test_a_schedule_of_ours_gives_the_rate_of_the_step_itself():
+    """Not that of the step after it: a rate per step in Keras's own words, and in ours."""
+    shape = schedules.WarmupLinear(warmup=0.5)
+    model = make([penalty(5.0)], SGD(0.1))
+    model.set_schedule(shape, num_steps=3)
+    fitted(model, batch_size=20)
+    rates = [0.1 * float(shape.factor(step / 3)) for step in range(3)]
+    expected = reference(SGD(shape.over(0.1, 3)), rates, strength=5.0)
+    assert_equal(weights(model), expected, **REDUCTION)
+
+
 def test_equals_the_gradient_form_to_first_order():
     """Rates a tenth as large leave a difference a hundredth as large."""
     apart = []
