@@ -151,7 +151,7 @@ def schedule(way):
 
 def train(model, data, own, plan: TransferPlan, way):
     steps = plan.epochs * -(-len(data.train) // own.batch_size)
-    terms = [continual.L2SP(way.l2_sp)] if way.l2_sp else []
+    terms = [continual.L2SP(way.l2_sp, proximal=False)] if way.l2_sp else []
     training.compile_at_peak(model, data, own, averaged=way.averaging * steps, terms=terms)
     model.fit(
         training.batches(data, own),

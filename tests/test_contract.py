@@ -25,7 +25,13 @@ from kerastl.compression.quantize.layers import (
     QuantizedDepthwiseConv2D,
 )
 from kerastl.compression.quantize.ranges import FakeQuantize, KeepFloat
-from kerastl.continual import L2SP
+from kerastl.continual import (
+    L2SP,
+    ElasticWeightConsolidation,
+    LearningWithoutForgetting,
+    MemoryAwareSynapses,
+    SynapticIntelligence,
+)
 from kerastl.data import RandomAffine
 from kerastl.distillation import Distill
 from kerastl.schedules.schedule import ScheduledRate
@@ -86,9 +92,14 @@ TERMS = {
     "Coral": lambda: Coral(IMAGES[:4]),
     "Distill": lambda: Distill(network(), temperature=2.0),
     "DomainAdversarial": lambda: DomainAdversarial(IMAGES[:4], condition="probabilities"),
+    "ElasticWeightConsolidation": lambda: ElasticWeightConsolidation(2.0, labels="true"),
     "L2SP": lambda: L2SP(strength=0.1),
+    "LearningWithoutForgetting": lambda: LearningWithoutForgetting(network(), temperature=3.0),
     "MMD": lambda: MMD(IMAGES[:4]),
+    "MemoryAwareSynapses": lambda: MemoryAwareSynapses(2.0),
+    "SynapticIntelligence": lambda: SynapticIntelligence(2.0, xi=0.01),
 }
+NEED_A_TASK = ("ElasticWeightConsolidation", "MemoryAwareSynapses")  # before they are trained with
 
 # What Keras is told of, but no user meets and no `.keras` file of Keras 3 holds.
 NOT_SAVED = {
@@ -207,8 +218,11 @@ def compiled(name):
         optimizer = keras.optimizers.AdamW(RATES[name]())
     layer = LAYERS[name]() if name in LAYERS else None
     model = network(layer, MODELS["FineTuner"] if keeps_its_loss_scale(name) else keras.Model)
-    terms = {"terms": [TERMS[name]()]} if name in TERMS else {}
-    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False, **terms)
+    terms = [TERMS[name]()] if name in TERMS else []
+    if name in NEED_A_TASK:
+        terms[0].consolidate(model, IMAGES)
+    given = {"terms": terms} if terms else {}
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=False, **given)
     return model
 
 

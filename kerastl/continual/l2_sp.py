@@ -4,14 +4,14 @@ import weakref
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from kerastl._base import checks
+from kerastl.continual.quadratic import Pull, QuadraticPenalty, variable_like
 from kerastl.graph import select_layers
-from kerastl.training import FineTuner, Term, TermStep
+from kerastl.training import FineTuner
 
 
-class L2SP(Term):
+class L2SP(QuadraticPenalty):
     """Draws pretrained weights back to where they started, and new ones to zero.
 
     Weight decay pulls pretrained weights towards zero, away from what they know. This term pulls
@@ -19,8 +19,11 @@ class L2SP(Term):
 
     `strength / 2 * ||w - anchors||² + strength_new / 2 * ||w_new||²`
 
-    Both are sums over all weights that train at the moment, whatever the size of the batch. Under
-    an optimizer whose steps follow the gradient, `learning_rate * strength` must stay below 2.
+    Both are sums over all weights that train at the moment, whatever the size of the batch. After
+    each step of the optimizer, at the layer's own rate `lr`, a weight goes to `(w + lr * strength *
+    anchor) / (1 + lr * strength)`: stable for any strength, and `loss` in `history` is without the
+    penalty, which has its own metric. With `proximal=False` the penalty is in the loss, and an
+    optimizer such as Adam rescales its gradient.
 
     Args:
         strength: Float >= 0, alpha of the paper, which takes 0.1.
@@ -30,13 +33,17 @@ class L2SP(Term):
             what its weights are now are the anchors, and all weights that it does not hold are
             new. None takes the weights as they are when the first `fit` after `compile` begins,
             or, if nobody has said by then that they will train, when they thaw.
+        proximal: Boolean, whether the penalty acts by a step after that of the optimizer. False
+            takes its gradient, which diverges under SGD where `lr * strength` exceeds 2.
         where_new: What layers of the model to train are new, as in `freeze`; None is its last
             group, the head. Only for `anchors=None`.
         name: String, the name of the metric.
 
     Raises:
         ValueError: If a strength is no number >= 0, or `where_new` is given beside `anchors`; in
-            `fit`, if the model shares no weight with `anchors`.
+            `fit`, if the model shares no weight with `anchors`, or the gradient form would
+            diverge, or the proximal one meets a weight with a constraint or
+            `ema_overwrite_frequency`.
 
     Example:
         >>> import numpy as np
@@ -59,6 +66,7 @@ class L2SP(Term):
         *,
         anchors: keras.Model | None = None,
         where_new: Any = None,
+        proximal: bool = True,
         name: str = "l2_sp",
     ) -> None:
         checks.in_range(strength, 0.0, float("inf"), "strength")
@@ -69,14 +77,14 @@ class L2SP(Term):
                 f"where_new={where_new!r}. Leave one of them out."
             )
         self.strength, self.strength_new = strength, strength_new
-        self.name = name
+        self.name, self.proximal = name, bool(proximal)
         self._given = None
         if anchors is not None:
             # The variables are held, so that their ids stay theirs.
             self._given = {id(w): (w, keras.ops.convert_to_numpy(w)) for w in anchors.weights}
         self._where_new = where_new
         self._model = lambda: None
-        self._weights = []  # pairs of a weight of the model and its anchor, None if it is new
+        self._pulls = []
 
     @property
     def is_off(self) -> bool:
@@ -85,30 +93,24 @@ class L2SP(Term):
     @property
     def state_variables(self) -> list:
         """The anchors, in the order of the optimizer's slots."""
-        return [anchor for _, anchor in self._weights if anchor is not None]
+        return [pull.anchor for pull in self._pulls if pull.anchor is not None]
 
     def begin(self, model: FineTuner) -> None:
         """Forget the anchors of a training before this `compile`."""
-        self._model, self._weights = lambda: None, []
+        self._model, self._pulls = lambda: None, []
 
     def prepare(self, model: FineTuner) -> None:
         """Make an anchor of each pretrained weight that has come to have a slot."""
         if self._model() is not model:
             self._begin(model)
-        known = {id(weight) for weight, _ in self._weights}
+        known = {id(pull.weight) for pull in self._pulls}
         for weight in model.lr_multiplier.slot_variables:
             if id(weight) not in known:
-                self._weights.append((weight, self._anchor(weight)))
-
-    def __call__(self, step: TermStep) -> tf.Tensor:
-        training = {id(variable) for variable in step.model.trainable_variables}
-        pairs = [(w.value, anchor) for w, anchor in self._weights if id(w) in training]
-        moved = [tf.nn.l2_loss(w - anchor.value) for w, anchor in pairs if anchor is not None]
-        new = [tf.nn.l2_loss(w) for w, anchor in pairs if anchor is None]
-        return self.strength * _sum(moved) + self.strength_new * _sum(new)
+                self._pulls.append(self._pull(weight))
+        self._check_form(model)
 
     def _begin(self, model):
-        self._model, self._weights = weakref.ref(model), []
+        self._model, self._pulls = weakref.ref(model), []
         if self._given is not None:
             if not any(id(weight) in self._given for weight in model.weights):
                 raise ValueError(
@@ -122,21 +124,10 @@ class L2SP(Term):
         layers = model.groups[-1] if where is None else select_layers(model, where)
         self._new = {id(weight) for layer in layers for weight in layer.weights}
 
-    def _anchor(self, weight):
+    def _pull(self, weight):
         if id(weight) in self._new:
-            return None
+            return Pull(weight, self.strength_new)
         start = keras.ops.convert_to_numpy(weight)
         if self._given is not None:
             start = self._given[id(weight)][1]
-        return keras.Variable(
-            start,
-            trainable=False,
-            dtype=weight.dtype,
-            aggregation="only_first_replica",
-            name="anchor",
-        )
-
-
-def _sum(parts) -> Any:
-    """Their sum in an order that each trace keeps, unlike that of a row of additions."""
-    return tf.reduce_sum(tf.stack([tf.cast(part, "float32") for part in parts])) if parts else 0.0
+        return Pull(weight, self.strength, variable_like(weight, start, "anchor"))

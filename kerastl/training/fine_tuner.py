@@ -33,6 +33,7 @@ from kerastl.training.fitting import allowed_epochs, fit_by_epochs, for_keras, p
 from kerastl.training.frozen import Features
 from kerastl.training.group_norms import GroupNorms
 from kerastl.training.rates import by_position, by_variable_path
+from kerastl.training.step_rates import StepRates
 from kerastl.training.terms import Term, Terms, TermStep, targets_of, total_loss
 from kerastl.training.weighted_mean import factors_of, is_weighted_mean, loss_of_step
 
@@ -557,6 +558,7 @@ class FineTuner(keras.Model):
         gradients, of_terms = gradients[: len(variables)], gradients[len(variables) :]
         apply = self.optimizer.apply_gradients
         scale: Any = self.optimizer.scale_loss(tf.ones(())) if self.terms else None
+        rates = StepRates(self) if self.terms else None
         with self.lr_multiplier.applying_share(None if factors is None else factors.share):
             if self._group_norms is None:
                 apply(zip(gradients, variables, strict=True))
@@ -567,7 +569,8 @@ class FineTuner(keras.Model):
             whole = scale if factors is None else scale * factors.of_rest
             self.terms.apply(of_terms, whole)
             unscaled = [None if g is None else g / tf.cast(scale, g.dtype) for g in gradients]
-            self.terms.after_step(steps, list(zip(variables, unscaled, strict=True)))
+            taken = [] if rates is None else rates.taken(variables, gradients)
+            self.terms.after_step(steps, list(zip(variables, unscaled, strict=True)), taken)
 
     def _prepare_terms(self):
         if self.terms:

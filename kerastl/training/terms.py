@@ -38,6 +38,9 @@ class TermStep:
         features: Dict from each name in the term's `features` to what that layer gives in training.
         gradients: For `after_step`: a list of `(variable, gradient)` of the whole loss of this
             replica, without loss scale, before clipping. None before.
+        rates: For `after_step`: list of scalar tensors, for each of `gradients` the rate of the
+            step that its variable took, schedule and multiplier included; 0 where it took none,
+            as within a cycle of accumulation or after an overflow.
         once: Dict for what the term computes in one method and needs again in another.
     """
 
@@ -49,6 +52,7 @@ class TermStep:
     row_values: Any = None
     features: dict[str, Any] = dataclasses.field(default_factory=dict)
     gradients: Any = None
+    rates: Any = None
     once: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -162,7 +166,7 @@ class Term:
         return value
 
     def after_step(self, step: TermStep) -> None:
-        """Called in the traced step after weights were updated, with `step.gradients`."""
+        """Called in the traced step after weights were updated, with its gradients and rates."""
 
     def identity(self) -> dict[str, Any]:
         """What a run that goes on must have in common with the one before, as JSON-able values."""
@@ -293,9 +297,11 @@ class Terms:
             for term in self._terms
         ]
 
-    def after_step(self, steps: Sequence[tuple[Term, TermStep]], gradients: Any) -> None:
+    def after_step(
+        self, steps: Sequence[tuple[Term, TermStep]], gradients: Any, rates: Any
+    ) -> None:
         for term, step in steps:
-            term.after_step(dataclasses.replace(step, gradients=gradients))
+            term.after_step(dataclasses.replace(step, gradients=gradients, rates=rates))
 
     def apply(self, gradients: Sequence[Any], scale: Any) -> None:
         """Train the terms' own variables.

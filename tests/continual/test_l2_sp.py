@@ -14,9 +14,10 @@ from tests.tolerances import EXACT, REDUCTION
 from tests.training.terms_cases import X, Y, assert_equal, fitted, make, weights
 
 
-def test_equals_the_loop_written_by_hand():
-    """alpha/2 * ||w_S - w0||² + beta/2 * ||w_new||², equation 2, and its gradient."""
-    model = make([L2SP(0.3, 0.2)])
+@pytest.mark.parametrize("proximal", [True, False])
+def test_equals_the_loop_written_by_hand(proximal):
+    """alpha/2 * ||w_S - w0||² + beta/2 * ||w_new||², equation 2: its gradient, or its step."""
+    model = make([L2SP(0.3, 0.2, proximal=proximal)])
     history = fitted(model, epochs=2, batch_size=20).history
     plain = make()
     start = [tf.constant(w) for w in plain.get_weights()]
@@ -28,8 +29,12 @@ def test_equals_the_loop_written_by_hand():
             moved = [tf.reduce_sum((w.value - s) ** 2) for w, s in zip(body, start, strict=False)]
             new = [tf.reduce_sum(w.value**2) for w in head]
             value = 0.3 / 2 * tf.add_n(moved) + 0.2 / 2 * tf.add_n(new)
-            loss = tf.reduce_mean((plain(X) - Y) ** 2) + value
+            loss = tf.reduce_mean((plain(X) - Y) ** 2) + (0.0 if proximal else value)
         sgd.apply(tape.gradient(loss, plain.trainable_variables), plain.trainable_variables)
+        for w, s in zip(body, start, strict=False) if proximal else ():
+            w.assign((w + 0.1 * 0.3 * s) / (1 + 0.1 * 0.3))
+        for w in head if proximal else ():
+            w.assign(w / (1 + 0.1 * 0.2))
         losses.append(float(loss)), values.append(float(value))
     np.testing.assert_allclose(history["loss"], losses, **REDUCTION)
     np.testing.assert_allclose(history["l2_sp"], values, **REDUCTION)

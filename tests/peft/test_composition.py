@@ -177,7 +177,7 @@ def test_l2_sp_draws_adapters_to_where_they_began():
         base, model = adapted(dropout=0.0)
         before = base_values(base)
         rate = keras.optimizers.SGD(0.1)
-        compiled(model, rate, terms=[L2SP(strength, 0.0)])
+        compiled(model, rate, terms=[L2SP(strength, 0.0, proximal=False)])
         inputs, targets = rows(4)
         points = []
         for _ in range(2):

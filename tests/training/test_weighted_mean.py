@@ -128,7 +128,7 @@ def test_the_mean_of_means_is_another_number():
 @pytest.mark.parametrize(("cycle", "batch"), [(None, 4), (2, 2), (4, 1)])
 def test_penalties_keep_their_weight(cycle, batch):
     """`0.01 * w**2` of a regularizer, `0.3 / 2 * w**2` of a term: by no row's weight."""
-    terms = [L2SP(0.3, strength_new=0.3)]
+    terms = [L2SP(0.3, strength_new=0.3, proximal=False)]
     model = compiled(cycle, regularizer=keras.regularizers.L2(0.01), terms=terms)
     history = fitted(model, batch=batch, epochs=2).history
     expected, losses = reference([examples()] * 2, (0.02 + 0.3, 0.3))
@@ -246,7 +246,7 @@ def train():
         optimizer = cases.optimizers.SGD(cases.RATE, gradient_accumulation_steps=cycle)
         if scaled:
             optimizer = cases.optimizers.LossScaleOptimizer(optimizer, 8.0)
-        terms = [cases.L2SP(0.3, strength_new=0.3)]
+        terms = [cases.L2SP(0.3, strength_new=0.3, proximal=False)]
         penalty = keras.regularizers.L2(0.01)
         model = cases.compiled(optimizer=optimizer, regularizer=penalty, terms=terms)
         history = cases.fitted(model, batch=batch, epochs=2).history
