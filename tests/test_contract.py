@@ -26,7 +26,7 @@ from kerastl.compression.quantize.layers import (
 from kerastl.compression.quantize.ranges import FakeQuantize, KeepFloat
 from kerastl.continual import L2SP
 from kerastl.data import RandomAffine
-from kerastl.distillation import Distill
+from kerastl.distillation import Distill, DistillAttention, DistillFeatures
 from kerastl.schedules.schedule import ScheduledRate
 from kerastl.training import Term
 from tests.contract_fresh import contents
@@ -82,6 +82,8 @@ LOSSES = {}  # kerastl has none of its own: what a loss adds is a term
 # No `.keras` file holds a term: the model loads without, and they are given to `compile` again.
 TERMS = {
     "Distill": lambda: Distill(network(), temperature=2.0),
+    "DistillAttention": lambda: DistillAttention(network(), {"body": "body"}),
+    "DistillFeatures": lambda: DistillFeatures(network(), {"body": "body"}),
     "L2SP": lambda: L2SP(strength=0.1),
 }
 
