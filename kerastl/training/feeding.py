@@ -100,9 +100,8 @@ class Feed:
         number = epoch + self._state.pass_offset
         decision = self._decide("training", passes, epoch)
         if not decision.use:
-            started = time.perf_counter()
-            data = self._raw(passes, number)
-            self._say(epoch, decision, time.perf_counter() - started)
+            data, seconds = self._raw(passes, number)
+            self._say(epoch, decision, seconds)
             return data
         self._prepare()
         started = time.perf_counter()
@@ -111,16 +110,20 @@ class Feed:
         return data
 
     def _raw(self, passes, number):
-        """Pass `number` as it is, with what terms say of its examples if they are asked once."""
+        """Pass `number` as it is, with what terms say of its examples if they are asked once.
+
+        And the seconds that asking them took.
+        """
         settings = self._settings
         keeps = settings.cache_frozen is not False and settings.epochs > 1
         riding = [] if self._model.reads_inputs else self._model.terms.riding(passes, keeps=keeps)
         if not riding:
-            return passes.epoch(number)
+            return passes.epoch(number), 0.0
+        started = time.perf_counter()
         if self._reading is None:
             self._build()
             self._reading = RowReading(passes, self._cache.row_values_of(passes, riding))
-        return self._reading.of(number)
+        return self._reading.of(number), time.perf_counter() - started
 
     def _validation_data(self, epoch):
         given = self._settings.others.get("validation_data")

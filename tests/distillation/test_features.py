@@ -9,6 +9,7 @@ from kerastl.distillation import Distill, DistillAttention, DistillFeatures
 from kerastl.training import FineTuner
 from tests.callbacks.resume_cases import Kill, Killed
 from tests.tolerances import EXACT, REDUCTION
+from tests.two_devices import two_and_one
 
 L = keras.layers
 RNG = np.random.default_rng(0)
@@ -162,6 +163,23 @@ def test_other_ways_to_run_a_step(settings):
         ends.append(model.get_weights())
     for one, two in zip(*ends, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_devices_equal_one(tmp_path):
+    """MirroredStrategy over two logical CPUs: answers by row, projectors, and the metrics."""
+    program = """
+        from tests.distillation.test_features import all_terms, fit, network
+
+        def train():
+            model, terms = network(2, 4), all_terms(network(1, 6))
+            told = fit(model, terms, epochs=2, batch_size=4)
+            projectors = [v.numpy() for v in terms[1].trainable_variables]
+            return [*model.get_weights(), *projectors, *map(np.array, told.values())]
+        """
+    two, one = two_and_one(program, tmp_path)
+    for left, right in zip(two, one, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
 
 
 def test_padded_positions_do_not_count():
