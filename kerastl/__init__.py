@@ -27,6 +27,7 @@ from kerastl.plans import Phase, TransferPlan, recommend, strategies
 from kerastl.recipes import (
     compare,
     compress,
+    distill,
     evaluate,
     export_model,
     find_learning_rate,
@@ -59,6 +60,7 @@ __all__ = [
     "continual",
     "data",
     "discriminative_rates",
+    "distill",
     "distillation",
     "evaluate",
     "export",

@@ -33,7 +33,7 @@ from kerastl.continual import (
     SynapticIntelligence,
 )
 from kerastl.data import RandomAffine
-from kerastl.distillation import Distill
+from kerastl.distillation import Distill, DistillAttention, DistillFeatures
 from kerastl.schedules.schedule import ScheduledRate
 from kerastl.training import Term
 from tests.contract_fresh import contents
@@ -91,6 +91,8 @@ LOSSES = {}  # kerastl has none of its own: what a loss adds is a term
 TERMS = {
     "Coral": lambda: Coral(IMAGES[:4]),
     "Distill": lambda: Distill(network(), temperature=2.0),
+    "DistillAttention": lambda: DistillAttention(network(), {"body": "body"}),
+    "DistillFeatures": lambda: DistillFeatures(network(), {"body": "body"}),
     "DomainAdversarial": lambda: DomainAdversarial(IMAGES[:4], condition="probabilities"),
     "ElasticWeightConsolidation": lambda: ElasticWeightConsolidation(2.0, labels="true"),
     "L2SP": lambda: L2SP(strength=0.1),

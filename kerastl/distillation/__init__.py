@@ -1,5 +1,7 @@
-"""Learning from what another model answers."""
+"""Learning from what another model answers, from its features, and from where it looks."""
 
+from kerastl.distillation.attention import DistillAttention
 from kerastl.distillation.distill import Distill
+from kerastl.distillation.features import DistillFeatures
 
-__all__ = ["Distill"]
+__all__ = ["Distill", "DistillAttention", "DistillFeatures"]

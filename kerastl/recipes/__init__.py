@@ -5,6 +5,7 @@ from kerastl.recipes.compress import CompressResult, compress
 from kerastl.recipes.demo import run_demo
 from kerastl.recipes.demo_results import DemoResult
 from kerastl.recipes.demo_texts import run_text_demo
+from kerastl.recipes.distill import DistillResult, distill
 from kerastl.recipes.evaluate import evaluate
 from kerastl.recipes.export import ExportResult, export_model
 from kerastl.recipes.finished import load_run
@@ -17,6 +18,7 @@ from kerastl.recipes.tune import TuneResult, fine_tune
 from kerastl.tasks.settings import (
     CompareSettings,
     CompressSettings,
+    DistillSettings,
     ExportSettings,
     GenerateSettings,
     LRFindSettings,
@@ -29,6 +31,8 @@ __all__ = [
     "CompressResult",
     "CompressSettings",
     "DemoResult",
+    "DistillResult",
+    "DistillSettings",
     "ExportResult",
     "ExportSettings",
     "GenerateSettings",
@@ -38,6 +42,7 @@ __all__ = [
     "TuneSettings",
     "compare",
     "compress",
+    "distill",
     "evaluate",
     "export_model",
     "find_learning_rate",

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -17,8 +18,8 @@ from kerastl.recipes.learn import learn
 from kerastl.recipes.run_folder import Progress, RunFolder, Silent, free_name
 from kerastl.recipes.unlabelled import learn_unlabelled
 from kerastl.report import draw_curves
-from kerastl.tasks import TrainedFor, find_source, paired, said_of
-from kerastl.tasks.settings import TrainSettings, TuneSettings
+from kerastl.tasks import TaskData, TrainedFor, find_source, paired, said_of
+from kerastl.tasks.settings import StrategySettings, TrainSettings, TuneSettings
 
 PACKAGES = ("kerastl", "tensorflow", "keras", "keras-hub", "ai-edge-litert")
 
@@ -109,7 +110,7 @@ def fine_tune(
         model, examples = learnt.model, learnt.data  # those of finer ones, maybe
         if learnt.adapters is not None and learnt.kept == "trained":
             adapting.finish(model, learnt.adapters, run.file(adapting.FILE))
-        metrics = _evaluate(model, examples, settings, learnt)
+        metrics = evaluated(model, examples, settings, learnt)
         metrics.update(_beside_rival(source, examples, settings, learnt, progress))
         seconds = {"reading": reading, **learnt.seconds}
         if further is not None:
@@ -118,7 +119,7 @@ def fine_tune(
             seconds["unlabelled"] = further.seconds
         progress.stage("Writing")
         written = time.perf_counter()
-        _write(run, model, examples, settings, learnt, job["data"])
+        write_run(run, model, examples, settings, learnt, {"data": job["data"]})
         source.write(run.file("model.keras").parent)
         if settings.export not in (None, "none"):
             progress.stage("Exporting and checking model.tflite")
@@ -140,7 +141,10 @@ def run_name_for(data: PathLike, settings: TrainSettings) -> str:
     return f"{data.name if data.is_dir() else data.stem}-{backbone}"
 
 
-def _evaluate(model, data, settings, learnt):
+def evaluated(
+    model: keras.Model, data: TaskData, settings: StrategySettings, learnt: Any
+) -> dict[str, Any]:
+    """What `metrics.json` says of what was `learnt`, a `Learnt`, on the examples held out."""
     objective, history = data.objective, learnt.history
     judged = objective.judge(learnt.of_kept, data.test.targets, data.outputs)
     return {
@@ -194,7 +198,15 @@ def _advice(settings, data):
     return []
 
 
-def _write(run, model, data, settings, learnt, path):
+def write_run(
+    run: RunFolder,
+    model: keras.Model,
+    data: TaskData,
+    settings: StrategySettings,
+    learnt: Any,
+    told: Mapping[str, Any],
+) -> None:
+    """Write the model of a run and all about it but its metrics; `told` stands in config.json."""
     plan, history = learnt.plan, learnt.history
     thaws = plan.resolve(model.groups).thaws
     model.save(run.file("model.keras"))
@@ -204,7 +216,7 @@ def _write(run, model, data, settings, learnt, path):
         "config.json",
         {
             "config": settings.to_dict(),
-            "data": path,
+            **told,
             "schedule": thaws,
             "multipliers": plan.phases[-1].multipliers if plan.phases else {},
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -92,6 +92,19 @@ class PictureExamples:
             self.images, targets, self._num_classes, self.paths, self.input_range
         )
 
+    def with_further(self, raw: Sequence[Any], prepare: Any) -> tuple["PictureExamples", list[int]]:
+        """These pictures and further ones behind them, and which of the files `raw` are readable.
+
+        Targets of further ones are zeros: give them others.
+        """
+        pixels, records = decode_files(raw, image_size=prepare.image_size, resize=prepare.resize)
+        kept = [i for i, record in enumerate(records) if not record["reason"]]
+        images = np.concatenate([np.asarray(self.images[:]), pixels[kept]])
+        none = np.zeros((len(kept), *self.targets.shape[1:]), self.targets.dtype)
+        paths = [*self.paths, *(raw[i] for i in kept)]
+        targets = np.concatenate([self.targets, none])
+        return PictureExamples(images, targets, None, paths, self.input_range), kept
+
     def prepared(self, prepare: Any, rows: np.ndarray) -> "PictureExamples":
         """The pictures of some rows, read again from their files at another size."""
         paths = [self.paths[row] for row in rows]

@@ -296,6 +296,9 @@ class Examples(Protocol):
     def prepared(self, prepare: Prepare, rows: np.ndarray) -> Examples:
         """The examples of some rows, read again as another `prepare` gives them."""
 
+    def with_further(self, raw: Sequence[Any], prepare: Prepare) -> tuple[Examples, list[int]]:
+        """These and raw ones behind them, without labels, and which of `raw` can be used."""
+
     def batches(
         self, batch_size: int, *, seed: int | None = None, augment: str = "none"
     ) -> tf.data.Dataset:

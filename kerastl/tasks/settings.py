@@ -529,6 +529,77 @@ class CompareSettings(TrainSettings):
 
 
 @dataclasses.dataclass(frozen=True)
+class DistillSettings(StrategySettings):
+    """How a student learns what a teacher answers.
+
+    Attributes:
+        student: The network that learns, as `backbone` of other settings, and in its place.
+        share: Float in (0, 1], of what is learnt from the teacher's answers; the rest are labels.
+        temperature: Float in [0.001, 1000], as in `distillation.Distill`. None is 2, and 1 where
+            numbers are learnt.
+        unlabelled: Path of examples without labels, a folder or a file as `predict` takes them, of
+            which the teacher's answers alone are learnt; None for none.
+        strategy: One of `strategies.NAMES` that train the network itself.
+        augment: As in `TuneSettings`, but None is `"none"`. The teacher answers each example once,
+            as it is.
+        seed: As in `TuneSettings`, but None is that of the first teacher's run, so that what was
+            held out of its training is held out again.
+        export: As in `TuneSettings`.
+    """
+
+    usual_augment: ClassVar[str] = "none"
+
+    student: str | None = setting(
+        None, "Network that learns, as --backbone of tune: a name, a preset, a run or a file."
+    )
+    share: float = setting(
+        0.9,
+        "Share of the teacher's answers in what is learnt; the rest are labels.",
+        low=1e-6,
+        high=1.0,
+        what="a share",
+    )
+    temperature: float | None = setting(
+        None,
+        "Softens what both say; if not said, 2, and 1 where numbers are learnt.",
+        low=1e-3,
+        high=1e3,
+    )
+    unlabelled: str | None = setting(
+        None, "Folder or file of examples without labels, to learn the teacher's answers of."
+    )
+    strategy: str = setting(
+        "full",
+        "Which layers thaw, and when.",
+        choices=[name for name in STRATEGIES if name not in (*ADAPTED, FEW_SHOT)],
+    )
+    augment: str = setting(
+        None, "Random changes of training pictures; if not said, none.", choices=AUGMENTATIONS
+    )
+    seed: int | None = setting(
+        None,
+        "Of the split, the head, dropout and order; if not said, that of TEACHER's run.",
+        low=0,
+        high=LARGEST_SEED,
+    )
+    export: str | None = setting(
+        None,
+        "Device file to write and check; if not said, float of pictures and dynamic of texts.",
+        choices=("none", *EXPORTS),
+    )
+
+    def __post_init__(self) -> None:
+        if self.student is not None:  # one network, whichever way it was named
+            if self.backbone not in (None, self.student):
+                raise ValueError(
+                    "`student` is the network that learns, so leave `backbone` out. Received: "
+                    f"student={self.student!r}, backbone={self.backbone!r}"
+                )
+            object.__setattr__(self, "backbone", self.student)
+        super().__post_init__()
+
+
+@dataclasses.dataclass(frozen=True)
 class LRFindSettings(StrategySettings):
     """How to find a learning rate.
 

@@ -76,6 +76,18 @@ class TextExamples:
             parts, prepare.rows(parts), self.targets[np.asarray(rows)], self._num_classes
         )
 
+    def with_further(self, raw: Sequence[Any], prepare: Any) -> tuple["TextExamples", list[int]]:
+        """These texts and further ones behind them, and which of those `raw` have ids.
+
+        Targets of further ones are zeros: give them others.
+        """
+        parts = [tuple(part) for part in raw]
+        kept = [i for i, ids in enumerate(prepare.rows(parts).ids) if len(ids)]
+        parts = [*self.parts, *(parts[i] for i in kept)]
+        none = np.zeros((len(kept), *self.targets.shape[1:]), self.targets.dtype)
+        targets = np.concatenate([self.targets, none])
+        return TextExamples(parts, prepare.rows(parts), targets), kept
+
     def for_device(self, prepare: Any) -> "TextExamples":
         """The same texts as the `PrepareTexts` of a device file gives them."""
         known = self._rows

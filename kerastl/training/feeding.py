@@ -15,6 +15,7 @@ from kerastl.data.passes import ArrayPasses, Passes
 from kerastl.training.fit_state import EpochRead
 from kerastl.training.frozen import FeatureCache
 from kerastl.training.frozen.cached_passes import CacheSettings
+from kerastl.training.row_inputs import RowReading
 
 if TYPE_CHECKING:
     from kerastl.training.fine_tuner import FineTuner
@@ -71,7 +72,7 @@ class Feed:
         self._cache = _cache_for(model, settings, callbacks.on_frozen_features)
         self.batches_before = 0
         self.report = []
-        self._is_built = False
+        self._is_built, self._reading = False, None
 
     def for_epoch(self, epoch: int) -> tuple[Any, Any]:
         """Training data and validation data of `epoch`, as `keras.Model.fit` takes them."""
@@ -99,13 +100,30 @@ class Feed:
         number = epoch + self._state.pass_offset
         decision = self._decide("training", passes, epoch)
         if not decision.use:
-            self._say(epoch, decision, 0.0)
-            return passes.epoch(number)
+            data, seconds = self._raw(passes, number)
+            self._say(epoch, decision, seconds)
+            return data
         self._prepare()
         started = time.perf_counter()
         data = self._cache.epoch(passes, number)
         self._say(epoch, decision, time.perf_counter() - started)
         return data
+
+    def _raw(self, passes, number):
+        """Pass `number` as it is, with what terms say of its examples if they are asked once.
+
+        And the seconds that asking them took.
+        """
+        settings = self._settings
+        keeps = settings.cache_frozen is not False and settings.epochs > 1
+        riding = [] if self._model.reads_inputs else self._model.terms.riding(passes, keeps=keeps)
+        if not riding:
+            return passes.epoch(number), 0.0
+        started = time.perf_counter()
+        if self._reading is None:
+            self._build()
+            self._reading = RowReading(passes, self._cache.row_values_of(passes, riding))
+        return self._reading.of(number), time.perf_counter() - started
 
     def _validation_data(self, epoch):
         given = self._settings.others.get("validation_data")
@@ -131,14 +149,18 @@ class Feed:
 
     def _prepare(self):
         """Have the model's steps take features at the present frontier."""
-        if not self._is_built:
-            passes: Any = self._state.passes
-            _keras.build_compiled(self._model, passes.batch_spec)
-            self._is_built = True
+        self._build()
         if self._state.frontier is not self._cache.frontier:
             self._state.frontier = self._cache.frontier
             _keras.remake_train_function(self._model)
             self._model.test_function = None
+
+    def _build(self):
+        """Build loss and metrics, which Keras would do by inputs that are something else."""
+        if not self._is_built:
+            passes: Any = self._state.passes
+            _keras.build_compiled(self._model, passes.batch_spec)
+            self._is_built = True
 
     def _epochs_left(self, epoch):
         """Epochs for which what trains will stay as it is, as far as callbacks can tell."""

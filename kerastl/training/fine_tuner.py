@@ -33,6 +33,7 @@ from kerastl.training.fitting import allowed_epochs, fit_by_epochs, for_keras, p
 from kerastl.training.frozen import Features
 from kerastl.training.group_norms import GroupNorms
 from kerastl.training.rates import by_position, by_variable_path
+from kerastl.training.row_inputs import without_rows
 from kerastl.training.step_rates import StepRates
 from kerastl.training.terms import Term, Terms, TermStep, targets_of, total_loss
 from kerastl.training.weighted_mean import factors_of, is_weighted_mean, loss_of_step
@@ -469,11 +470,14 @@ class FineTuner(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step: gradients by `tf.GradientTape`, each layer's step times its multiplier."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        given, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, row_values = without_rows(given)
         with tf.GradientTape() as tape:
             with watched(self.terms.features) as features:
                 y_pred = self._predicted(x, training=True)
-            steps = self._steps_of_terms(x, y, y_pred, sample_weight, features)
+            inputs = None if isinstance(x, Features) else x
+            step = TermStep(self, inputs, y, y_pred, sample_weight, features=features)
+            steps = self.terms.steps(step, row_values)
             told = targets_of(steps, y)
             given = (x, told, y_pred, sample_weight)
             compiled, weight = self._loss_and_weight(*given, training=True)
@@ -497,13 +501,6 @@ class FineTuner(keras.Model):
         metrics = self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
         of_terms = {metric.name for metric in self.terms.metrics}
         return {name: value for name, value in metrics.items() if name not in of_terms}
-
-    def _steps_of_terms(self, x, y, y_pred, sample_weight, features):
-        """Pairs of each term and what it is given of a training step."""
-        cached = isinstance(x, Features)
-        inputs = None if cached else x
-        step = TermStep(self, inputs, y, y_pred, sample_weight, features=features)
-        return self.terms.steps(step, x.row_values if cached else ())
 
     def _predicted(self, x, training):
         """Outputs for inputs, or for features at `frontier` that take their place in `fit`."""

@@ -80,7 +80,10 @@ def _must_repeat(model, settings):
     if any(getattr(c, "resumes", False) or getattr(c, "reads_passes", False) for c in callbacks):
         return True
     freezes = any(hasattr(callback, "next_change") for callback in callbacks)
-    may_gain = settings.epochs - settings.initial_epoch > 1 and (freezes or _has_frozen(model))
+    several = settings.epochs - settings.initial_epoch > 1
+    if model.terms.riding(None, keeps=several and settings.cache_frozen is not False):
+        return True
+    may_gain = several and (freezes or _has_frozen(model))
     return settings.cache_frozen is True or (settings.cache_frozen == "auto" and may_gain)
 
 

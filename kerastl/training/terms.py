@@ -141,10 +141,13 @@ class Term:
         """Structure of arrays with the examples of `passes` along their first axis.
 
         Override it in a term that reads inputs to have the cache of frozen features kept: the rows
-        of each batch then come as `step.row_values`, and `step.inputs` is None.
+        of each batch then come as `step.row_values`, and `step.inputs` is None. Where nothing is
+        frozen they ride with the inputs, if these are the same in each epoch and there are several.
+        Those of a term that reads no inputs always come, unless Keras reads the data by itself.
 
         Args:
-            passes: `Passes` over the training data, whose inputs are not random.
+            passes: `Passes` over the training data, whose inputs are not random if the term reads
+                them.
         """
 
     def targets(self, step: TermStep) -> Any:
@@ -275,9 +278,23 @@ class Terms:
                 return f"the term {term.name!r} reads the inputs, and {passes.random} is random"
         return None
 
-    def row_values(self, passes: Passes) -> Any:
-        """Dict from the name of each term that has values by row to them, or () for none."""
-        told = {t.name: t.row_values(passes) for t in self._terms if _gives_row_values(t)}
+    def riding(self, passes: Passes | None, *, keeps: bool) -> list[Term]:
+        """The terms whose values by row ride with the inputs, where these are not cached features.
+
+        Args:
+            passes: `Passes`, or None for any.
+            keeps: Boolean, whether what terms that read inputs say of them is computed once.
+        """
+        keeps = keeps and not (passes is not None and passes.random)
+        return [t for t in self._terms if _gives_row_values(t) and (keeps or not t.reads_inputs)]
+
+    def row_values(self, passes: Passes, only: Sequence[Term] | None = None) -> Any:
+        """Dict from the name of each term that has values by row to them, or () for none.
+
+        `only` are the terms that are asked; None asks all.
+        """
+        asked = self._terms if only is None else only
+        told = {t.name: t.row_values(passes) for t in asked if _gives_row_values(t)}
         told = keras.tree.lists_to_tuples(told)  # tf.data would make one tensor of a list
         return {name: tf.nest.map_structure(np.asarray, rows) for name, rows in told.items()} or ()
 

@@ -5,7 +5,7 @@ It is one file of over 400 lines because whether to cache, and why not, is read 
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +170,7 @@ class FeatureCache:
         Features that are not there yet are computed first. What a `reader` asked for before must
         have been read; two readers may read the same passes at a time.
         """
-        row_values = self._row_values_of(passes) if reader == "training" else ()
+        row_values = self.row_values_of(passes) if reader == "training" else ()
         return self._of(passes).epoch(number, reader, row_values)
 
     def features(self, passes: Passes, view: int | None = None) -> Iterator[Features]:
@@ -209,11 +209,17 @@ class FeatureCache:
         for cached in self._cached.values():
             cached.settings = self._settings
 
-    def _row_values_of(self, passes):
-        """What the terms of the loss say of the examples of `passes`, computed once."""
-        if id(passes) not in self._row_values:
-            self._row_values[id(passes)] = passes, self._model.terms.row_values(passes)
-        return self._row_values[id(passes)][1]
+    def row_values_of(self, passes: Passes, only: Sequence[Any] | None = None) -> Any:
+        """What the terms of the loss say of the examples of `passes`, computed once.
+
+        `only` are the terms that are asked; None asks all.
+        """
+        terms = self._model.terms
+        known = self._row_values.setdefault(id(passes), (passes, {}))[1]
+        asked = [term for term in (terms if only is None else only) if term.name not in known]
+        known.update(terms.row_values(passes, asked) or {})
+        told = known if only is None else {t.name: known[t.name] for t in only}
+        return dict(told) or ()
 
     def _obstacle_at_sight(self, passes, of_training):
         """Why features cannot be cached, as far as is seen without tracing the frozen part.
