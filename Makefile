@@ -49,6 +49,7 @@ format: $(READY)
 examples: $(READY)
 	$(VENV)/bin/python examples/published_recipe.py
 	$(VENV)/bin/python examples/lora_side_by_side.py
+	$(VENV)/bin/python examples/distill_glyphs.py
 
 bench: $(READY)
 	$(VENV)/bin/python benchmarks/step_overhead.py

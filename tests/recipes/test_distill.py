@@ -155,6 +155,7 @@ def texts(tmp_path_factory):
     return home
 
 
+@pytest.mark.slow
 def test_texts_are_taught_the_same_way(texts):
     """With ids of another length for the teacher, and lines without labels."""
     options = {"unlabelled": str(texts / "lines.txt"), "max_length": 24, "epochs": 1}
@@ -185,6 +186,7 @@ def test_numbers_are_taught_by_their_distance(home, tmp_path):
     assert np.isfinite(metrics["trained"]["score"])
 
 
+@pytest.mark.slow
 def test_the_command_line(home, tmp_path, capsys):
     out = str(tmp_path / "run")
     command = ["distill", str(home / "run"), str(home / "data"), "--out", out, "--epochs", "1"]
