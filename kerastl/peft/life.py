@@ -165,8 +165,8 @@ _merge = merge  # `unload` has an argument of that name
 def _forget(bank):
     """Have the model be its base, frozen as it was before the first adapter came."""
     model = bank.state.model
-    bank.activate(())
     bank.set_merged((), [])
+    bank.activate(())
     model.set_adapter_bank(None)
     restore_freezing(model, bank.state.before)
 

@@ -35,6 +35,7 @@ class SamePairs(Term):
             one-hot rows.
 
     Example:
+        >>> import keras
         >>> import numpy as np
         >>> from kerastl import FineTuner
         >>> inputs = keras.Input((2,))

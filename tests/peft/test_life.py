@@ -54,6 +54,8 @@ def test_a_merged_model_neither_trains_nor_writes_or_reads_weights(tmp_path):
     peft.restore(model)
     model.load_weights(path)
     model.fit(inputs, targets, verbose=0)
+    peft.unload(model, merge=True)  # behind a fit, whose function is made anew
+    compiled(model).fit(inputs, targets, verbose=0)
 
 
 def test_adapters_are_not_changed_while_they_are_disabled():
