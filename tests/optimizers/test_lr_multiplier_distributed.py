@@ -143,6 +143,7 @@ def test_two_devices_equal_one(ran, make):
             assert found["moved"].tolist() == [False, False] + [True] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STOCK)
 def test_keras_alone_cannot(ran, name):
     """The trap: if this fails, Keras has mended it, and `_keras/replicas.py` can go."""

@@ -44,6 +44,7 @@ def test_the_transfer_wins(demo):
     assert 1 - accuracy[TRANSFERRED]["mean"] < (1 - accuracy[SCRATCH]["mean"]) * 2 / 3
 
 
+@pytest.mark.slow
 def test_the_demo_says_what_transfer_adds_over_its_frozen_features(demo, capsys):
     comparison = demo[0].metrics["comparison"]
     accuracy, told = comparison["accuracy"], Paired(**comparison["difference"])
@@ -83,6 +84,7 @@ def test_over_seeds_a_digit_is_itself():
     assert 1_697 < told["num_examples"] <= 1_797
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_saved_network(demo):
     result, _ = demo
     metrics = json.loads((result.folder / "metrics.json").read_text())
@@ -95,6 +97,7 @@ def test_metrics_are_those_of_the_saved_network(demo):
     assert metrics["comparison"]["num_test"] == metrics["num_examples"] == 1_697
 
 
+@pytest.mark.slow
 def test_the_file_repeats_the_network(demo):
     result, _ = demo
     test = digits(0)[2][:8]
@@ -105,6 +108,7 @@ def test_the_file_repeats_the_network(demo):
     assert result.metrics["tflite"]["agreement"] == 1.0
 
 
+@pytest.mark.slow
 def test_the_run_folder_says_what_happened(demo):
     result, _ = demo
     config = json.loads((result.folder / "config.json").read_text())
@@ -116,6 +120,7 @@ def test_the_run_folder_says_what_happened(demo):
     assert (result.folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_progress_reaches_its_end(demo):
     _, counter = demo
     total = 2 * contestants.EPOCHS

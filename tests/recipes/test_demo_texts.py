@@ -29,6 +29,7 @@ def test_pretraining_shows_on_sentences_that_it_never_saw(demo):
     assert accuracy[PROBE]["mean"] > 0.9 > accuracy[SCRATCH]["mean"]
 
 
+@pytest.mark.slow
 def test_each_difference_is_that_of_the_accuracies(demo):
     comparison = demo.metrics["comparison"]
     accuracy, num_test = comparison["accuracy"], comparison["num_test"]
@@ -41,6 +42,7 @@ def test_each_difference_is_that_of_the_accuracies(demo):
     assert comparison["difference"] == comparison["differences"][PROBE]
 
 
+@pytest.mark.slow
 def test_the_tables_name_every_way_with_its_interval(demo, capsys):
     contestants_table(demo.metrics["comparison"], 1)
     printed = " ".join(capsys.readouterr().out.split())
@@ -53,6 +55,7 @@ def test_the_tables_name_every_way_with_its_interval(demo, capsys):
     assert f"{told.text(is_share=True)} {told.gained} {told.lost}" in printed
 
 
+@pytest.mark.slow
 def test_the_run_reads_new_sentences(demo, tmp_path):
     lines = tmp_path / "lines.txt"
     lines.write_text(

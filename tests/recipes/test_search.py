@@ -475,7 +475,7 @@ def _let_all_pass(patch):
     patch.setattr("kerastl.recipes.learn.CANDIDATES", {"partial": 1.0, "full": 1.0})
 
 
-@pytest.mark.slow_but("2")
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 2, 5, 7])
 def test_a_run_stopped_in_any_stage_goes_on_to_the_same_end(after, whole, tmp_path, monkeypatch):
     _let_all_pass(monkeypatch)

@@ -175,6 +175,7 @@ def test_frozen_layers_stand_still_with_dropout_on(network, table):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_auto_compares_on_held_back_texts_and_goes_on_after_three_kills(network, table, tmp_path):
     options = {"backbone": str(network), "epochs": 2, "learning_rate": 0.03, "export": "none"}
 
