@@ -1,5 +1,6 @@
 """TargetTerm: a term that sees unlabelled examples of a target domain beside those of `fit`."""
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,7 +114,7 @@ def _before_head(model):
         ) from error
 
 
-class FeatureDistance(TargetTerm):
+class FeatureDistance(TargetTerm, abc.ABC):
     """A term that is `strength` times a distance between the features of two domains.
 
     Of several layers it is the sum. Each replica compares its own share of both batches.
@@ -125,6 +126,6 @@ class FeatureDistance(TargetTerm):
         apart = [self.distance(s, t) for s, t in zip(source, target, strict=True)]
         return self.strength * tf.reduce_sum(tf.stack(apart))
 
+    @abc.abstractmethod
     def distance(self, source: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         """The distance between float32 `(num_source, width)` and `(num_target, width)`."""
-        raise NotImplementedError
